@@ -1,0 +1,177 @@
+"""Files from the web, fetched once: whole or not at all, resumed after a break, one process of many at a time.
+
+While a transfer runs its bytes are in `.NAME.TAG.part` beside the destination, where TAG stands for the server's
+version of the file: a later run asks only for the rest, and never joins halves of two versions. The file gets its name
+when its size and hash are right.
+
+`BLIP_CACHE` moves the cache from `~/.cache/blip`; `BLIP_OFFLINE=1` (or `HF_HUB_OFFLINE=1`) forbids the network.
+"""
+
+import hashlib
+import http.client
+import logging
+import os
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+_log = logging.getLogger("blip.download")
+
+_BLOCK = 1 << 20  # bytes read at once
+_ATTEMPTS = 5  # tries at one file; each goes on where the last one broke off
+_STALL = 30.0  # seconds without a byte after which a connection counts as broken
+_TRANSIENT = {408, 429, 500, 502, 503, 504}  # HTTP answers that may be another a moment later
+
+
+class DownloadError(OSError):
+    """A file could not be fetched; the message names it, its address, and where to put it by hand."""
+
+
+def cache_dir() -> Path:
+    """The folder of downloaded files: `$BLIP_CACHE`, or `~/.cache/blip`."""
+    return Path(os.environ.get("BLIP_CACHE") or "~/.cache/blip").expanduser()
+
+
+def offline() -> bool:
+    """Whether the environment forbids the network."""
+    return any(
+        os.environ.get(name, "").lower() in {"1", "true", "yes", "on"} for name in ("BLIP_OFFLINE", "HF_HUB_OFFLINE")
+    )
+
+
+def download(url: str, path: str | Path, *, sha256: str | None = None, size: int | None = None) -> Path:
+    """Make sure that the file at `url` (http or https) is at `path`, and return `path`.
+
+    A file already there is used as it is (its hash was checked when it came; its size, where known, is checked again).
+    Of several processes, also those of a torchrun group, one downloads and the others wait.
+    Raises DownloadError: no network, the server refuses, or the size or hash is not the known one.
+    """
+    path = Path(path).expanduser()
+    if _present(path, size):
+        return path
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"cannot download {url!r}: the address must start with http:// or https://")
+    if offline():
+        raise _failure(url, path, "the environment forbids the network (BLIP_OFFLINE or HF_HUB_OFFLINE is set)")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        _log.info("waiting for another process that downloads %s", path)
+        lock.acquire()
+    try:
+        if not _present(path, size):
+            part = _fetch(url, path, size)
+            _verify(part, url, path, sha256, size)
+            os.replace(part, path)
+    finally:
+        lock.release()
+    return path
+
+
+def _present(path: Path, size: int | None) -> bool:
+    if not path.is_file():
+        return False
+    found = path.stat().st_size
+    if size is not None and found != size:
+        raise DownloadError(f"{path} has {found:,} bytes where {size:,} are expected: delete it and run again")
+    return True
+
+
+def _fetch(url: str, path: Path, size: int | None) -> Path:
+    """Bring the whole file into a part beside `path`, with as many attempts as that takes."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return _transfer(url, path, size)
+        except urllib.error.HTTPError as error:
+            if error.code not in _TRANSIENT:
+                raise _failure(url, path, f"the server answers {error.code} {error.reason}") from error
+            reason = f"the server answers {error.code} {error.reason}"
+        except (OSError, http.client.HTTPException) as error:
+            reason = str(getattr(error, "reason", None) or error or type(error).__name__)
+        if attempt < _ATTEMPTS:
+            _log.warning("%s: %s; trying again (%d of %d)", path.name, reason, attempt + 1, _ATTEMPTS)
+            time.sleep(0.5 * 2 ** (attempt - 1))
+    raise _failure(url, path, reason)
+
+
+def _transfer(url: str, path: Path, size: int | None) -> Path:
+    """One attempt: ask for what is missing, append it to the part, and return the part when it is whole."""
+    parts = sorted(path.parent.glob(f".{path.name}.*.part"), key=lambda part: part.stat().st_size)
+    have = parts[-1].stat().st_size if parts else 0
+    try:
+        response = _open(url, start=have)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:  # 416: the part is not shorter than the file, so it is a part of something else
+            raise
+        response = _open(url, start=0)
+    if response.status == 206 and (
+        _part(path, response) not in parts[-1:]
+        or not response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+    ):
+        response.close()
+        response = _open(url, start=0)
+    start = have if response.status == 206 else 0
+    part = _part(path, response)
+    for old in parts:
+        if not start or old != part:
+            old.unlink()
+
+    left = response.headers.get("Content-Length")
+    total = size if left is None else start + int(left)
+    with (
+        response,
+        part.open("ab") as file,
+        tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=path.name, disable=None) as bar,
+    ):
+        while block := response.read(_BLOCK):
+            file.write(block)
+            bar.update(len(block))
+    if total is not None and part.stat().st_size < total:
+        raise ConnectionError(f"the connection broke after {part.stat().st_size:,} of {total:,} bytes")
+    return part
+
+
+def _open(url: str, start: int) -> http.client.HTTPResponse:
+    headers = {"User-Agent": "blip"} | ({"Range": f"bytes={start}-"} if start else {})
+    return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_STALL)
+
+
+def _part(path: Path, response: http.client.HTTPResponse) -> Path:
+    """The part's path for the version of the file that the server has now."""
+    version = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+    return path.with_name(f".{path.name}.{hashlib.sha256(version.encode()).hexdigest()[:8]}.part")
+
+
+def _verify(part: Path, url: str, path: Path, sha256: str | None, size: int | None) -> None:
+    """Delete the part and raise if it is not the known file."""
+    wrong = None
+    if size is not None and part.stat().st_size != size:
+        wrong = f"it has {part.stat().st_size:,} bytes where {size:,} are expected"
+    elif sha256 is not None and (found := _sha256(part)) != sha256:
+        wrong = f"its sha256 is {found} where {sha256} is expected"
+    if wrong:
+        part.unlink()
+        raise _failure(url, path, f"what came is not the known file: {wrong}")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _failure(url: str, path: Path, reason: str) -> DownloadError:
+    return DownloadError(
+        f"cannot download {path.name}: {reason}\n"
+        f"  address:   {url}\n"
+        f"  wanted at: {path.absolute()}\n"
+        "Fetch it by any other means, put it there, and run again."
+    )
