@@ -1,0 +1,173 @@
+"""Video clips: frames taken evenly over a clip, and a writer of small clips.
+
+    frames = read_frames("video7010.mp4", 8)          # eight pictures
+    write_clip("clip.mp4", frames, fps=10)
+
+Decoding is PyAV's, whose wheels carry FFmpeg. Only what lies between a wanted frame and the key frame before it is
+decoded; the times of all frames are known before, from the packets, so variable frame rates and containers that do not
+state their number of frames come out right.
+"""
+
+import os
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import chain
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from PIL import Image
+
+from data.image_file import BadImage
+from utils import atomic_write
+
+
+def read_frames(path: str | os.PathLike, num_frames: int) -> list[Image.Image]:
+    """`num_frames` RGB pictures: what is on the screen at the start of each of `num_frames` equal parts of the clip.
+
+    At a constant rate those are frames `floor(i * length / num_frames)`. A clip of fewer frames repeats some.
+
+    Raises:
+        BadImage: the file is missing, empty, no video, truncated, or damaged where a wanted frame lies.
+    """
+    try:
+        times, keyframes, end = _timetable(path)
+        if times:
+            wanted = _evenly(times, end, num_frames)
+            pictures = dict(_decode_at(path, sorted(set(wanted)), keyframes))
+        else:
+            total = sum(1 for _ in _decode_all(path))
+            wanted = [i * total // num_frames for i in range(num_frames)]
+            pictures = {i: _picture(frame) for i, frame in enumerate(_decode_all(path)) if i in set(wanted)}
+    except (av.FFmpegError, OSError) as error:
+        raise BadImage(path, f"not a readable video ({error.strerror or error})") from error
+    missing = [time for time in wanted if time not in pictures]
+    if missing or not pictures:
+        raise BadImage(path, f"damaged: {len(missing) or num_frames} of {num_frames} wanted frames do not decode")
+    return [pictures[time] for time in wanted]
+
+
+def write_clip(path: str | os.PathLike, frames: Iterable[np.ndarray | Image.Image], fps: int) -> None:
+    """Write frames (uint8 [H, W, 3] or Pillow pictures, all of one even size) as an H.264 clip, whole or not at all.
+
+    The container follows the suffix (.mp4, .mkv, .avi); one thread, so that the same frames give the same bytes.
+    """
+    frames = (np.asarray(frame) for frame in frames)
+    first = next(frames, None)
+    if first is None:
+        raise ValueError(f"{path}: a clip needs at least one frame")
+    height, width = first.shape[:2]
+    if height % 2 or width % 2:
+        raise ValueError(f"{path}: frames are {width}x{height}; H.264 stores colour by 2x2 pixels, use even sizes")
+    with atomic_write(path) as temporary, av.open(str(temporary), "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "12", "preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.thread_count = 1
+        for frame in chain([first], frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _timetable(path: str | os.PathLike) -> tuple[list[int], list[int], Fraction]:
+    """Times at which frames appear and those of key frames, both sorted, and the end of the clip, in stream ticks.
+
+    Reads the packets without decoding them. Returns no times where the container keeps none (raw streams).
+    """
+    shown, keyframes, read_until = [], [], 0.0
+    with av.open(os.fspath(path)) as container:
+        stream = _video(container, path)
+        for packet in container.demux():
+            if packet.is_corrupt:
+                raise BadImage(path, f"truncated or damaged: packet at byte {packet.pos} is incomplete")
+            if packet.size == 0:  # the mark of the end
+                continue
+            if packet.pts is not None:
+                read_until = max(read_until, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.stream is not stream or packet.is_discard:  # an edit list cuts frames away
+                continue
+            if packet.pts is None:
+                return [], [], Fraction(0)
+            shown.append((packet.pts, packet.duration))
+            if packet.is_keyframe:
+                keyframes.append(packet.pts)
+        stated = (container.duration or 0) / av.time_base
+        begin = (container.start_time or 0) / av.time_base
+    if not shown:
+        raise BadImage(path, "its video stream holds no frames")
+    if read_until - begin < 0.9 * stated:
+        raise BadImage(path, f"truncated: {read_until - begin:.1f} of {stated:.1f} s are there")
+    shown.sort()
+    times = [time for time, _ in shown]
+    return times, sorted(keyframes), times[-1] + (shown[-1][1] or _mean_gap(times))
+
+
+def _mean_gap(times: list[int]) -> Fraction:
+    return Fraction(times[-1] - times[0], max(len(times) - 1, 1))
+
+
+def _evenly(times: list[int], end: Fraction, num_frames: int) -> list[int]:
+    """The time of the frame on the screen at `start + i / num_frames` of the clip, for each i.
+
+    Containers round times to ticks (Matroska to milliseconds): a frame that rounding put just after the wanted instant
+    still counts, but a tick can be as long as a frame (AVI).
+    """
+    start, tolerance = times[0], min(Fraction(1), _mean_gap(times) / 10)
+    wanted = (start + i * (end - start) / num_frames for i in range(num_frames))
+    return [times[bisect_right(times, instant + tolerance) - 1] for instant in wanted]
+
+
+def _decode_at(path: str | os.PathLike, wanted: list[int], keyframes: list[int]) -> Iterator[tuple[int, Image.Image]]:
+    """(time, picture) of the intact frames at the sorted times `wanted`; feeds the decoder nothing else than it needs.
+
+    Skips packets rather than seeking: not every container seeks exactly, and reading is cheap beside decoding.
+    """
+
+    def keyframe_of(time: int) -> int | None:
+        before = bisect_right(keyframes, time)
+        return keyframes[before - 1] if before else None
+
+    remaining = deque(wanted)
+    with av.open(os.fspath(path)) as container:
+        stream = _video(container, path)
+        resume_at = keyframe_of(remaining[0])  # None: feed everything
+        fed_keyframe = None
+        for packet in container.demux(stream):
+            if resume_at is not None and packet.size and packet.pts != resume_at:
+                continue
+            resume_at = None
+            if packet.is_keyframe and packet.pts is not None:
+                fed_keyframe = packet.pts
+            for frame in packet.decode():
+                while remaining and frame.pts is not None and frame.pts >= remaining[0]:
+                    time = remaining.popleft()
+                    if frame.pts == time and not frame.is_corrupt:
+                        yield time, _picture(frame)
+            if not remaining:
+                return
+            key = keyframe_of(remaining[0])
+            if key is not None and (fed_keyframe is None or key > fed_keyframe):
+                stream.codec_context.flush_buffers()
+                resume_at = key
+
+
+def _decode_all(path: str | os.PathLike) -> Iterator[av.VideoFrame]:
+    with av.open(os.fspath(path)) as container:
+        yield from container.decode(_video(container, path))
+
+
+def _video(container: InputContainer, path: str | os.PathLike) -> VideoStream:
+    if not container.streams.video:
+        raise BadImage(path, "it holds no video stream")
+    stream = container.streams.video[0]
+    stream.codec_context.thread_count = 1  # loader workers are the parallelism
+    return stream
+
+
+def _picture(frame: av.VideoFrame) -> Image.Image:
+    """RGB, upright: phones store the camera's rotation beside the frames."""
+    image = frame.to_image()
+    rotation = frame.rotation
+    return image.rotate(rotation, expand=True) if rotation else image
