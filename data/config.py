@@ -1,0 +1,194 @@
+"""The data keys of each task's config: which files, which folders, how many at a time.
+
+A script mixes one of these into its own config (`class Config(TrainConfig, CaptionData)`) and hands the values, never the
+config itself, to the datasets. Where no file is named, the paper's annotation files are taken from `ann_root`, and
+downloaded to there when missing; `train_file`, `val_file` and `test_file` name a user's own (formats: docs/data.md).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from data.wellknown import annotation_file
+from utils import setting
+
+
+@dataclass
+class DataConfig:
+    """What every task's data has."""
+
+    image_size: int = setting(384, "side in pixels of the square that images are resized to")
+    num_workers: int = setting(4, "loader processes of each training process; 0 loads in the training process itself")
+    max_bad_images: float = setting(0.01, "share of unreadable training images above which a run ends with an error")
+
+    published: ClassVar[dict[str, str]] = {}  # split -> name of the paper's annotation file
+
+    def __post_init__(self) -> None:
+        for key in ("image_size", "batch_size", "batch_size_train", "batch_size_test", "num_frm_test"):
+            if getattr(self, key, 1) < 1:
+                raise ValueError(f"{key} is {getattr(self, key)}: it must be at least 1")
+        if self.num_workers < 0:
+            raise ValueError(f"num_workers is {self.num_workers}: it must be 0 or more")
+        if not 0 <= self.max_bad_images <= 1:
+            raise ValueError(f"max_bad_images is {self.max_bad_images}: it is a share, between 0 and 1")
+        following = getattr(super(), "__post_init__", None)  # the rules of the config that this one is mixed with
+        if following:
+            following()
+
+    def annotations(self, split: str) -> list[Path]:
+        """The annotation files of 'train', 'val' or 'test': the user's own, or the published one (fetched if missing)."""
+        own = getattr(self, f"{split}_file", "")
+        return [annotation_file(own or Path(self.ann_root) / self.published[split])]
+
+
+@dataclass
+class PretrainData(DataConfig):
+    """Pre-training: image-text pairs from JSON files, from WebDataset shards, or from both."""
+
+    train_file: list[str] = setting([], "annotation files, each a list of {image, caption} or {url, caption}")
+    image_root: str = setting("", "folder that the annotations' `image` paths start from")
+    url_root: str = setting(
+        "", "folder of the downloads of records that carry `url` (docs/data.md says how it is laid out)"
+    )
+    laion_path: str = setting("", "folder of further annotation files, of which each epoch takes the next one")
+    shards: list[str] = setting([], "WebDataset shards, as paths with {00000..00099} or * patterns")
+    shards_share: float = setting(-1.0, "share of the samples drawn from shards; -1: as many as they hold")
+    batch_size: int = setting(75, "images a process and step")
+    image_size: int = setting(224, "side in pixels of the square that images are resized to")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.train_file or self.laion_path or self.shards):
+            raise ValueError("nothing to train on: give train_file (a list of files), laion_path or shards")
+        if self.shards_share != -1 and not 0 < self.shards_share < 1:
+            raise ValueError(f"shards_share is {self.shards_share}: it lies between 0 and 1, or is -1")
+        if self.shards_share != -1 and not (self.shards and (self.train_file or self.laion_path)):
+            raise ValueError("shards_share mixes shards with annotation files: give both, or leave it out")
+
+    def annotations(self, split: str = "train") -> list[Path]:
+        """The annotation files that every epoch reads; pre-training has the split 'train' only."""
+        return [annotation_file(path) for path in self.train_file]
+
+
+@dataclass
+class CaptionData(DataConfig):
+    """Captioning: COCO's Karpathy split, or own files in the same format."""
+
+    image_root: str = setting("", "folder that the annotations' `image` paths start from")
+    ann_root: str = setting("annotation", "folder of the published annotation files, fetched to there when missing")
+    coco_gt_root: str = setting("annotation/coco_gt", "folder of the published ground truth of val and test")
+    train_file: str = setting("", "own training annotations in place of coco_karpathy_train.json")
+    val_file: str = setting("", "own validation annotations in place of coco_karpathy_val.json")
+    test_file: str = setting("", "own test annotations in place of coco_karpathy_test.json")
+    val_gt_file: str = setting("", "own validation ground truth (COCO format); left out, it is made from val_file")
+    test_gt_file: str = setting("", "own test ground truth (COCO format); left out, it is made from test_file")
+    batch_size: int = setting(32, "images a process and step")
+    prompt: str = setting("a picture of ", "words that every caption starts with")
+
+    published: ClassVar[dict[str, str]] = {split: f"coco_karpathy_{split}.json" for split in ("train", "val", "test")}
+
+    def ground_truth(self, split: str) -> Path | None:
+        """The COCO ground truth of 'val' or 'test'; None when the split is the user's own and brings none."""
+        own = getattr(self, f"{split}_gt_file")
+        if not own and getattr(self, f"{split}_file"):
+            return None
+        return annotation_file(own or Path(self.coco_gt_root) / f"coco_karpathy_{split}_gt.json")
+
+
+@dataclass
+class NoCapsData(DataConfig):
+    """NoCaps: images of objects that COCO does not have, captioned and sent to the server."""
+
+    image_root: str = setting("", "folder that the annotations' `image` paths start from")
+    ann_root: str = setting("annotation", "folder of the published annotation files, fetched to there when missing")
+    val_file: str = setting("", "own annotations in place of nocaps_val.json")
+    test_file: str = setting("", "own annotations in place of nocaps_test.json")
+    batch_size: int = setting(32, "images a process and step")
+    prompt: str = setting("a picture of ", "words that every caption starts with")
+
+    published: ClassVar[dict[str, str]] = {"val": "nocaps_val.json", "test": "nocaps_test.json"}
+
+
+@dataclass
+class RetrievalData(DataConfig):
+    """Image-text retrieval: COCO, Flickr30k, or own files in the same format."""
+
+    dataset: str = setting("coco", "whose published annotations are used: coco or flickr")
+    image_root: str = setting("", "folder that the annotations' `image` paths start from")
+    ann_root: str = setting("annotation", "folder of the published annotation files, fetched to there when missing")
+    train_file: str = setting("", "own training annotations in place of the published ones")
+    val_file: str = setting("", "own validation annotations in place of the published ones")
+    test_file: str = setting("", "own test annotations in place of the published ones")
+    batch_size_train: int = setting(32, "images a process and training step")
+    batch_size_test: int = setting(64, "images a process encodes at once in evaluation")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dataset not in ("coco", "flickr"):
+            raise ValueError(f"dataset is {self.dataset!r}: it must be coco or flickr (own files: train_file, ...)")
+
+    @property
+    def published(self) -> dict[str, str]:
+        prefix = {"coco": "coco_karpathy", "flickr": "flickr30k"}[self.dataset]
+        return {split: f"{prefix}_{split}.json" for split in ("train", "val", "test")}
+
+
+@dataclass
+class VQAData(DataConfig):
+    """Visual question answering: VQA v2 with Visual Genome questions, or own files in the same format."""
+
+    vqa_root: str = setting("", "folder of the images of records with `dataset: vqa`")
+    vg_root: str = setting("", "folder of the images of records with `dataset: vg`")
+    image_root: str = setting(
+        "", "folder of the images of records without `dataset`, and of those whose own root is empty"
+    )
+    ann_root: str = setting("annotation", "folder of the published annotation files, fetched to there when missing")
+    train_files: list[str] = setting(["vqa_train", "vqa_val", "vg_qa"], "published training annotations, by name")
+    train_file: str = setting("", "own training annotations in place of train_files")
+    val_file: str = setting("", "own annotated questions to validate on; the published split has none")
+    test_file: str = setting("", "own test questions in place of vqa_test.json")
+    answer_list: str = setting("", "own JSON list of candidate answers in place of answer_list.json")
+    batch_size_train: int = setting(16, "images a process and training step")
+    batch_size_test: int = setting(32, "images a process and evaluation step")
+    image_size: int = setting(480, "side in pixels of the square that images are resized to")
+
+    published: ClassVar[dict[str, str]] = {"test": "vqa_test.json"}
+
+    def annotations(self, split: str) -> list[Path]:
+        if split == "train" and not self.train_file:
+            return [
+                annotation_file(Path(self.ann_root) / f"{name.removesuffix('.json')}.json") for name in self.train_files
+            ]
+        return super().annotations(split)
+
+    def answer_file(self) -> Path:
+        """The JSON list of the answers that ranking chooses from."""
+        return annotation_file(self.answer_list or Path(self.ann_root) / "answer_list.json")
+
+
+@dataclass
+class NLVRData(DataConfig):
+    """NLVR2: is a sentence true of two images?"""
+
+    image_root: str = setting("", "folder that the annotations' `images` paths start from")
+    ann_root: str = setting("annotation", "folder of the published annotation files, fetched to there when missing")
+    train_file: str = setting("", "own training annotations in place of nlvr_train.json")
+    val_file: str = setting("", "own validation annotations in place of nlvr_dev.json")
+    test_file: str = setting("", "own test annotations in place of nlvr_test.json")
+    batch_size_train: int = setting(16, "pairs a process and training step")
+    batch_size_test: int = setting(64, "pairs a process and evaluation step")
+
+    published: ClassVar[dict[str, str]] = {"train": "nlvr_train.json", "val": "nlvr_dev.json", "test": "nlvr_test.json"}
+
+
+@dataclass
+class VideoData(DataConfig):
+    """Text-to-video retrieval: MSR-VTT's test clips, or own clips in the same format."""
+
+    video_root: str = setting("", "folder of the clips; `clip_name` without a suffix means .mp4")
+    ann_root: str = setting("annotation", "folder of the published annotation files, fetched to there when missing")
+    test_file: str = setting("", "own annotations in place of msrvtt_test.jsonl")
+    num_frm_test: int = setting(8, "frames taken evenly from a clip")
+    batch_size: int = setting(64, "clips a process encodes at once")
+
+    published: ClassVar[dict[str, str]] = {"test": "msrvtt_test.jsonl"}
