@@ -1,0 +1,185 @@
+"""The checkpoints released with the BLIP paper (arXiv 2201.12086): what each is, where it lies, what it should score.
+
+`python -m models.released` prints the table of docs/checkpoints.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+FOLDER = "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/"
+LICENCE = "BSD-3-Clause"  # the authors: the weights follow the licence of the 2022 repository
+
+IMAGES_14M = "14M images: COCO, Visual Genome, CC3M, CC12M, SBU"
+IMAGES_129M = "129M images: the 14M and LAION-115M"
+IMAGES_129M_CAPFILT_L = "129M images, captions bootstrapped by a ViT-L captioner and filter"
+
+
+@dataclass(frozen=True)
+class Released:
+    """One released file.
+
+    Attributes:
+        name: the file's name without `.pth`; `pretrained: NAME` works wherever a path does.
+        task: 'pretrain', 'retrieval', 'caption', 'vqa' or 'nlvr': which model it fits. A 'pretrain' file is where
+            fine-tuning starts, and is no good retriever, captioner or answerer by itself.
+        vit: size of the image encoder.
+        image_size: side of the square images it was last trained on, in pixels.
+        pretrained_on: data of the pre-training.
+        finetuned_on: splits that the fine-tuning saw; a score on one of them says nothing.
+        scores: published results (the paper's tables) by metric; empty for pre-training.
+        huggingface: the hub's counterpart, converted by others.
+        size, sha256: of the file, where known; checked after a download.
+    """
+
+    name: str
+    task: str
+    vit: str
+    image_size: int
+    pretrained_on: str
+    finetuned_on: tuple[str, ...] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
+    huggingface: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+
+    @property
+    def url(self) -> str:
+        return f"{FOLDER}{self.name}.pth"
+
+
+_VQA_SPLITS = ("VQA v2 train", "VQA v2 val", "Visual Genome QA")
+
+_TABLE = (
+    Released("model_base_14M", "pretrain", "base", 224, IMAGES_14M),
+    Released("model_base", "pretrain", "base", 224, IMAGES_129M),
+    Released("model_base_capfilt_large", "pretrain", "base", 224, IMAGES_129M_CAPFILT_L),
+    Released("model_large", "pretrain", "large", 224, IMAGES_129M),
+    Released(
+        "model_base_retrieval_coco",
+        "retrieval",
+        "base",
+        384,
+        IMAGES_129M,
+        ("COCO Karpathy train",),
+        {"COCO TR R@1": 81.9, "COCO IR R@1": 64.3},
+        "Salesforce/blip-itm-base-coco",
+    ),
+    Released(
+        "model_large_retrieval_coco",
+        "retrieval",
+        "large",
+        384,
+        IMAGES_129M,
+        ("COCO Karpathy train",),
+        {"COCO TR R@1": 82.4, "COCO IR R@1": 65.1},
+        "Salesforce/blip-itm-large-coco",
+    ),
+    Released(
+        "model_base_retrieval_flickr",
+        "retrieval",
+        "base",
+        384,
+        IMAGES_129M,
+        ("Flickr30k train",),
+        {"Flickr30k TR R@1": 97.3, "Flickr30k IR R@1": 87.3},
+        "Salesforce/blip-itm-base-flickr",
+    ),
+    Released(
+        "model_large_retrieval_flickr",
+        "retrieval",
+        "large",
+        384,
+        IMAGES_129M,
+        ("Flickr30k train",),
+        {"Flickr30k TR R@1": 97.4, "Flickr30k IR R@1": 87.6},
+        "Salesforce/blip-itm-large-flickr",
+    ),
+    Released(
+        "model_base_caption_capfilt_large",
+        "caption",
+        "base",
+        384,
+        IMAGES_129M_CAPFILT_L,
+        ("COCO Karpathy train",),
+        {"COCO BLEU-4": 39.7, "COCO CIDEr": 133.3, "NoCaps CIDEr": 109.6, "NoCaps SPICE": 14.7},
+        "Salesforce/blip-image-captioning-base",
+        896_081_425,
+        "96ac8749bd0a568c274ebe302b3a3748ab9be614c737f3d8c529697139174086",
+    ),
+    Released(
+        "model_large_caption",
+        "caption",
+        "large",
+        384,
+        IMAGES_129M,
+        ("COCO Karpathy train",),
+        {"COCO BLEU-4": 40.4, "COCO CIDEr": 136.7, "NoCaps CIDEr": 113.2, "NoCaps SPICE": 14.8},
+        "Salesforce/blip-image-captioning-large",
+    ),
+    Released(
+        "model_vqa",
+        "vqa",
+        "base",
+        480,
+        IMAGES_129M,
+        _VQA_SPLITS,
+        {"VQA test-dev": 78.24, "VQA test-std": 78.17},
+        "Salesforce/blip-vqa-base",
+    ),
+    Released(
+        "model_base_vqa_capfilt_large",
+        "vqa",
+        "base",
+        480,
+        IMAGES_129M_CAPFILT_L,
+        _VQA_SPLITS,
+        {"VQA test-dev": 78.25, "VQA test-std": 78.32},
+        "Salesforce/blip-vqa-capfilt-large",
+    ),
+    Released(
+        "model_base_nlvr",
+        "nlvr",
+        "base",
+        384,
+        IMAGES_129M,
+        ("NLVR2 train",),
+        {"NLVR2 dev": 82.48, "NLVR2 test-P": 83.08},
+    ),
+)
+
+RELEASED: Mapping[str, Released] = {entry.name: entry for entry in _TABLE}
+
+
+def find_released(source: str) -> Released | None:
+    """The entry that a name (with or without `.pth`), a path or an address ends in, if any.
+
+    A path counts too: an evaluation can tell from `~/weights/model_base_nlvr.pth` which scores were published.
+    """
+    name = source.replace("\\", "/").rsplit("/", 1)[-1]
+    return RELEASED.get(name.removesuffix(".pth"))
+
+
+def markdown_table() -> str:
+    """The table of docs/checkpoints.md, one line a checkpoint."""
+    lines = [
+        "| name | task | ViT | pixels | pre-trained on | fine-tuned on | published scores | Hugging Face |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for entry in RELEASED.values():
+        scores = ", ".join(f"{metric} {value:g}" for metric, value in entry.scores.items()) or "-"
+        cells = [
+            f"[`{entry.name}`]({entry.url})",
+            entry.task,
+            entry.vit,
+            str(entry.image_size),
+            entry.pretrained_on,
+            ", ".join(entry.finetuned_on) or "-",
+            scores,
+            f"`{entry.huggingface}`" if entry.huggingface else "-",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown_table())
