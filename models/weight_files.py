@@ -1,0 +1,142 @@
+"""Weights by name, address, file or Hugging Face repository, read without running code."""
+
+import hashlib
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from download import DownloadError, cache_dir, download, offline
+from models.released import RELEASED, find_released
+
+State = dict[str, Tensor]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read or does not fit; the message says what was found, where, and what to do."""
+
+
+def read_state(source: str | Path) -> tuple[State, dict[str, Any]]:
+    """Read the weights that `source` names, on the CPU, as they are stored.
+
+    Args:
+        source: a name of `models.released` (`model_base`), an http(s) address, a file (`.pth` and the like, or
+            `.safetensors`), a folder in the Hugging Face layout, or the name of a hub repository (`owner/name`).
+
+    Returns:
+        The tensors by key, and whatever else lies beside them (`config`, `epoch`, `optimizer`, ...; of a Hugging Face
+        folder its `config.json` under `config`).
+
+    Raises:
+        CheckpointError: nothing is there, it is damaged, or it is a pickle of more than tensors and plain data.
+        DownloadError: it is not here and cannot be fetched.
+    """
+    path = find(source)
+    if not path.is_dir():
+        return _read_file(path)
+    config = path / "config.json"
+    metadata = {"config": json.loads(config.read_text(encoding="utf-8"))} if config.is_file() else {}
+    return _read_folder(path), metadata
+
+
+def find(source: str | Path) -> Path:
+    """The file or folder that `source` names (see `read_state`), downloaded to the cache where need be."""
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    text = str(source)
+    if entry := RELEASED.get(text.removesuffix(".pth")):
+        return download(entry.url, cache_dir() / f"{entry.name}.pth", sha256=entry.sha256, size=entry.size)
+    if text.startswith(("http://", "https://")):
+        entry = find_released(text)
+        if entry and entry.url == text:
+            return find(entry.name)
+        # Many files on the web have the same name, so the address is part of the cached one.
+        name = text.split("?")[0].rsplit("/", 1)[-1]
+        return download(text, cache_dir() / f"{hashlib.sha256(text.encode()).hexdigest()[:8]}-{name}")
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text) and path.suffix not in {".pth", ".pt", ".bin", ".safetensors"}:
+        return hub_folder(text)
+    hint = "".join(f"; did you mean {name}?" for name in get_close_matches(text, RELEASED, n=1))
+    raise CheckpointError(
+        f"no checkpoint {text!r}: it is no file or folder here, no address, no hub name (owner/name), "
+        f"and no released checkpoint (docs/checkpoints.md lists them){hint}"
+    )
+
+
+def hub_folder(name: str) -> Path:
+    """A Hugging Face repository's weights and configuration in the hub's cache: the folder they lie in."""
+    fetch = partial(huggingface_hub.snapshot_download, name, local_files_only=offline())
+    try:
+        folder = Path(fetch(allow_patterns=["config.json", "model*.safetensors*"]))
+        if not any(folder.glob("model*.safetensors")):  # older repositories hold a pickle only
+            fetch(allow_patterns=["pytorch_model*.bin*"])
+        return folder
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        raise DownloadError(
+            f"cannot fetch {name} from the Hugging Face hub, and no file or folder of that name is here: "
+            f"{str(error).splitlines()[0]}\n"
+            f"Fetch model.safetensors and config.json of https://huggingface.co/{name} by any other means, "
+            "put them into a folder, and name that folder instead."
+        ) from error
+
+
+def _read_folder(folder: Path) -> State:
+    """All tensors of a Hugging Face folder, whether one file or several."""
+    for pattern in ("model*.safetensors", "pytorch_model*.bin"):
+        files = sorted(folder.glob(pattern))
+        if files:
+            return {key: tensor for file in files for key, tensor in _read_file(file)[0].items()}
+    raise CheckpointError(f"{folder} holds no weights: expected model.safetensors or pytorch_model.bin in it")
+
+
+def _read_file(path: Path) -> tuple[State, dict[str, Any]]:
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path), {}
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is not a whole safetensors file ({error}): fetch it again") from error
+    content = _unpickle(path)
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__} where a dictionary of weights is expected")
+    key = next((key for key in ("model", "state_dict") if isinstance(content.get(key), Mapping)), None)
+    state = content if key is None else content[key]
+    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if others or not state:
+        where = "" if key is None else f" under {key!r}"
+        raise CheckpointError(
+            f"{path} holds no weights: expected tensors{where} or a dictionary of them under 'model'; "
+            f"found {', '.join(map(repr, others[:8])) or 'nothing'}"
+        )
+    return dict(state), {} if key is None else {name: value for name, value in content.items() if name != key}
+
+
+def _unpickle(path: Path) -> Any:
+    """torch.load that runs no code, with errors that say what to do."""
+    zipped = zipfile.is_zipfile(path)
+    try:
+        # Mapped, so that an optimizer's state beside the weights costs no memory; only the zip format can be.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        with path.open("rb") as file:
+            is_pickle = zipped or file.read(1) == b"\x80"
+        if not is_pickle or not isinstance(error, pickle.UnpicklingError):
+            raise CheckpointError(f"{path} is not a PyTorch file, or a damaged one: fetch it again") from error
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        raise CheckpointError(
+            f"{path} is refused: its pickle holds {found[1] if found else 'objects'} besides tensors and plain data, "
+            "and reading that could run code. If you trust where it comes from, keep only its weights first:\n"
+            f'  python -c "import torch; content = torch.load({str(path)!r}, weights_only=False); '
+            "torch.save({'model': content['model']}, 'weights.pth')\""
+        ) from error
