@@ -13,7 +13,7 @@ from typing import Any
 
 import huggingface_hub
 import torch
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.utils import HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -83,7 +83,7 @@ def hub_folder(name: str) -> Path:
         if not any(folder.glob("model*.safetensors")):  # older repositories hold a pickle only
             fetch(allow_patterns=["pytorch_model*.bin*"])
         return folder
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+    except (HFValidationError, OSError) as error:
         raise DownloadError(
             f"cannot fetch {name} from the Hugging Face hub, and no file or folder of that name is here: "
             f"{str(error).splitlines()[0]}\n"

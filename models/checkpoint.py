@@ -1,0 +1,246 @@
+"""The one loader of weights: released files, our own checkpoints, Hugging Face BLIP.
+
+A checkpoint rarely fits a model key by key: a pre-trained one holds momentum copies that a captioner lacks, NLVR2 needs
+each cross-attention twice, a larger image more position embeddings. The loader knows these cases and reports each; a
+difference that it cannot explain is an error, since a model that was loaded in part gives plausible nonsense.
+"""
+
+import logging
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models.huggingface import from_huggingface, is_huggingface
+from models.vit import interpolate_pos_embed
+from models.weight_files import CheckpointError, State, read_state
+
+__all__ = ["CheckpointError", "LoadReport", "load_checkpoint", "load_state", "read_state"]
+
+_log = logging.getLogger("blip.checkpoint")
+
+_PARTS = {"visual_encoder", "text_encoder", "text_decoder", "vision_proj", "text_proj", "itm_head", "cls_head", "temp"}
+_QUEUES = {"image_queue", "text_queue", "idx_queue", "queue_ptr", "ptr_queue"}
+# Tensors with a row for each token of the vocabulary.
+BY_VOCABULARY = ("word_embeddings.weight", "cls.predictions.decoder.weight", "predictions.bias", "decoder.bias")
+_OTHER_QUEUE = "the queue has another size and starts anew"
+_DOUBLED = re.compile(r"(.*\.crossattention\.(?:self|output\.dense))[01](\..*)")
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a checkpoint gave a model.
+
+    Attributes:
+        source: where the weights came from.
+        loaded: the model's keys that were set, those of `resized` among them.
+        missing: the model's keys that the checkpoint lacks or holds in an unusable shape.
+        unexpected: the checkpoint's keys that have no place in the model.
+        explained: why, for each key of `missing` and `unexpected`.
+        resized: position embeddings that were interpolated to the model's image size.
+    """
+
+    source: str
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    explained: Mapping[str, str]
+    resized: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.source}: {len(self.loaded)} tensors loaded"]
+        lines += [f"{key} resized to the model's image size" for key in self.resized]
+        lines += [f"{count} left out: {reason}" for reason, count in Counter(self.explained.values()).items()]
+        return "; ".join(lines)
+
+
+def load_checkpoint(model: nn.Module, source: str | Path, *, remade: Sequence[str] = ()) -> LoadReport:
+    """Load the weights that `source` names (see `read_state`) into `model`.
+
+    Args:
+        model: any BLIP model. Where the checkpoint lacks momentum copies, its `reset_momentum()` is called.
+        source: released name, address, file, folder or hub repository.
+        remade: keys that the task makes anew where the checkpoint has none that fit: prefixes or patterns with `*`.
+
+    Raises:
+        CheckpointError: keys are missing, left over or of another shape and nothing explains it; all are named.
+        DownloadError: the weights are not here and cannot be fetched.
+    """
+    state, _ = read_state(source)
+    return load_state(model, state, source=str(source), remade=dict.fromkeys(remade, "the task makes it anew"))
+
+
+def load_state(
+    model: nn.Module,
+    state: State,
+    *,
+    source: str,
+    remade: Mapping[str, str] | None = None,
+    ignored: Mapping[str, str] | None = None,
+) -> LoadReport:
+    """Load tensors into `model` under the rules of `load_checkpoint`.
+
+    Args:
+        remade: reason by prefix or pattern of the model's keys that may keep their values.
+        ignored: reason by prefix or pattern of the state's keys that may be left over.
+    """
+    remade, ignored = dict(remade or {}), ignored or {}
+    if is_huggingface(state):
+        state = from_huggingface(state)
+        remade["temp"] = "Hugging Face's format has no place for it"
+    expected = model.state_dict()
+    state = _double_cross_attention(state, expected)
+    match = _match(state, expected, remade, ignored)
+    _explain_missing(match, model, expected, remade)
+    if match.problems:
+        raise CheckpointError(_describe(source, match.problems))
+
+    model.load_state_dict(match.fitting, strict=False)
+    missing = tuple(key for key in expected if key not in match.fitting)
+    if any(_is_momentum(key) for key in missing):
+        model.reset_momentum()
+    unexpected = tuple(key for key in state if key not in expected)
+    report = LoadReport(source, tuple(match.fitting), missing, unexpected, match.explained, tuple(match.resized))
+    _log.info("%s", report)
+    return report
+
+
+@dataclass
+class _Match:
+    """A checkpoint held against a model: what fits, and why the rest does not, harmless or not."""
+
+    fitting: State = field(default_factory=dict)
+    resized: list[str] = field(default_factory=list)
+    explained: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # keys by problem
+
+
+def _match(state: State, expected: State, remade: Mapping[str, str], ignored: Mapping[str, str]) -> _Match:
+    """Sort the checkpoint's tensors."""
+    match = _Match()
+    for key, tensor in state.items():
+        if key not in expected:
+            if reason := _matching(key, ignored) or _why_left_over(key, expected):
+                match.explained[key] = reason
+            else:
+                match.problems["in the checkpoint, but not in the model"].append(key)
+        elif tensor.shape == expected[key].shape:
+            match.fitting[key] = tensor
+        elif _resizable(key, tensor, expected[key]):
+            match.fitting[key] = interpolate_pos_embed(tensor, expected[key].shape[1] - 1)
+            match.resized.append(key)
+        elif key in _QUEUES:
+            match.explained[key] = _OTHER_QUEUE
+        elif reason := _matching(key, remade):
+            match.explained[key] = reason
+        else:
+            match.problems[_shape_problem(key, tensor, expected[key])].append(key)
+    if _OTHER_QUEUE in match.explained.values():  # a pointer without its queue would point anywhere
+        for key in _QUEUES & match.fitting.keys():
+            del match.fitting[key]
+            match.explained[key] = _OTHER_QUEUE
+    return match
+
+
+def _explain_missing(match: _Match, model: nn.Module, expected: State, remade: Mapping[str, str]) -> None:
+    """Account for the model's tensors that the checkpoint did not set, and for those that it sets twice."""
+    tied = _tied_keys(expected)
+    done = {*match.fitting, *match.explained, *(key for keys in match.problems.values() for key in keys)}
+    for key in expected:
+        first = next((name for name in tied[key] if name in match.fitting), key)
+        if key not in done:
+            reason = f"it is the same tensor as {first}" if first != key else None
+            if reason := reason or _matching(key, remade) or _why_absent(key, model):
+                match.explained[key] = reason
+            else:
+                match.problems["in the model, but not in the checkpoint"].append(key)
+        elif first != key and key in match.fitting and not torch.equal(match.fitting[key], match.fitting[first]):
+            match.problems[f"differs in the checkpoint from {first}, and both are one tensor in the model"].append(key)
+
+
+def _double_cross_attention(state: State, expected: State) -> State:
+    """Start both of NLVR2's cross-attentions (`self0`/`self1`, `dense0`/`dense1`) from a checkpoint's single one."""
+    state, singles = dict(state), set()
+    for key in expected:
+        if key not in state and (match := _DOUBLED.fullmatch(key)) and match[1] + match[2] in state:
+            single = match[1] + match[2]
+            state[key] = state[single]
+            singles.add(single)
+    return {key: tensor for key, tensor in state.items() if key not in singles}
+
+
+def _matching(key: str, reasons: Mapping[str, str]) -> str | None:
+    return next(
+        (why for name, why in reasons.items() if key == name or key.startswith(f"{name}.") or fnmatchcase(key, name)),
+        None,
+    )
+
+
+def _is_momentum(key: str) -> bool:
+    return key.split(".")[0].endswith("_m")
+
+
+def _why_left_over(key: str, expected: State) -> str | None:
+    if key.endswith("position_ids"):
+        return "position ids are counted, not stored"
+    part = key.split(".")[0]
+    if part in {name.split(".")[0] for name in expected}:
+        return None
+    if part in _QUEUES or part.removesuffix("_m") in _PARTS:
+        return f"this model has no {part}"
+    return None
+
+
+def _why_absent(key: str, model: nn.Module) -> str | None:
+    if key.endswith("position_ids"):
+        return "position ids are counted, not stored"
+    if key in _QUEUES:
+        return "the queue starts anew"
+    if _is_momentum(key) and hasattr(model, "reset_momentum"):
+        return "momentum copies start from the loaded weights"
+    return None
+
+
+def _tied_keys(expected: State) -> dict[str, list[str]]:
+    """For each key, all keys under which the model shows the same tensor."""
+    names = defaultdict(list)
+    for key, tensor in expected.items():
+        names[tensor.data_ptr(), tensor.shape].append(key)
+    return {key: names[tensor.data_ptr(), tensor.shape] for key, tensor in expected.items()}
+
+
+def _resizable(key: str, tensor: Tensor, wanted: Tensor) -> bool:
+    """Whether both are position embeddings [1, 1 + side * side, D] of square images, of one width."""
+    return (
+        key.split(".")[-1] == "pos_embed"
+        and tensor.shape[::2] == wanted.shape[::2]
+        and all(round((t.shape[1] - 1) ** 0.5) ** 2 == t.shape[1] - 1 for t in (tensor, wanted))
+    )
+
+
+def _shape_problem(key: str, tensor: Tensor, wanted: Tensor) -> str:
+    if key.endswith(BY_VOCABULARY) and tensor.shape[1:] == wanted.shape[1:]:
+        return (
+            f"the checkpoint's vocabulary has {tensor.shape[0]:,} entries and the model's {wanted.shape[0]:,}: build "
+            "the model with the tokenizer file (vocab_file) that the checkpoint was trained with"
+        )
+    return (
+        f"{list(tensor.shape)} in the checkpoint, but {list(wanted.shape)} in the model (another size of vit or text?)"
+    )
+
+
+def _describe(source: str, problems: Mapping[str, Sequence[str]]) -> str:
+    """Every key by its problem; keys that differ in a layer's number only share a line."""
+    lines = [f"{source} does not fit the model, and nothing was loaded:"]
+    for problem, keys in problems.items():
+        lines.append(f"- {problem}:")
+        alike = defaultdict(list)
+        for key in sorted(keys):
+            alike[re.sub(r"\.\d+\.", ".*.", key)].append(key)
+        lines += [f"    {same[0] if len(same) == 1 else f'{name} ({len(same)} keys)'}" for name, same in alike.items()]
+    return "\n".join(lines)

@@ -1,0 +1,82 @@
+"""Where pre-training starts: ImageNet weights in the image encoder, BERT's in the text models (paper, section 4.1)."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from download import cache_dir, download
+from models.checkpoint import BY_VOCABULARY, LoadReport, load_state
+from models.weight_files import State, read_state
+
+DEIT_BASE = "https://dl.fbaipublicfiles.com/deit/deit_base_patch16_224-b5f2ef4d.pth"
+VIT_LARGE = "timm/vit_large_patch16_224.augreg_in21k"
+BERT_BASE = "google-bert/bert-base-uncased"
+
+
+def initialize_vit(visual_encoder: nn.Module, source: str | Path) -> LoadReport:
+    """Start the image encoder from ImageNet.
+
+    Args:
+        visual_encoder: from `models.vit.create_vit`; position embeddings are resized to its image size.
+        source: 'base' (DeiT-B/16 224), 'large' (ViT-L/16 224, ImageNet-21k), or any checkpoint with timm's ViT names.
+
+    Raises:
+        CheckpointError: the weights are those of another ViT.
+        DownloadError: they are not here and cannot be fetched.
+    """
+    if source == "base":
+        source = download(DEIT_BASE, cache_dir() / DEIT_BASE.rsplit("/", 1)[-1], sha256="b5f2ef4d")
+    elif source == "large":
+        source = VIT_LARGE
+    state, _ = read_state(source)
+    return load_state(
+        visual_encoder,
+        state,
+        source=str(source),
+        ignored=dict.fromkeys(("head", "pre_logits"), "ImageNet's classifier is not needed"),
+    )
+
+
+def initialize_text(text_model: nn.Module, source: str | Path = BERT_BASE) -> LoadReport:
+    """Start a text encoder (`TextModel`) or decoder (`TextDecoder`) from BERT; cross-attentions keep their values.
+
+    The word embeddings of `[DEC]` and `[ENC]`, which BERT lacks, keep theirs too.
+
+    Args:
+        source: a hub repository or folder of BERT's masked language model.
+
+    Raises:
+        CheckpointError: another size, or another vocabulary than the tokenizer's file.
+        DownloadError: the weights are not here and cannot be fetched.
+    """
+    state, _ = read_state(source)
+    state = {_current_name(key): tensor for key, tensor in state.items()}
+    ignored = dict.fromkeys(
+        ("*pooler.*", "cls.seq_relationship", "*token_type_embeddings.weight"), "BLIP has one kind of segment"
+    )
+    if not hasattr(text_model, "cls"):
+        state = {key.removeprefix("bert."): tensor for key, tensor in state.items()}
+        ignored["cls"] = "an encoder predicts no words"
+    return load_state(
+        text_model,
+        _with_added_tokens(state, text_model.state_dict()),
+        source=str(source),
+        remade={"*.crossattention.*": "BERT has no cross-attention"},
+        ignored=ignored,
+    )
+
+
+def _current_name(key: str) -> str:
+    """A key of any BERT file under today's name, `bert.` in front of what is not the head."""
+    key = key.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    return key if key.startswith(("bert.", "cls.")) else f"bert.{key}"
+
+
+def _with_added_tokens(state: State, expected: State) -> State:
+    """Append the model's own rows for the two tokens that its tokenizer adds to BERT's."""
+    grown = dict(state)
+    for key, tensor in state.items():
+        if key.endswith(BY_VOCABULARY) and key in expected and len(expected[key]) == len(tensor) + 2:
+            grown[key] = torch.cat([tensor, expected[key][len(tensor) :].to(tensor)])
+    return grown
