@@ -1,7 +1,7 @@
 """The data keys of each task's config: which files, which folders, how many at a time.
 
-A script mixes one of these into its own config (`class Config(TrainConfig, CaptionData)`) and hands the values, never the
-config itself, to the datasets. Where no file is named, the paper's annotation files are taken from `ann_root`, and
+A script mixes one of these into its own config (`class Config(TrainConfig, CaptionData)`) and hands the values, never
+the config itself, to the datasets. Where no file is named, the paper's annotation files are taken from `ann_root`, and
 downloaded to there when missing; `train_file`, `val_file` and `test_file` name a user's own (formats: docs/data.md).
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from data.wellknown import annotation_file
-from utils import setting
+from utils import resolve, setting
 
 
 @dataclass
@@ -36,8 +36,10 @@ class DataConfig:
             following()
 
     def annotations(self, split: str) -> list[Path]:
-        """The annotation files of 'train', 'val' or 'test': the user's own, or the published one (fetched if missing)."""
+        """The files of 'train', 'val' or 'test': the user's own, or the published one (fetched when missing)."""
         own = getattr(self, f"{split}_file", "")
+        if not own and split not in self.published:
+            raise ValueError(f"no annotations were published for this task's split {split!r}: give {split}_file")
         return [annotation_file(own or Path(self.ann_root) / self.published[split])]
 
 
@@ -65,9 +67,20 @@ class PretrainData(DataConfig):
         if self.shards_share != -1 and not (self.shards and (self.train_file or self.laion_path)):
             raise ValueError("shards_share mixes shards with annotation files: give both, or leave it out")
 
-    def annotations(self, split: str = "train") -> list[Path]:
+    def annotations(self, split: str) -> list[Path]:
         """The annotation files that every epoch reads; pre-training has the split 'train' only."""
+        if split != "train":
+            raise ValueError(f"pre-training data has no split {split!r}")
         return [annotation_file(path) for path in self.train_file]
+
+    def laion_files(self) -> list[Path]:
+        """The annotation files of `laion_path` in the order of the epochs that read them."""
+        if not self.laion_path:
+            return []
+        files = sorted(path for path in resolve(self.laion_path).glob("*") if path.suffix in (".json", ".jsonl"))
+        if not files:
+            raise FileNotFoundError(f"laion_path {self.laion_path} holds no .json or .jsonl file")
+        return files
 
 
 @dataclass

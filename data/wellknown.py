@@ -1,4 +1,4 @@
-"""The annotation files that were published with the paper: their names, and where each comes from when it is missing."""
+"""The annotation files that were published with the paper: their names, and where a missing one comes from."""
 
 from pathlib import Path
 
@@ -7,17 +7,14 @@ from utils import resolve
 
 ADDRESS = "https://storage.googleapis.com/sfr-vision-language-research/datasets/"
 
-NAMES = frozenset(
-    """
-    coco_karpathy_train.json coco_karpathy_val.json coco_karpathy_test.json
-    coco_karpathy_val_gt.json coco_karpathy_test_gt.json
-    flickr30k_train.json flickr30k_val.json flickr30k_test.json
-    vqa_train.json vqa_val.json vg_qa.json vqa_test.json answer_list.json
-    nlvr_train.json nlvr_dev.json nlvr_test.json
-    nocaps_val.json nocaps_test.json
-    msrvtt_test.jsonl
-    """.split()
-)
+NAMES = {
+    *(f"coco_karpathy_{split}.json" for split in ("train", "val", "test", "val_gt", "test_gt")),
+    *(f"flickr30k_{split}.json" for split in ("train", "val", "test")),
+    *(f"{name}.json" for name in ("vqa_train", "vqa_val", "vg_qa", "vqa_test", "answer_list")),
+    *(f"nlvr_{split}.json" for split in ("train", "dev", "test")),
+    *(f"nocaps_{split}.json" for split in ("val", "test")),
+    "msrvtt_test.jsonl",
+}
 
 
 def annotation_file(path: str | Path) -> Path:

@@ -1,0 +1,122 @@
+"""What all datasets share: randomness by (seed, epoch, index), replaced bad images, batches as dicts."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from data.annotations import Annotations
+from data.image_file import BadImage, open_image
+from data.sampler import shuffled
+
+Sample = dict[str, Any]
+TrainImage = Callable[[Image.Image, np.random.Generator], torch.Tensor]  # -> uint8 [3, S, S]
+EvalImage = Callable[[Image.Image], torch.Tensor]  # -> uint8 [3, S, S]
+
+_ATTEMPTS = 10  # images tried for one place in a batch; so many bad ones in a row are no accident
+
+
+def collate(samples: Sequence[Sample], listed: Sequence[str] = ()) -> dict[str, Any]:
+    """Samples -> a batch: tensors stacked, numbers as a tensor [B], all else (and the keys in `listed`) as lists."""
+    batch = {}
+    for key in samples[0]:
+        values = [sample[key] for sample in samples]
+        if isinstance(values[0], torch.Tensor):
+            batch[key] = torch.stack(values)
+        elif isinstance(values[0], (int, float)) and key not in listed:
+            batch[key] = torch.tensor(values)
+        else:
+            batch[key] = values
+    return batch
+
+
+def one_of(captions: Sequence[str], rng: np.random.Generator) -> str:
+    """The caption, or one drawn at random where an image has several."""
+    return captions[0] if len(captions) == 1 else captions[int(rng.integers(len(captions)))]
+
+
+class TrainDataset(Dataset):
+    """Records to training samples; a task says in `sample` what a sample is.
+
+    `dataset[epoch, index]` (or `dataset[index]`, in epoch 0) is the same whoever asks: all its randomness is drawn
+    from (seed, epoch, index). Where its image cannot be read, another record, drawn in the same way, takes its place,
+    and `bad_images` tells: list of (path, reason).
+    """
+
+    def __init__(self, annotations: Annotations, image_root: str | Path, transform: TrainImage, seed: int) -> None:
+        self.annotations = annotations
+        self.image_root = image_root
+        self.transform = transform
+        self.seed = seed
+
+    def sample(self, record: dict[str, Any], rng: np.random.Generator) -> Sample:
+        """The sample of one record; raises BadImage."""
+        raise NotImplementedError
+
+    def record(self, epoch: int, index: int) -> dict[str, Any]:
+        """The record at `index`, which lies below `size(epoch)`."""
+        del epoch  # only pre-training's records differ by epoch
+        return self.annotations[index]
+
+    def size(self, epoch: int) -> int:
+        """The number of records that `epoch` can draw from."""
+        del epoch
+        return len(self.annotations)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The indices that `epoch` uses, in the order in which it uses them."""
+        return shuffled(self.size(epoch), (self.seed, epoch))
+
+    def __len__(self) -> int:
+        return self.size(0)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        bad_images = []
+        row = index
+        for attempt in range(_ATTEMPTS):
+            try:
+                sample = self.sample(self.record(epoch, row), np.random.default_rng((self.seed, epoch, row)))
+                return sample | {"bad_images": bad_images}
+            except BadImage as error:
+                bad_images.append((str(error.path), error.reason))
+                row = int(np.random.default_rng((self.seed, epoch, index, attempt)).integers(self.size(epoch)))
+        listed = "\n".join(f"  {path}: {reason}" for path, reason in bad_images)
+        raise RuntimeError(f"{_ATTEMPTS} images in a row could not be read; is the folder of images right?\n{listed}")
+
+    def image(self, name: str, rng: np.random.Generator, root: str | Path | None = None) -> torch.Tensor:
+        """The augmented picture of file `name`: uint8 [3, S, S]."""
+        return self.transform(open_image(os.path.join(self.image_root if root is None else root, name)), rng)
+
+    def collate(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """A batch of samples, `bad_images` as one list."""
+        batch = collate(samples)
+        batch["bad_images"] = [bad for one in batch["bad_images"] for bad in one]
+        return batch
+
+
+class EvalDataset(Dataset):
+    """Records to evaluation samples, in the file's order; an image that cannot be read is an error that names it."""
+
+    listed: tuple[str, ...] = ()  # keys that stay as they stand in the annotations, as the result files carry them
+
+    def __init__(self, annotations: Annotations, image_root: str | Path, transform: EvalImage) -> None:
+        self.annotations = annotations
+        self.image_root = image_root
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def image(self, name: str, root: str | Path | None = None) -> torch.Tensor:
+        """The pre-processed picture of file `name`: uint8 [3, S, S]."""
+        return self.transform(open_image(os.path.join(self.image_root if root is None else root, name)))
+
+    def collate(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """A batch of samples."""
+        return collate(samples, self.listed)

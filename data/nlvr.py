@@ -1,0 +1,95 @@
+"""NLVR2: `{images: [left, right], sentence, label: 'True' / 'False'}`; is the sentence true of the two images?"""
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.annotations import Annotations
+from data.dataset import EvalDataset, EvalImage, Sample, TrainDataset, TrainImage
+from data.formats import Format, identity, text, texts, truth
+from data.text import clean_caption
+
+PAIR = Format(
+    "nlvr",
+    (texts("images", count=2), text("sentence"), truth("label"), identity("identifier", required=False)),
+)
+
+_log = logging.getLogger("blip.data")
+
+_MAX_WORDS = 40
+_OTHER_SIDE = {"left": "right", "right": "left"}
+
+
+def unclear_labels(annotations: Annotations) -> list[int]:
+    """The rows whose label is neither 'True' nor 'False': they count as false, be it the truth value `true`."""
+    return [row for row, record in enumerate(annotations) if record["label"] not in ("True", "False")]
+
+
+def swap_sides(sentence: str) -> str:
+    """The sentence about the same images in the other order: the words left and right change places."""
+    return re.sub(r"\b(left|right)\b", lambda side: _OTHER_SIDE[side[0]], sentence)
+
+
+class NLVRTrain(TrainDataset):
+    """Batch: image uint8 [2B, 3, S, S] (the left images, then the right ones), sentence list[str], label int64 [B].
+
+    Half of the pairs, drawn anew each epoch, are swapped, and `left` and `right` in their sentences with them.
+    """
+
+    def __init__(
+        self, files: Sequence[str | Path], image_root: str | Path, transform: TrainImage, *, seed: int = 0
+    ) -> None:
+        super().__init__(_pairs(files), image_root, transform, seed)
+
+    def sample(self, record: dict[str, Any], rng: np.random.Generator) -> Sample:
+        left, right = record["images"]
+        sentence = clean_caption(record["sentence"], _MAX_WORDS)
+        if rng.random() >= 0.5:
+            left, right, sentence = right, left, swap_sides(sentence)
+        images = torch.stack([self.image(left, rng), self.image(right, rng)])  # [2, 3, S, S]
+        return {"image": images, "sentence": sentence, "label": int(record["label"] == "True")}
+
+    def collate(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        return _left_then_right(super().collate(samples))
+
+
+class NLVREval(EvalDataset):
+    """Batch: image uint8 [2B, 3, S, S] (the left images, then the right ones), sentence list[str], label int64 [B],
+    index int64 [B]."""
+
+    def __init__(self, files: Sequence[str | Path], image_root: str | Path, transform: EvalImage) -> None:
+        super().__init__(_pairs(files), image_root, transform)
+
+    def __getitem__(self, row: int) -> Sample:
+        record = self.annotations[row]
+        return {
+            "image": torch.stack([self.image(name) for name in record["images"]]),
+            "sentence": clean_caption(record["sentence"], _MAX_WORDS),
+            "label": int(record["label"] == "True"),
+            "index": row,
+        }
+
+    def collate(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        return _left_then_right(super().collate(samples))
+
+
+def _pairs(files: Sequence[str | Path]) -> Annotations:
+    annotations = Annotations(files, PAIR)
+    if unclear := unclear_labels(annotations):
+        _log.warning(
+            "%s: %d labels are neither 'True' nor 'False' (the first is %r) and count as false",
+            annotations.place(unclear[0]),
+            len(unclear),
+            annotations[unclear[0]]["label"],
+        )
+    return annotations
+
+
+def _left_then_right(batch: dict[str, Any]) -> dict[str, Any]:
+    batch["image"] = batch["image"].transpose(0, 1).flatten(0, 1).contiguous()  # [B, 2, ...] -> [2B, ...]
+    return batch

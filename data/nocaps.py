@@ -1,0 +1,23 @@
+"""NoCaps: `{image, img_id}`, captioned and sent to the server."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.annotations import Annotations
+from data.dataset import EvalDataset, EvalImage, Sample
+from data.formats import Format, identity, path
+
+EVAL = Format("nocaps", (path("image"), identity("img_id")))
+
+
+class NoCapsEval(EvalDataset):
+    """Batch: image uint8 [B, 3, S, S], image_id list (the file's `img_id`), index int64 [B]."""
+
+    listed = ("image_id",)
+
+    def __init__(self, files: Sequence[str | Path], image_root: str | Path, transform: EvalImage) -> None:
+        super().__init__(Annotations(files, EVAL), image_root, transform)
+
+    def __getitem__(self, row: int) -> Sample:
+        record = self.annotations[row]
+        return {"image": self.image(record["image"]), "image_id": record["img_id"], "index": row}

@@ -1,0 +1,105 @@
+"""Pre-training: image-text pairs from annotation files, from WebDataset shards, or from both."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.annotations import Annotations
+from data.dataset import Sample, TrainDataset, TrainImage, one_of
+from data.formats import Format, path, texts
+from data.image_file import ImageFile
+from data.sampler import mixed, shuffled, shuffled_by_shard
+from data.shards import Shards
+from data.text import clean_caption
+
+PAIR = Format(
+    "pretrain", (path("image", required=False), path("url", required=False), texts("caption")), either=("image", "url")
+)
+
+
+def downloaded_name(url: str) -> str:
+    """Where in `url_root` the download of `url` lies: ab/abcd....jpg by the MD5 of the address (any picture format).
+
+    In a shell: `name=$(printf %s "$url" | md5sum | cut -c1-32); echo ${name:0:2}/$name.jpg`.
+    """
+    name = hashlib.md5(url.encode(), usedforsecurity=False).hexdigest()
+    return f"{name[:2]}/{name}.jpg"
+
+
+class PretrainDataset(TrainDataset):
+    """Batch: image uint8 [B, 3, S, S], caption list[str] (cleaned).
+
+    An epoch passes once over the shards, the `files`, and the next of the `laion_files`, in one shuffled order (within
+    shards: a few files at a time). `shards_share` sets how many of its samples are drawn from shards instead.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[str | Path],
+        transform: TrainImage,
+        *,
+        image_root: str | Path = "",
+        url_root: str | Path = "",
+        laion_files: Sequence[str | Path] = (),
+        shards: Sequence[str | Path] = (),
+        shards_share: float | None = None,
+        max_words: int = 30,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(Annotations(files, PAIR), image_root, transform, seed)
+        self.url_root = url_root
+        self.laion_files = list(laion_files)
+        self.shards = Shards(shards)
+        self.shards_share = shards_share
+        self.max_words = max_words
+        self._laion: tuple[int, Annotations] = (-1, Annotations([], PAIR))
+
+    def laion(self, epoch: int) -> Annotations:
+        """The further annotations of `epoch`: file `epoch` of `laion_files`, which start again after the last."""
+        if not self.laion_files:
+            return self._laion[1]
+        number = epoch % len(self.laion_files)
+        if self._laion[0] != number:
+            self._laion = (number, Annotations([self.laion_files[number]], PAIR))
+        return self._laion[1]
+
+    def size(self, epoch: int) -> int:
+        return len(self.shards) + len(self.annotations) + len(self.laion(epoch))
+
+    def order(self, epoch: int) -> np.ndarray:
+        in_shards, size = len(self.shards), self.size(epoch)
+        key = (self.seed, epoch)
+        if not in_shards:
+            return shuffled(size, key)
+        if in_shards == size:
+            return shuffled_by_shard(self.shards.sizes, key)
+        return mixed(
+            lambda turn: shuffled(size - in_shards, (*key, turn)) + in_shards,
+            lambda turn: shuffled_by_shard(self.shards.sizes, (*key, turn)),
+            size,
+            in_shards / size if self.shards_share is None else self.shards_share,
+            key,
+        )
+
+    def record(self, epoch: int, index: int) -> dict[str, Any]:
+        """A record of the shards, of the files, or of this epoch's further file, which follow each other by index."""
+        for part in (self.shards, self.annotations, self.laion(epoch)):
+            if index < len(part):
+                return part[index]
+            index -= len(part)
+        raise IndexError(f"index {index} past the end of epoch {epoch}")
+
+    def sample(self, record: dict[str, Any], rng: np.random.Generator) -> Sample:
+        image = self.transform(self._image_file(record), rng)
+        return {"image": image, "caption": clean_caption(one_of(record["caption"], rng), self.max_words)}
+
+    def _image_file(self, record: dict[str, Any]) -> ImageFile:
+        if "name" in record:  # of a shard
+            return ImageFile(record["image"], record["name"])
+        if record["image"] is not None:
+            return ImageFile(os.path.join(self.image_root, record["image"]))
+        return ImageFile(os.path.join(self.url_root, downloaded_name(record["url"])))

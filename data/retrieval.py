@@ -1,0 +1,42 @@
+"""Image-text retrieval: `{image, caption, image_id}` to train on, `{image, caption: [..]}` to evaluate."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.annotations import Annotations
+from data.caption import CaptionTrain
+from data.dataset import EvalDataset, EvalImage, Sample
+from data.formats import Format, path, texts
+from data.text import clean_caption
+
+EVAL = Format("retrieval eval", (path("image"), texts("caption")))
+
+
+class RetrievalTrain(CaptionTrain):
+    """Captioning's records without a prompt: pairs of one `image_id` are each other's positives.
+
+    Batch: image uint8 [B, 3, S, S], caption list[str], image_id int64 [B].
+    """
+
+
+class RetrievalEval(EvalDataset):
+    """The images of a split one by one, its texts as a list, and which belongs to which.
+
+    Batch: image uint8 [B, 3, S, S], index int64 [B]. `text`: the cleaned captions of all images in one list;
+    `img2txt[i]`: the texts of image i; `txt2img[t]`: the image of text t.
+    """
+
+    def __init__(
+        self, files: Sequence[str | Path], image_root: str | Path, transform: EvalImage, *, max_words: int = 30
+    ) -> None:
+        super().__init__(Annotations(files, EVAL), image_root, transform)
+        self.text: list[str] = []
+        self.img2txt: dict[int, list[int]] = {}
+        self.txt2img: dict[int, int] = {}
+        for row, record in enumerate(self.annotations):
+            self.img2txt[row] = list(range(len(self.text), len(self.text) + len(record["caption"])))
+            self.txt2img.update(dict.fromkeys(self.img2txt[row], row))
+            self.text += [clean_caption(caption, max_words) for caption in record["caption"]]
+
+    def __getitem__(self, row: int) -> Sample:
+        return {"image": self.image(self.annotations[row]["image"]), "index": row}

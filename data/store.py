@@ -1,0 +1,54 @@
+"""Tables on disk, memory-mapped: written once by one process, read by all, whose copies share the pages."""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from filelock import FileLock
+
+from download import cache_dir
+from utils import atomic_write
+
+_ROWS = 1 << 16  # rows of a record batch: the batch of a row is found by division; 100 million rows have 1,500 batches
+
+
+class Store:
+    """The rows of one Arrow file; pickled, it is the file's path."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        reader = pa.ipc.open_file(pa.memory_map(str(file)))
+        self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        self._size = sum(batch.num_rows for batch in self.batches)
+
+    def __reduce__(self) -> tuple[type["Store"], tuple[Path]]:
+        return Store, (self.file,)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        batch, row = self.batches[row // _ROWS], row % _ROWS
+        return {name: column[row].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+
+
+def store_once(kind: str, key: str, schema: pa.Schema, rows: Callable[[], Iterable[Sequence[Any]]]) -> Path:
+    """The store `cache_dir()/kind/key.arrow`, made of `rows()` if it is not there: by one process, the others wait."""
+    store = cache_dir() / kind / f"{key}.arrow"
+    if not store.exists():
+        store.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(store.with_suffix(".lock")):
+            if not store.exists():  # else another process made it while this one waited
+                with atomic_write(store) as temporary:
+                    _write(temporary, schema, iter(rows()))
+    return store
+
+
+def _write(file: Path, schema: pa.Schema, rows: Iterable[Sequence[Any]]) -> None:
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        while batch := list(itertools.islice(rows, _ROWS)):
+            columns = zip(*batch, strict=True)
+            arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))

@@ -1,0 +1,26 @@
+"""The clean-up of captions and questions, exactly as the released checkpoints were trained with it."""
+
+import re
+
+_MARKS = '.!"()*#:;~'
+_MARKS_TO_SPACES = str.maketrans(_MARKS, " " * len(_MARKS))
+_NO_MARKS = str.maketrans("", "", _MARKS)
+
+
+def clean_caption(text: str, max_words: int = 30) -> str:
+    """Lower case, marks to spaces, runs of white space to one space, at most `max_words` words.
+
+    A single tab or newline between words stays: only runs of two or more are replaced (tests/golden/text), and
+    words are what single spaces part.
+    """
+    text = re.sub(r"\s{2,}", " ", text.lower().translate(_MARKS_TO_SPACES))
+    return _first_words(text.rstrip("\n").strip(" "), max_words)
+
+
+def clean_question(text: str, max_words: int = 50) -> str:
+    """Lower case, marks dropped, trailing spaces cut, at most `max_words` words; inner spacing is kept."""
+    return _first_words(text.lower().translate(_NO_MARKS).rstrip(" "), max_words)
+
+
+def _first_words(text: str, count: int) -> str:
+    return " ".join(text.split(" ")[:count])

@@ -1,0 +1,117 @@
+"""Visual question answering: VQA v2 (ten annotators' answers), Visual Genome (one answer), or own questions."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.annotations import AnnotationError, Annotations
+from data.dataset import EvalDataset, EvalImage, Sample, TrainDataset, TrainImage
+from data.formats import Format, identity, path, text, texts
+from data.text import clean_question
+
+_QUESTION = (path("image"), text("question"), text("dataset", required=False), identity("question_id", required=False))
+_TYPES = (text("question_type", required=False), text("answer_type", required=False))
+
+TRAIN = Format("vqa", (*_QUESTION, texts("answer")))
+EVAL = Format("vqa eval", (*_QUESTION, texts("answer", required=False), *_TYPES))
+
+VISUAL_GENOME_WEIGHT = 0.2  # of an answer that a single person gave, beside VQA v2's shares of ten people
+
+
+def weighted_answers(answers: Sequence[str], dataset: str | None) -> dict[str, float]:
+    """The different answers by first appearance, each with its weight: the share of the annotators who gave it."""
+    if dataset == "vg":
+        return dict.fromkeys(answers, VISUAL_GENOME_WEIGHT)
+    return {answer: count / len(answers) for answer, count in Counter(answers).items()}
+
+
+class _Folders:
+    """The folder of a record's image: that of its `dataset` where one is given, else `image_root`."""
+
+    def __init__(self, image_root: str | Path, vqa_root: str | Path, vg_root: str | Path) -> None:
+        self._roots = {"vqa": vqa_root or image_root, "vg": vg_root or image_root}
+        self._other = image_root
+
+    def __getitem__(self, dataset: str | None) -> str | Path:
+        return self._roots.get(dataset, self._other)
+
+
+class VQATrain(TrainDataset):
+    """Batch: image uint8 [B, 3, S, S], question list[str], answers list[str] (those of all questions in one list),
+    weights float32 [len(answers)], n list[int] (answers of each question)."""
+
+    def __init__(
+        self,
+        files: Sequence[str | Path],
+        transform: TrainImage,
+        *,
+        image_root: str | Path = "",
+        vqa_root: str | Path = "",
+        vg_root: str | Path = "",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(Annotations(files, TRAIN), image_root, transform, seed)
+        self._folders = _Folders(image_root, vqa_root, vg_root)
+
+    def sample(self, record: dict[str, Any], rng: np.random.Generator) -> Sample:
+        answers = weighted_answers(record["answer"], record["dataset"])
+        return {
+            "image": self.image(record["image"], rng, self._folders[record["dataset"]]),
+            "question": clean_question(record["question"]),
+            "answers": list(answers),
+            "weights": list(answers.values()),
+        }
+
+    def collate(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        batch = super().collate(samples)
+        batch["n"] = [len(answers) for answers in batch["answers"]]
+        batch["answers"] = [answer for answers in batch["answers"] for answer in answers]
+        batch["weights"] = torch.tensor([weight for weights in batch["weights"] for weight in weights])
+        return batch
+
+
+class VQAEval(EvalDataset):
+    """Batch: image uint8 [B, 3, S, S], question list[str], question_id list, index int64 [B].
+
+    A record's question_id is the file's, or its row where it has none. `annotations` hold the answers and their types
+    where the split has them.
+    """
+
+    listed = ("question_id",)
+
+    def __init__(
+        self,
+        files: Sequence[str | Path],
+        transform: EvalImage,
+        *,
+        image_root: str | Path = "",
+        vqa_root: str | Path = "",
+        vg_root: str | Path = "",
+    ) -> None:
+        super().__init__(Annotations(files, EVAL), image_root, transform)
+        self._folders = _Folders(image_root, vqa_root, vg_root)
+
+    def __getitem__(self, row: int) -> Sample:
+        record = self.annotations[row]
+        return {
+            "image": self.image(record["image"], self._folders[record["dataset"]]),
+            "question": clean_question(record["question"]),
+            "question_id": row if record["question_id"] is None else record["question_id"],
+            "index": row,
+        }
+
+
+def answer_list(file: str | Path) -> list[str]:
+    """The candidate answers of a JSON list of strings; raises AnnotationError for anything else."""
+    try:
+        answers = json.loads(Path(file).read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise AnnotationError(f"{file}: not valid JSON ({error})") from None
+    if not isinstance(answers, list) or not answers or not all(isinstance(answer, str) for answer in answers):
+        raise AnnotationError(f"{file}: expected a JSON list of answers, each a string")
+    return answers

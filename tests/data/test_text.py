@@ -1,0 +1,23 @@
+"""Text clean-up equals the recorded one, string by string."""
+
+import json
+
+import pytest
+
+from data.text import clean_caption, clean_question
+
+
+@pytest.mark.parametrize("max_words", [30, 40, 50])
+def test_captions_are_cleaned_as_recorded(golden, max_words):
+    for case in json.loads(golden("text/text_cases.json").read_text(encoding="utf-8")):
+        assert clean_caption(case["input"], max_words) == case[f"pre_caption_{max_words}"], case["input"]
+
+
+@pytest.mark.parametrize("max_words", [10, 50])
+def test_questions_are_cleaned_as_recorded(golden, max_words):
+    for case in json.loads(golden("text/text_cases.json").read_text(encoding="utf-8")):
+        assert clean_question(case["input"], max_words) == case[f"pre_question_{max_words}"], case["input"]
+
+
+def test_a_lone_tab_stays_and_a_run_of_white_space_becomes_one_space():
+    assert clean_caption("A\tred  (very)\n\n dog.\n", 30) == "a\tred very dog"
