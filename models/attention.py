@@ -1,0 +1,150 @@
+"""Attention over one's own text and over an image that was projected once.
+
+An image (or a question, for the VQA decoder) is projected to keys and values a single time: that is its `Memory`. Any number
+of texts, beams and decoding steps then look at it. Where the texts of an image stand side by side they are folded into one
+long query, so nothing is repeated; elsewhere they name the image by index.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+KeyValue = tuple[Tensor, Tensor]  # each [N, heads, T, d]
+
+
+@dataclass
+class Memory:
+    """Keys and values of N images in every layer.
+
+    Attributes:
+        layers: for each layer one pair a cross-attention (NLVR2 has two), each `[N, heads, T, d]`.
+        mask: `[N, T]`, True where a position may be attended; None when all may.
+    """
+
+    layers: list[list[KeyValue]]
+    mask: Tensor | None = None
+
+    def rows(self, index: Tensor) -> "Memory":
+        """The memory of some images only, index [M] -> M images."""
+        layers = [[(key[index], value[index]) for key, value in layer] for layer in self.layers]
+        return Memory(layers, None if self.mask is None else self.mask[index])
+
+
+@dataclass
+class AttentionMaps:
+    """Attention probabilities of every layer, recorded on request. They take part in the gradient.
+
+    Attributes:
+        self_attention: for each layer `[B, heads, L, L]`.
+        cross_attention: for each layer one `[B, heads, L, T]` a cross-attention.
+    """
+
+    self_attention: list[Tensor] = field(default_factory=list)
+    cross_attention: list[list[Tensor]] = field(default_factory=list)
+
+
+class SelfAttentionCache:
+    """Keys and values of the tokens decoded so far, in buffers allocated once.
+
+    Args:
+        max_length: the most tokens a row can hold, prompt included.
+    """
+
+    def __init__(self, max_length: int) -> None:
+        self.max_length = max_length
+        self.length = 0
+        self._buffers: list[KeyValue] = []
+
+    def append(self, layer: int, key: Tensor, value: Tensor) -> KeyValue:
+        """Write key, value [B, heads, L, d] of new tokens -> those of all tokens so far [B, heads, length + L, d]."""
+        if layer == len(self._buffers):
+            rows, heads, _, width = key.shape
+            self._buffers.append(
+                (key.new_empty(rows, heads, self.max_length, width), value.new_empty(rows, heads, self.max_length, width))
+            )
+        end = self.length + key.shape[2]
+        keys, values = self._buffers[layer]
+        keys[:, :, self.length : end] = key
+        values[:, :, self.length : end] = value
+        return keys[:, :, :end], values[:, :, :end]
+
+    def advance(self, tokens: int) -> None:
+        """Count the tokens that every layer has now written."""
+        self.length += tokens
+
+    def repeat(self, times: int) -> None:
+        """Give every row `times` neighbours with the same content: one image's prompt becomes that of its beams."""
+        self._buffers = [
+            (keys.repeat_interleave(times, dim=0), values.repeat_interleave(times, dim=0))
+            for keys, values in self._buffers
+        ]
+
+    def reorder(self, rows: Tensor) -> None:
+        """Row i takes the content of row rows[i], for the tokens written so far."""
+        for keys, values in self._buffers:
+            for buffer in (keys, values):
+                buffer[:, :, : self.length] = buffer[:, :, : self.length].index_select(0, rows)
+
+
+@dataclass
+class AttentionInputs:
+    """What the attentions of all layers work with in one forward pass; see `TextModel.forward`."""
+
+    mask: Tensor | None = None
+    memory: Memory | None = None
+    index: Tensor | None = None
+    causal: bool = False
+    cache: SelfAttentionCache | None = None
+    maps: AttentionMaps | None = None
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    *,
+    index: Tensor | None = None,
+    causal: bool = False,
+    dropout: float = 0.0,
+    need_weights: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Scaled dot-product attention of B rows over N memories.
+
+    Args:
+        query: `[B, L, heads, d]`.
+        key, value: `[N, heads, T, d]`.
+        mask: `[N, T]`, True where a position may be attended.
+        index: `[B]`, the memory of each row. Without it B must be a multiple of N, and the rows of one memory stand
+            side by side: they attend together, as one query of (B / N) * L positions.
+        causal: position i sees positions 0..i only. Right padding is then never seen and needs no mask.
+        dropout: probability of dropping an attention weight.
+        need_weights: take the slower path that also returns the probabilities.
+
+    Returns:
+        context `[B, L, heads * d]`, and probabilities `[B, heads, L, T]` or None.
+    """
+    if index is not None:
+        key, value = key[index], value[index]
+        mask = None if mask is None else mask[index]
+    batch, length, heads, width = query.shape
+    folded = query.reshape(key.shape[0], -1, heads, width).transpose(1, 2)  # [N, heads, (B / N) * L, d]
+    if mask is not None:
+        mask = mask[:, None, None, :]
+    if not need_weights:
+        context = F.scaled_dot_product_attention(
+            folded, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal
+        )
+        return context.transpose(1, 2).reshape(batch, length, heads * width), None
+
+    scores = folded @ key.transpose(-1, -2) / width**0.5
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    weights = scores.float().softmax(dim=-1).to(value.dtype)
+    context = F.dropout(weights, dropout) @ value
+    weights = weights.unflatten(2, (-1, length)).transpose(1, 2).flatten(0, 1)  # [B, heads, L, T]
+    return context.transpose(1, 2).reshape(batch, length, heads * width), weights

@@ -1,0 +1,158 @@
+"""Image-text matching and similarity (paper, section 3.2), and scores for any images and texts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.attention import Memory
+from models.blip import MED_CONFIG
+from models.checkpoint import load_checkpoint
+from models.med import TextModel
+from models.med_layer import TextConfig
+from models.tokenizer import build_tokenizer, tokenize
+from models.vit import create_vit
+
+MAX_TEXT_LENGTH = 35  # tokens, as in retrieval training
+MATCH = 1  # index of "they match" in the matching head's logits
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well images and texts fit: `match`, the probability of the matching head, and `cosine` of the projections."""
+
+    match: Tensor
+    cosine: Tensor
+
+
+class ImageTextModel(nn.Module):
+    """An image and a text encoder, their projections to a common space, and the matching head.
+
+    Args:
+        image_size: side of the square input, in pixels.
+        vit: a name of `models.vit.VIT_SIZES` or a mapping of sizes.
+        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
+        embed_dim: width of the common space.
+        med_config: sizes of the text encoder: a BERT configuration, as a file or a mapping.
+        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 384,
+        vit: str | Mapping[str, int] = "base",
+        vit_grad_ckpt: bool = False,
+        vit_ckpt_layer: int = 0,
+        embed_dim: int = 256,
+        med_config: str | Path | Mapping[str, Any] = MED_CONFIG,
+        vocab_file: str | Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.tokenizer = build_tokenizer(vocab_file)
+        self.visual_encoder = create_vit(vit, image_size, vit_grad_ckpt, vit_ckpt_layer)
+        config = TextConfig.read(med_config)
+        self.text_encoder = TextModel(config, len(self.tokenizer), self.visual_encoder.embed_dim)
+        self.vision_proj = nn.Linear(self.visual_encoder.embed_dim, embed_dim)
+        self.text_proj = nn.Linear(config.hidden_size, embed_dim)
+        self.itm_head = nn.Linear(config.hidden_size, 2)
+
+    @property
+    def device(self) -> torch.device:
+        return self.itm_head.weight.device
+
+    def project_image(self, image_embeds: Tensor) -> Tensor:
+        """Image states [B, T, D] -> unit vectors [B, embed_dim], float32."""
+        return F.normalize(self.vision_proj(image_embeds[:, 0]).float(), dim=-1)
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """image [B, 3, H, W], normalised -> unit vectors [B, embed_dim], comparable with those of texts."""
+        return self.project_image(self.visual_encoder(image))
+
+    def encode_text(self, text: Sequence[str]) -> Tensor:
+        """B texts -> unit vectors [B, embed_dim], comparable with those of images."""
+        ids, mask = tokenize(self.tokenizer, text, self.device, max_length=MAX_TEXT_LENGTH)
+        states = self.text_encoder(ids, mask, first_only=True)
+        return F.normalize(self.text_proj(states[:, 0]).float(), dim=-1)
+
+    def match_logits(self, memory: Memory, ids: Tensor, mask: Tensor | None, index: Tensor | None = None) -> Tensor:
+        """Texts ids [B, L], starting with `[ENC]`, looking at images -> logits [B, 2]; index 1 means "they match".
+
+        `memory` and `index` are those of `TextModel.forward`.
+        """
+        states = self.text_encoder(ids, mask, memory, index, first_only=True)
+        return self.itm_head(states[:, 0]).float()
+
+    @torch.no_grad()
+    def score(self, image: Tensor, text: Sequence[str], *, pairwise: bool = False, batch_size: int = 256) -> Scores:
+        """Matching probability and cosine of every image with every text, or of image i with text i.
+
+        Args:
+            image: `[B, 3, H, W]`, normalised.
+            text: M texts; B of them with `pairwise`. Those over 35 tokens are cut.
+            pairwise: score only the pairs (i, i).
+            batch_size: how many texts look at an image at once.
+
+        Returns:
+            `match` and `cosine`, each `[B, M]`, or `[B]` with `pairwise`.
+
+        Raises:
+            ValueError: `pairwise` with another number of texts than of images.
+        """
+        if pairwise and len(text) != len(image):
+            raise ValueError(f"pairwise scores need as many texts as images, and there are {len(text)} and {len(image)}")
+        image_embeds = self.visual_encoder(image)
+        cosine = self.project_image(image_embeds) @ self.encode_text(text).T
+        enc = self.tokenizer.enc_token_id
+        if pairwise:
+            ids, mask = tokenize(self.tokenizer, text, self.device, first_token=enc, max_length=MAX_TEXT_LENGTH)
+            logits = self.match_logits(self.text_encoder.project(image_embeds), ids, mask)
+            return Scores(logits.softmax(dim=1)[:, MATCH], cosine.diagonal())
+
+        by_length = sorted(range(len(text)), key=lambda i: len(text[i]))
+        batches = [by_length[i : i + batch_size] for i in range(0, len(text), batch_size)]
+        tokens = [
+            tokenize(self.tokenizer, [text[i] for i in batch], self.device, first_token=enc, max_length=MAX_TEXT_LENGTH)
+            for batch in batches
+        ]
+        match = torch.empty_like(cosine)
+        for row in range(len(image)):
+            memory = self.text_encoder.project(image_embeds[row : row + 1])
+            for batch, (ids, mask) in zip(batches, tokens, strict=True):
+                match[row, batch] = self.match_logits(memory, ids, mask).softmax(dim=1)[:, MATCH]
+        return Scores(match, cosine)
+
+
+class BLIPMatcher(ImageTextModel):
+    """Matching logits and similarities as the 2022 model gave them, for thresholds that were tuned on it."""
+
+    def forward(self, image: Tensor, caption: Sequence[str], match_head: str = "itm") -> Tensor:
+        """Compare images with captions.
+
+        Args:
+            image: `[B, 3, H, W]`, normalised.
+            caption: B texts; those over 35 tokens are cut.
+            match_head: 'itm' -> logits `[B, 2]` of the pairs (i, i), index 1 meaning "they match"; 'itc' -> cosine
+                similarities `[B, B]`, a row for each image. 'itm' starts the text with `[CLS]` although the head was
+                trained with `[ENC]`; `score` uses `[ENC]`.
+
+        Raises:
+            ValueError: an unknown head.
+        """
+        if match_head == "itc":
+            return self.encode_image(image) @ self.encode_text(caption).T
+        if match_head != "itm":
+            raise ValueError(f"match_head={match_head!r} must be 'itm' or 'itc'")
+        ids, mask = tokenize(self.tokenizer, caption, self.device, max_length=MAX_TEXT_LENGTH)
+        return self.match_logits(self.text_encoder.project(self.visual_encoder(image)), ids, mask)
+
+
+def blip_itm(pretrained: str = "", **kwargs: Any) -> BLIPMatcher:
+    """A matcher, with the weights of `pretrained` (a released name, path, URL or hub name) if given."""
+    model = BLIPMatcher(**kwargs)
+    if pretrained:
+        load_checkpoint(model, pretrained)
+    return model

@@ -1,0 +1,230 @@
+"""Greedy search, sampling and beam search over a `TextDecoder`.
+
+The beams and samples of an image are extra queries to its one memory; the prompt is read once an image; the self-attention
+cache is allocated once. Nothing in here knows what the text is for.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.attention import Memory, SelfAttentionCache
+from models.med import TextDecoder
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a generated text must obey.
+
+    Attributes:
+        end_token, pad_token: ids that end a text and fill up what follows.
+        max_length: most tokens, start and prompt counted, the end token too.
+        min_length: the end token is forbidden while a text has fewer tokens, start and prompt counted.
+        repetition_penalty: divides a positive score, and multiplies a negative one, of each token that the text or its
+            prompt already holds. It acts on logits in greedy search and sampling, on log-probabilities in beam search.
+    """
+
+    end_token: int
+    pad_token: int
+    max_length: int
+    min_length: int = 0
+    repetition_penalty: float = 1.0
+
+    def apply(self, scores: Tensor, ids: Tensor) -> Tensor:
+        """scores [R, V] of the next token after ids [R, L] -> scores with the rules applied."""
+        if self.repetition_penalty != 1.0:
+            seen = scores.gather(1, ids)
+            penalised = torch.where(seen < 0, seen * self.repetition_penalty, seen / self.repetition_penalty)
+            scores = scores.scatter(1, ids, penalised)
+        if ids.shape[1] < self.min_length:
+            ends = torch.tensor([self.end_token], device=scores.device)
+            scores = scores.index_fill(1, ends, float("-inf"))
+        return scores
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Texts generated for N images, n each, best first.
+
+    Attributes:
+        ids: `[N, n, T]`, start, prompt and end token included, padded on the right.
+        scores: `[N, n]`, what ranks them: in beam search, the sum of (penalised) log-probabilities divided by the number
+            of tokens, start and prompt counted and the end token not; elsewhere the log-probability.
+        log_probs: `[N, n]`, log-probability that the model gives to the generated tokens, the end token included and
+            the prompt not, before any penalty or truncation.
+    """
+
+    ids: Tensor
+    scores: Tensor
+    log_probs: Tensor
+
+
+@torch.no_grad()
+def generate(
+    decoder: TextDecoder,
+    memory: Memory,
+    prompt: Tensor,
+    rules: Rules,
+    *,
+    sample: bool = False,
+    num_beams: int = 3,
+    num_return_sequences: int = 1,
+    top_k: int = 50,
+    top_p: float = 0.9,
+    generator: torch.Generator | None = None,
+) -> Generated:
+    """Continue `prompt` [N, P] about the N images of `memory`.
+
+    Args:
+        sample: draw each token at random instead of searching.
+        num_beams: 1 is greedy search.
+        num_return_sequences: texts for each image: samples, or the best of the beams.
+        top_k: sample among that many most probable tokens; 0 for all.
+        top_p: sample among the most probable tokens that together have this probability.
+        generator: source of randomness of the samples, on the device of the model; the global one when None.
+
+    Raises:
+        ValueError: impossible lengths or counts.
+    """
+    if prompt.shape[1] >= rules.max_length:
+        raise ValueError(f"max_length={rules.max_length} leaves no room after a prompt of {prompt.shape[1]} tokens")
+    if num_beams < 1 or num_return_sequences < 1:
+        raise ValueError(f"num_beams={num_beams} and num_return_sequences={num_return_sequences} must be at least 1")
+    if sample:
+        if top_k < 0 or not 0 < top_p <= 1:
+            raise ValueError(f"top_k={top_k} must not be negative and top_p={top_p} must lie in (0, 1]")
+        return _continue_rows(decoder, memory, prompt, rules, num_return_sequences, (top_k, top_p), generator)
+    if num_return_sequences > num_beams:
+        raise ValueError(f"num_return_sequences={num_return_sequences} exceeds num_beams={num_beams}")
+    if num_beams == 1:
+        return _continue_rows(decoder, memory, prompt, rules, 1, None, None)
+    return _beam_search(decoder, memory, prompt, rules, num_beams, num_return_sequences)
+
+
+def _next_logits(decoder: TextDecoder, memory: Memory, ids: Tensor, cache: SelfAttentionCache) -> Tensor:
+    """Logits of the token after ids [R, L], whose predecessors the cache holds -> [R, V]."""
+    states = decoder.bert(ids, memory=memory, causal=True, cache=cache)
+    return decoder.logits(states[:, -1])
+
+
+def truncate(logits: Tensor, top_k: int, top_p: float) -> Tensor:
+    """Leave to each row of logits [R, V] its top_k tokens, and of these the fewest whose probability exceeds top_p."""
+    best, ids = logits.topk(min(top_k or logits.shape[1], logits.shape[1]))
+    mass = best.softmax(dim=-1).cumsum(dim=-1)
+    outside = torch.zeros_like(mass, dtype=torch.bool)
+    outside[:, 1:] = mass[:, :-1] > top_p
+    return torch.full_like(logits, float("-inf")).scatter(1, ids, best.masked_fill(outside, float("-inf")))
+
+
+def _continue_rows(
+    decoder: TextDecoder,
+    memory: Memory,
+    prompt: Tensor,
+    rules: Rules,
+    rows_per_image: int,
+    nucleus: tuple[int, float] | None,
+    generator: torch.Generator | None,
+) -> Generated:
+    """Extend every row by itself: by its most probable token, or by a sample where `nucleus` = (top_k, top_p)."""
+    cache = SelfAttentionCache(rules.max_length)
+    logits = _next_logits(decoder, memory, prompt, cache).repeat_interleave(rows_per_image, dim=0)
+    cache.repeat(rows_per_image)
+    ids = prompt.repeat_interleave(rows_per_image, dim=0)
+    log_probs = logits.new_zeros(len(ids))
+    running = torch.ones_like(log_probs, dtype=torch.bool)
+    while True:
+        scores = rules.apply(logits, ids)
+        if nucleus is None:
+            token = scores.argmax(dim=1)
+        else:
+            weights = truncate(scores, *nucleus).softmax(dim=1)
+            options = {} if generator is None else {"generator": generator}
+            token = torch.multinomial(weights, 1, **options).squeeze(1)
+        log_prob = logits.log_softmax(dim=1).gather(1, token[:, None]).squeeze(1)
+        log_probs = log_probs + log_prob.where(running, 0.0)
+        token = token.where(running, rules.pad_token)
+        ids = torch.cat([ids, token[:, None]], dim=1)
+        running = running & (token != rules.end_token)
+        if ids.shape[1] == rules.max_length or not running.any():
+            break
+        logits = _next_logits(decoder, memory, token[:, None], cache)
+    log_probs = log_probs.unflatten(0, (-1, rows_per_image))
+    log_probs, order = log_probs.sort(dim=1, descending=True, stable=True)
+    return Generated(_take(ids.unflatten(0, (-1, rows_per_image)), order), log_probs, log_probs)
+
+
+def _take(x: Tensor, index: Tensor) -> Tensor:
+    """x [N, K, ...], index [N, M] -> x's rows index, image by image [N, M, ...]."""
+    return x[torch.arange(len(x), device=x.device)[:, None], index]
+
+
+def _beam_search(
+    decoder: TextDecoder, memory: Memory, prompt: Tensor, rules: Rules, beams: int, num_return_sequences: int
+) -> Generated:
+    """Keep the `beams` best running texts and the `beams` best finished ones of every image.
+
+    A finished text scores its log-probability / its length, the prompt counted. An image is done when its worst finished
+    text is at least as good as its best running one would be at the present length.
+    """
+    images, start = prompt.shape
+    cache = SelfAttentionCache(rules.max_length)
+    logits = _next_logits(decoder, memory, prompt, cache)
+    cache.repeat(beams)
+    vocabulary = logits.shape[1]
+    minus_infinity = logits.new_full((images, beams), float("-inf"))
+
+    ids = prompt.new_full((images, beams, rules.max_length), rules.pad_token)
+    ids[:, :, :start] = prompt[:, None]
+    scores = minus_infinity.clone()
+    scores[:, 0] = 0.0  # the beams of an image are alike at first: only one of them may be continued
+    log_probs = torch.zeros_like(scores)
+    logits = logits.repeat_interleave(beams, dim=0)
+
+    best = Generated(ids.clone(), minus_infinity.clone(), log_probs.clone())
+    done = torch.zeros(images, dtype=torch.bool, device=ids.device)
+    rank = torch.arange(2 * beams, device=ids.device)
+    first_row = torch.arange(images, device=ids.device)[:, None] * beams
+
+    for length in range(start, rules.max_length):
+        raw = logits.log_softmax(dim=1)
+        total = rules.apply(raw, ids[:, :, :length].flatten(0, 1)) + scores.view(-1, 1)
+        # Of 2 * beams candidates at most `beams` end their text, so that `beams` are left to go on.
+        candidates, choice = total.view(images, -1).topk(min(2 * beams, beams * vocabulary), dim=1)
+        parent, token = choice // vocabulary, choice % vocabulary
+        raw_sum = _take(log_probs, parent) + raw.view(images, -1).gather(1, choice)
+        ends = token == rules.end_token
+
+        eligible = ends & (rank[: ends.shape[1]] < beams) & ~done[:, None]
+        ended_ids = _take(ids, parent)
+        ended_ids[:, :, length] = rules.end_token
+        ended = Generated(ended_ids, (candidates / length).masked_fill(~eligible, float("-inf")), raw_sum)
+        best = _keep_best(best, ended, beams)
+        done = done | (best.scores[:, -1] >= candidates[:, 0] / length)
+
+        going_on = (rank[: ends.shape[1]] + ends * 2 * beams).argsort(dim=1)[:, :beams]
+        scores, parent, token = candidates.gather(1, going_on), parent.gather(1, going_on), token.gather(1, going_on)
+        scores = scores.masked_fill(token == rules.end_token, float("-inf"))
+        log_probs = raw_sum.gather(1, going_on)
+        ids = _take(ids, parent)
+        ids[:, :, length] = token
+        if length + 1 == rules.max_length or done.all():
+            break
+        cache.reorder((first_row + parent).flatten())
+        logits = _next_logits(decoder, memory, token.view(-1, 1), cache)
+
+    unfinished = Generated(ids, (scores / (length + 1)).masked_fill(done[:, None], float("-inf")), log_probs)
+    best = _keep_best(best, unfinished, num_return_sequences)
+    longest = int((best.ids != rules.pad_token).any(dim=(0, 1)).nonzero().max()) + 1
+    return Generated(best.ids[:, :, :longest], best.scores, best.log_probs)
+
+
+def _keep_best(kept: Generated, new: Generated, number: int) -> Generated:
+    """The `number` best texts of every image among those kept and the new ones, best first."""
+    scores, index = torch.cat([kept.scores, new.scores], dim=1).sort(dim=1, descending=True, stable=True)
+    index = index[:, :number]
+    return Generated(
+        _take(torch.cat([kept.ids, new.ids], dim=1), index),
+        scores[:, :number],
+        _take(torch.cat([kept.log_probs, new.log_probs], dim=1), index),
+    )

@@ -1,0 +1,94 @@
+"""The text tokenizer: BERT WordPiece from a vocabulary file, with the two tokens that BLIP adds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import WordPiece
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+BERT_BASE_UNCASED = Path(__file__).parent / "vocab.txt"
+DEC = "[DEC]"  # first token of a text that is being decoded
+ENC = "[ENC]"  # first token of a text that is encoded together with an image
+SPECIAL_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+
+
+def build_tokenizer(vocab_file: str | Path | None = None) -> PreTrainedTokenizerFast:
+    """Read a WordPiece vocabulary (one token a line) and add `[DEC]` and `[ENC]` after its last entry.
+
+    Args:
+        vocab_file: the vocabulary; bert-base-uncased's, which is part of this repository, when None.
+
+    Returns:
+        A fast tokenizer with two more attributes: `dec_token_id` and `enc_token_id`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file lacks one of BERT's special tokens, or holds a token twice.
+    """
+    vocab_file = Path(vocab_file) if vocab_file is not None else BERT_BASE_UNCASED
+    if not vocab_file.is_file():
+        raise FileNotFoundError(f"vocabulary file {vocab_file} does not exist; it should hold one token a line")
+    with vocab_file.open(encoding="utf-8", newline="\n") as file:
+        vocabulary = {line.rstrip("\r\n"): i for i, line in enumerate(file)}
+    missing = [token for token in SPECIAL_TOKENS.values() if token not in vocabulary]
+    if missing:
+        raise ValueError(f"vocabulary file {vocab_file} lacks {', '.join(missing)}")
+    if max(vocabulary.values()) >= len(vocabulary):
+        raise ValueError(f"vocabulary file {vocab_file} holds a token twice")
+    wordpiece = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+    wordpiece.normalizer = normalizers.BertNormalizer(lowercase=True)
+    wordpiece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    wordpiece.post_processor = processors.BertProcessing(
+        ("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"])
+    )
+    wordpiece.decoder = decoders.WordPiece()
+    # PreTrainedTokenizerFast is the one public class whose meaning has stayed the same from transformers 4 to 5.
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=wordpiece,
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=True,
+        **SPECIAL_TOKENS,
+    )
+    tokenizer.add_special_tokens({"bos_token": DEC})
+    tokenizer.add_special_tokens({"additional_special_tokens": [ENC]})
+    tokenizer.dec_token_id = tokenizer.convert_tokens_to_ids(DEC)
+    tokenizer.enc_token_id = tokenizer.convert_tokens_to_ids(ENC)
+    return tokenizer
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    device: torch.device,
+    *,
+    first_token: int | None = None,
+    max_length: int | None = None,
+    pad_to_max_length: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Token ids and mask of texts, padded on the right to the longest of them, each [B, L].
+
+    Args:
+        first_token: what takes the place of `[CLS]`: `[DEC]` for a decoder, `[ENC]` for an image-grounded encoder.
+        max_length: longer texts are cut to so many tokens, `[SEP]` kept.
+        pad_to_max_length: pad to `max_length` instead, so that processes can exchange ids.
+    """
+    encoded = tokenizer(
+        list(texts),
+        padding="max_length" if pad_to_max_length else "longest",
+        truncation=max_length is not None,
+        max_length=max_length,
+        return_tensors="pt",
+    )
+    ids = encoded.input_ids
+    if first_token is not None:
+        ids[:, 0] = first_token
+    return ids.to(device, non_blocking=True), encoded.attention_mask.to(device, non_blocking=True)

@@ -1,0 +1,128 @@
+"""The image encoder: timm's Vision Transformer, whose parameter names are those of the released checkpoints."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+VIT_SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"embed_dim": 192, "depth": 12, "num_heads": 3, "patch_size": 16},
+    "small": {"embed_dim": 384, "depth": 12, "num_heads": 6, "patch_size": 16},
+    "base": {"embed_dim": 768, "depth": 12, "num_heads": 12, "patch_size": 16},
+    "large": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "patch_size": 16},
+}
+# ViT-L is the only size that was trained with stochastic depth.
+DEFAULT_DROP_PATH = {"large": 0.1}
+
+
+class VisionTransformer(TimmVisionTransformer):
+    """A ViT that returns all its tokens and can trade compute for memory in its last blocks.
+
+    Args:
+        image_size: side of the square input, in pixels.
+        embed_dim, depth, num_heads, patch_size: the architecture.
+        drop_path_rate: stochastic depth of the last block; grows linearly from 0 in the first.
+        checkpointed_blocks: how many of the last blocks recompute their activations in the backward pass.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        embed_dim: int,
+        depth: int,
+        num_heads: int,
+        patch_size: int = 16,
+        drop_path_rate: float = 0.0,
+        checkpointed_blocks: int = 0,
+    ) -> None:
+        super().__init__(
+            img_size=image_size,
+            patch_size=patch_size,
+            embed_dim=embed_dim,
+            depth=depth,
+            num_heads=num_heads,
+            drop_path_rate=drop_path_rate,
+            norm_layer=partial(nn.LayerNorm, eps=1e-6),
+            num_classes=0,
+            global_pool="",
+        )
+        self.image_size = image_size
+        self.checkpointed_blocks = checkpointed_blocks
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image [B, 3, H, W], normalised -> states of the class token and the patches [B, 1 + H/p * W/p, D]."""
+        if image.shape[-2:] != (self.image_size, self.image_size):
+            raise ValueError(
+                f"the image encoder was built for {self.image_size}x{self.image_size} pixels and got images of shape "
+                f"{tuple(image.shape)}; resize them, or build the model with image_size={image.shape[-1]}"
+            )
+        x = self._pos_embed(self.patch_embed(image))
+        first_checkpointed = len(self.blocks) - self.checkpointed_blocks
+        for i, block in enumerate(self.blocks):
+            if i >= first_checkpointed and torch.is_grad_enabled():
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+        return self.norm(x)
+
+
+def create_vit(
+    vit: str | Mapping[str, int | float],
+    image_size: int,
+    vit_grad_ckpt: bool = False,
+    vit_ckpt_layer: int = 0,
+    drop_path_rate: float | None = None,
+) -> VisionTransformer:
+    """Build the image encoder.
+
+    Args:
+        vit: a name of `VIT_SIZES`, or a mapping `{embed_dim, depth, num_heads, patch_size}`.
+        image_size: side of the square input, in pixels; a multiple of the patch size.
+        vit_grad_ckpt: recompute activations in the backward pass, to save memory.
+        vit_ckpt_layer: the number of blocks, counted from the last, that do so.
+        drop_path_rate: stochastic depth; by default 0.1 for 'large' and none elsewhere.
+
+    Raises:
+        ValueError: an unknown name, a mapping with missing or unknown keys, sizes that do not divide each other.
+    """
+    if isinstance(vit, str):
+        if vit not in VIT_SIZES:
+            raise ValueError(f"vit={vit!r} is unknown; use one of {', '.join(VIT_SIZES)} or a mapping of sizes")
+        size = dict(VIT_SIZES[vit])
+        drop_path_rate = DEFAULT_DROP_PATH.get(vit, 0.0) if drop_path_rate is None else drop_path_rate
+    else:
+        size = {"patch_size": 16, **vit}
+        if set(size) != set(VIT_SIZES["base"]):
+            raise ValueError(f"vit={dict(vit)!r} must have exactly the keys embed_dim, depth, num_heads, patch_size")
+    if size["embed_dim"] % size["num_heads"]:
+        raise ValueError(f"vit: embed_dim={size['embed_dim']} is not divisible by num_heads={size['num_heads']}")
+    if image_size % size["patch_size"]:
+        raise ValueError(f"image_size={image_size} is not a multiple of the patch size {size['patch_size']}")
+    if not 0 <= vit_ckpt_layer <= size["depth"]:
+        raise ValueError(f"vit_ckpt_layer={vit_ckpt_layer} must lie between 0 and the depth {size['depth']}")
+    return VisionTransformer(
+        image_size,
+        **size,
+        drop_path_rate=drop_path_rate or 0.0,
+        checkpointed_blocks=vit_ckpt_layer if vit_grad_ckpt else 0,
+    )
+
+
+def interpolate_pos_embed(pos_embed: Tensor, num_patches: int) -> Tensor:
+    """Resize learned position embeddings [1, 1 + N, D] of a square image to [1, 1 + num_patches, D].
+
+    Bicubic, corners not aligned, no antialiasing, as the released fine-tuned checkpoints were made; the class token's row
+    is kept.
+    """
+    old_side = round((pos_embed.shape[1] - 1) ** 0.5)
+    new_side = round(num_patches**0.5)
+    if old_side == new_side:
+        return pos_embed
+    class_token, patches = pos_embed[:, :1], pos_embed[:, 1:]
+    grid = patches.reshape(1, old_side, old_side, -1).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid.float(), size=(new_side, new_side), mode="bicubic", align_corners=False)
+    return torch.cat([class_token, grid.permute(0, 2, 3, 1).flatten(1, 2).to(pos_embed.dtype)], dim=1)

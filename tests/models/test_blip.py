@@ -1,0 +1,163 @@
+"""Captioning and feature extraction agree with the 2022 code."""
+
+import pytest
+import torch
+
+from models.blip import blip_decoder, blip_feature_extractor
+
+
+@pytest.fixture(scope="module")
+def decoder(golden, tiny):
+    return blip_decoder(str(golden("caption/checkpoint.pth")), **tiny).eval()
+
+
+@pytest.fixture(scope="module")
+def promptless(golden, tiny):
+    return blip_decoder(str(golden("caption/checkpoint.pth")), prompt="", **tiny).eval()
+
+
+@pytest.fixture(scope="module")
+def extractor(golden, tiny):
+    return blip_feature_extractor(str(golden("pretrain/checkpoint.pth")), **tiny).eval()
+
+
+def test_caption_losses(decoder, promptless, arrays, facts, close):
+    images, inputs, losses = arrays("caption/images.npy"), facts("caption/inputs.json"), facts("caption/expected.json")["loss"]
+    for name in ("captions", "captions_with_truncation"):
+        close(decoder(images, inputs[name]), torch.tensor(losses[name]))
+    close(decoder(images[:1], inputs["captions"][:1]), torch.tensor(losses["single_first_pair"]))
+    loss = promptless(images, inputs["captions_no_prompt"])
+    close(loss, torch.tensor(losses["empty_prompt_model_captions_no_prompt"]))
+
+
+def test_caption_gradients(decoder, arrays, facts, golden, check_gradients):
+    decoder.zero_grad()
+    decoder(arrays("caption/images.npy"), facts("caption/inputs.json")["captions"]).backward()
+    norms = facts("caption/expected.json")["grad_l2_for_loss_captions"]
+    check_gradients(decoder, norms, golden("caption/expected_grads.safetensors"))
+    rows = arrays("caption/expected_word_embedding_grad_rows.npz")
+    grad = decoder.text_decoder.bert.embeddings.word_embeddings.weight.grad
+    torch.testing.assert_close(grad[rows["row_ids"]], rows["rows"], rtol=1e-4, atol=1e-5)
+    decoder.zero_grad()
+
+
+def test_teacher_forced_logits(decoder, arrays, close):
+    expected = arrays("caption/expected_logits.npz")
+    embeds = decoder.visual_encoder(arrays("caption/images.npy"))
+    close(embeds, expected["image_embeds"])
+    ids, mask = expected["input_ids"], expected["attention_mask"].bool()
+    states = decoder.text_decoder.bert(ids, memory=decoder.text_decoder.project(embeds), causal=True)
+    logits = decoder.text_decoder.logits(states)
+    close(logits[..., expected["vocab_columns"].long()][mask], expected["logits"][mask])
+    close(logits.logsumexp(-1)[mask], expected["logsumexp"][mask])
+
+
+def token_ids(generated, like):
+    """The generated ids [B * n, T], padded or trimmed (of padding only) to the length of the recorded rows."""
+    length = len(like[0])
+    ids = generated.ids.flatten(0, 1)
+    assert not ids[:, length:].any()
+    return torch.nn.functional.pad(ids[:, :length], (0, length - min(length, ids.shape[1]))).tolist()
+
+
+SEARCHES = ["beam3", "greedy", "beam5_rep1_3", "beam3_rep1_1", "greedy_rep1_3", "beam3_default_lengths", "beam2_min1_max8"]
+
+
+@pytest.mark.parametrize("name", [*SEARCHES, "nucleus_top_p_1e_6"])
+def test_generated_tokens_and_captions(decoder, arrays, facts, name):
+    images, expected = arrays("caption/images.npy"), facts("caption/expected.json")["generate"][name]
+    captions, generated = decoder.generate_n_best(images, **expected["args"])
+    assert token_ids(generated, expected["token_ids"]) == expected["token_ids"]
+    assert [texts[0] for texts in captions] == expected["captions"] == decoder.generate(images, **expected["args"])
+
+
+@pytest.mark.parametrize("name", ["beam3", "beam5_rep1_3", "beam3_rep1_1"])
+def test_beam_scores_count_the_prompt(decoder, arrays, facts, name):
+    expected = facts("caption/expected_beam.json")["generate"][name]
+    captions, generated = decoder.generate_n_best(arrays("caption/images_beam.npy"), **expected["args"])
+    assert token_ids(generated, expected["token_ids"]) == expected["token_ids"]
+    assert [texts[0] for texts in captions] == expected["captions"]
+
+
+@pytest.mark.parametrize("name", ["empty_prompt_beam3", "empty_prompt_greedy"])
+def test_generation_without_a_prompt(promptless, arrays, facts, name):
+    expected = facts("caption/expected.json")["generate"][name]
+    captions, generated = promptless.generate_n_best(arrays("caption/images.npy"), **expected["args"])
+    assert token_ids(generated, expected["token_ids"]) == expected["token_ids"]
+    assert [texts[0] for texts in captions] == expected["captions"]
+
+
+def test_a_single_image(decoder, arrays, facts):
+    expected = facts("caption/expected.json")["generate"]["beam3_single_image_1"]
+    _, generated = decoder.generate_n_best(arrays("caption/images.npy")[1:2], **expected["args"])
+    assert token_ids(generated, expected["token_ids"]) == expected["token_ids"]
+
+
+def test_the_three_best_beams_and_their_scores(decoder, arrays, facts, close):
+    generate = facts("caption/expected.json")["generate"]
+    expected = generate["beam3_all_returned"]
+    _, generated = decoder.generate_n_best(arrays("caption/images.npy"), 3, **generate["beam3"]["args"])
+    assert token_ids(generated, expected["token_ids"]) == expected["token_ids"]
+    close(generated.scores.flatten(), torch.tensor(expected["sequences_scores"]))
+
+
+@pytest.mark.parametrize("top_p", [0.9, 0.3])
+def test_the_nucleus_of_every_step(decoder, arrays, facts, close, monkeypatch, top_p):
+    drawn_from = []
+
+    def most_probable(weights, number):
+        drawn_from.append(weights)
+        return weights.argmax(dim=1, keepdim=True)
+
+    monkeypatch.setattr(torch, "multinomial", most_probable)
+    name = f"top_p_{top_p}".replace(".", "_")
+    expected = facts("caption/expected.json")["generate"][f"nucleus_{name}_argmax"]
+    _, generated = decoder.generate_n_best(arrays("caption/images.npy"), **expected["args"])
+    assert token_ids(generated, expected["token_ids"]) == expected["token_ids"]
+    steps = facts("caption/expected_nucleus_distributions.json")[name]
+    assert len(drawn_from) == len(steps)
+    ended = torch.zeros(3, dtype=torch.bool)
+    for step, (weights, rows) in enumerate(zip(drawn_from, steps, strict=True)):
+        for i, row in enumerate(rows):
+            if not ended[i]:
+                assert weights[i].nonzero().flatten().tolist() == sorted(row["ids"])
+                close(weights[i][row["ids"]], torch.tensor(row["probs"]))
+        ended |= generated.ids[:, 0, 4 + step] == 102
+
+
+def test_features_of_texts_and_images(extractor, arrays, facts, close):
+    images, texts, expected = arrays("features/images.npy"), facts("features/texts.json"), arrays("features/expected.npz")
+    close(extractor(images, None, mode="image"), expected["image"])
+    for j, caption in enumerate(texts["captions"]):
+        close(extractor(None, [caption], mode="text"), expected[f"text_{j}"])
+        for i in range(3):
+            states = extractor(images[i : i + 1], [caption], mode="multimodal")
+            close(states, expected[f"multimodal_img{i}_txt{j}"])
+    close(extractor(images, texts["equal_token_length_captions"], mode="text"), expected["text_equal"])
+    close(extractor(images, texts["equal_token_length_captions"], mode="multimodal"), expected["multimodal_equal"])
+
+
+def test_features_of_captions_of_unequal_length_equal_those_of_each_alone(extractor, arrays, facts, close):
+    images, captions = arrays("features/images.npy"), facts("features/texts.json")["captions"]
+    expected = arrays("features/expected.npz")
+    texts, pairs = extractor(None, captions, mode="text"), extractor(images, captions, mode="multimodal")
+    for i in range(3):
+        length = expected[f"text_{i}"].shape[1]
+        close(texts[i, :length], expected[f"text_{i}"][0])
+        close(pairs[i, :length], expected[f"multimodal_img{i}_txt{i}"][0])
+        assert not texts[i, length:].any()
+        assert not pairs[i, length:].any()
+
+
+def test_a_larger_image(golden, tiny, arrays, facts, close):
+    extractor = blip_feature_extractor(str(golden("pretrain/checkpoint.pth")), **{**tiny, "image_size": 96}).eval()
+    images, expected = arrays("pos_embed/images_big.npy"), arrays("pos_embed/expected_big.npz")
+    close(extractor.visual_encoder.pos_embed, expected["pos_embed_after_load"])
+    close(extractor(images, None, mode="image"), expected["image"])
+    captions = facts("features/texts.json")["equal_token_length_captions"]
+    close(extractor(images, captions[:2], mode="multimodal"), expected["multimodal_equal"])
+
+
+def test_an_unknown_mode_is_an_error(extractor):
+    with pytest.raises(ValueError, match="mode='itm' must be"):
+        extractor(None, ["a dog"], mode="itm")
