@@ -241,6 +241,6 @@ def _describe(source: str, problems: Mapping[str, Sequence[str]]) -> str:
         lines.append(f"- {problem}:")
         alike = defaultdict(list)
         for key in sorted(keys):
-            alike[re.sub(r"\.\d+\.", ".*.", key)].append(key)
+            alike[re.sub(r"\b(layer|blocks)\.\d+\.", r"\1.*.", key)].append(key)
         lines += [f"    {same[0] if len(same) == 1 else f'{name} ({len(same)} keys)'}" for name, same in alike.items()]
     return "\n".join(lines)
