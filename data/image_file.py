@@ -1,5 +1,143 @@
-"""Picture files"""
+"""Picture files as people have them: opened, checked, turned upright, and read as RGB.
+
+    image = open_image("photo.jpg")                     # a Pillow picture, RGB; raises BadImage(path, reason)
+    crop = ImageFile("photo.jpg").region((10, 20, 410, 320), min_size=(224, 224))
+
+What a person would see is what is read: the camera's EXIF orientation is applied (the 2022 code ignored it), 16-bit
+grey is scaled to 8 bits instead of clipped to white, CMYK becomes RGB. Palettes and alpha are converted as by Pillow's
+plain `convert("RGB")`, which drops the alpha channel: the released models saw such pictures that way.
+"""
+
+import io
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+MAX_PIXELS = 89_478_485
+"""Larger pictures are refused as decompression bombs: a quarter of a gigabyte of RGB, from where on Pillow warns."""
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)
+
+Source = str | os.PathLike | bytes | BinaryIO
+
+
 class BadImage(Exception):
-    def __init__(self, path, reason):
-        super().__init__(f"{path}: {reason}")
+    """A picture or clip that cannot be read: which one (`path`), and why (`reason`)."""
+
+    def __init__(self, path: str | os.PathLike, reason: str) -> None:
+        super().__init__(str(path), reason)
         self.path, self.reason = str(path), reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+def open_image(source: Source, name: str | None = None) -> Image.Image:
+    """The whole picture of `source` (path, bytes or binary file) as upright RGB.
+
+    Raises:
+        BadImage: naming the path (or `name`, for sources without one) and the reason.
+    """
+    return ImageFile(source, name).read()
+
+
+class ImageFile:
+    """A picture file whose header is read and whose pixels are not: its upright `size` is known before decoding.
+
+    Raises:
+        BadImage: here if the header is unreadable or the picture too large, in `read` and `region` if the pixels are.
+    """
+
+    def __init__(self, source: Source, name: str | None = None) -> None:
+        self._source = io.BytesIO(source) if isinstance(source, bytes) else source
+        self.name = name or str(source if isinstance(source, str | os.PathLike) else getattr(source, "name", "<bytes>"))
+        with self._errors_named():
+            self._image: Image.Image | None = Image.open(self._source)  # the first decoding takes it over
+            width, height = self._image.size
+            if width * height > MAX_PIXELS:
+                raise BadImage(self.name, f"{width}x{height} pixels: more than {MAX_PIXELS:,} are refused as a bomb")
+            self._orientation = _orientation(self._image)
+        self.size: tuple[int, int] = (height, width) if self._orientation in _SIDEWAYS else (width, height)
+
+    def read(self) -> Image.Image:
+        """The whole picture, RGB."""
+        with self._errors_named():
+            return _to_rgb(self._decode(self.size))
+
+    def region(self, box: tuple[int, int, int, int], min_size: tuple[int, int]) -> Image.Image:
+        """What lies in `box` = (left, top, right, bottom) of the upright picture, RGB.
+
+        A JPEG is decoded at a half, a quarter or an eighth of its size if the box then still has `min_size` (width,
+        height), and its edges are rounded to whole pixels of that scale.
+        """
+        left, top, right, bottom = box
+        with self._errors_named():
+            image = self._decode(
+                (
+                    math.ceil(self.size[0] * min_size[0] / (right - left)),
+                    math.ceil(self.size[1] * min_size[1] / (bottom - top)),
+                )
+            )
+            x, y = image.width / self.size[0], image.height / self.size[1]
+            return _to_rgb(image.crop((round(left * x), round(top * y), round(right * x), round(bottom * y))))
+
+    def _decode(self, min_size: tuple[int, int]) -> Image.Image:
+        """The whole picture, upright, in its own mode, at the smallest scale whose size is at least `min_size`."""
+        image, self._image = self._image or Image.open(self._source), None
+        image.draft(None, min_size[::-1] if self._orientation in _SIDEWAYS else min_size)  # JPEG only, else nothing
+        image.load()
+        return image.transpose(_UPRIGHT[self._orientation]) if self._orientation in _UPRIGHT else image
+
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
+        """Everything becomes `BadImage`: on broken files Pillow's readers raise whatever their parsers run into."""
+        try:
+            yield
+        except BadImage:
+            raise
+        except UnidentifiedImageError as error:
+            raise BadImage(self.name, "an empty file" if self._is_empty() else "not a picture") from error
+        except OSError as error:
+            raise BadImage(self.name, error.strerror or str(error)) from error
+        except Exception as error:
+            raise BadImage(self.name, f"{type(error).__name__}: {error}") from error
+
+    def _is_empty(self) -> bool:
+        if isinstance(self._source, str | os.PathLike):
+            return Path(self._source).stat().st_size == 0
+        self._source.seek(0)
+        return not self._source.read(1)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) where there is none or the record is broken."""
+    if image.format == "TIFF":  # Pillow turns these itself while decoding, and states the size after it
+        return 1
+    try:
+        return image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # a broken record beside a good picture
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed range; store 8 or 16 bits a channel")
+    if image.mode.startswith("I"):  # 16-bit grey: `convert` would clip it at 255
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+    return image if image.mode == "RGB" else image.convert("RGB")

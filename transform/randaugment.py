@@ -1,4 +1,4 @@
-"""RandAugment (arXiv 1909.13719) as BLIP trains with it: N=2 operations of level M=5, each applied with probability 0.5.
+"""RandAugment (arXiv 1909.13719) as BLIP trains with it: two operations of level 5, each applied with probability 0.5.
 
 The operations, their magnitudes and their order of random draws are those of the 2022 recipe, which used OpenCV on
 numpy arrays; `tests/golden/randaugment` holds its results. Here they are tensor operations on uint8 [3, H, W]. Three

@@ -1,0 +1,189 @@
+"""Picture files as people have them: each odd or broken kind is made on the spot and read, or refused by name."""
+
+import io
+import pickle
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import image_file
+from data.image_file import BadImage, ImageFile, open_image
+
+RED, GREEN, BLUE, WHITE = (250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 250)
+
+
+def quadrants(width: int = 64, height: int = 48) -> Image.Image:
+    """Red, green / blue, white: a picture whose orientation shows."""
+    pixels = np.empty((height, width, 3), np.uint8)
+    pixels[: height // 2, : width // 2], pixels[: height // 2, width // 2 :] = RED, GREEN
+    pixels[height // 2 :, : width // 2], pixels[height // 2 :, width // 2 :] = BLUE, WHITE
+    return Image.fromarray(pixels)
+
+
+def encoded(image: Image.Image, format: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def corners(image: Image.Image) -> list[tuple[int, ...]]:
+    """Colours well inside the four quadrants, row by row."""
+    w, h = image.size
+    return [image.getpixel((x, y)) for y in (h // 4, 3 * h // 4) for x in (w // 4, 3 * w // 4)]
+
+
+def assert_quadrants(image: Image.Image, tolerance: int = 8) -> None:
+    assert image.mode == "RGB"
+    np.testing.assert_allclose(corners(image), [RED, GREEN, BLUE, WHITE], atol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["rgb", "gray", "rgba", "palette", "rgb_exact"])
+def test_modes_become_rgb_as_in_the_fixtures(golden, name) -> None:
+    expected = np.load(golden("image_preprocessing/expected.npz"))[f"{name}_rgb"]
+    image = open_image(golden(f"image_preprocessing/{name}.png"))
+    assert image.mode == "RGB"
+    assert (np.asarray(image) == expected).all()
+
+
+def test_path_bytes_and_file_give_the_same_picture(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    quadrants().save(path)
+    with path.open("rb") as file:
+        images = [open_image(path), open_image(str(path)), open_image(path.read_bytes()), open_image(file)]
+    assert all(np.array_equal(np.asarray(image), np.asarray(quadrants())) for image in images)
+
+
+def test_cmyk_jpeg_is_read_in_its_colours() -> None:
+    data = encoded(quadrants().convert("CMYK"), "JPEG", quality=95)
+    assert Image.open(io.BytesIO(data)).mode == "CMYK"
+    assert_quadrants(open_image(data))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation: int) -> None:
+    undo = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}  # the turn that the record asks for, backwards
+    stored = quadrants()
+    if orientation > 1:
+        stored = stored.transpose(image_file._UPRIGHT[undo[orientation]])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for format in ("JPEG", "PNG", "WEBP", "TIFF"):
+        file = ImageFile(encoded(stored, format, exif=exif))
+        assert file.size == (64, 48)
+        assert_quadrants(file.read(), tolerance=20)
+        green = file.region((32, 0, 64, 24), min_size=(4, 4))
+        np.testing.assert_allclose(
+            np.asarray(green)[1:-1, 1:-1], np.broadcast_to(GREEN, (green.height - 2, green.width - 2, 3)), atol=30
+        )
+
+
+def test_a_broken_exif_record_does_not_cost_the_picture() -> None:
+    data = encoded(quadrants(), "JPEG", quality=95, exif=b"Exif\x00\x00nonsense")
+    assert_quadrants(open_image(data))
+
+
+def test_16_bit_grey_is_scaled_not_clipped() -> None:
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    for format in ("PNG", "TIFF"):
+        image = open_image(encoded(Image.fromarray(ramp), format))
+        assert image.mode == "RGB"
+        np.testing.assert_allclose(np.asarray(image)[..., 1], ramp / 257, atol=1)
+
+
+def test_float_pixels_are_refused() -> None:
+    with pytest.raises(BadImage, match="floating-point pixels have no agreed range"):
+        open_image(encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"))
+
+
+def test_palette_with_transparency_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    quadrants().quantize(8).save(path, transparency=0)
+    assert_quadrants(open_image(path))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_truncated_files_are_refused_by_name(tmp_path: Path, format: str, share: float) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    data = encoded(noise, format)
+    path = tmp_path / "cut.img"
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(BadImage, match="cut.img: .+"):
+        open_image(path)
+    with pytest.raises(BadImage, match="cut.img: .+"):
+        ImageFile(path).region((0, 0, 32, 32), min_size=(8, 8))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "an empty file"),
+        (b"<html><body>404 Not Found</body></html>", "not a picture"),
+        (b"\xff\xd8\xff\xe0", "not a picture"),
+        (bytes(1000), "not a picture"),
+    ],
+)
+def test_what_is_no_picture_is_refused_with_a_plain_reason(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    for source in (path, content):
+        with pytest.raises(BadImage) as caught:
+            open_image(source, name="a.jpg")
+        assert (caught.value.path, caught.value.reason) == ("a.jpg", reason)
+
+
+def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadImage, match="nothing.jpg: No such file"):
+        open_image(tmp_path / "nothing.jpg")
+    with pytest.raises(BadImage, match="Is a directory"):
+        open_image(tmp_path)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A few hundred bytes of PNG that state any size."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(9999))) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("size", [(10_000, 9_000), (60_000, 60_000)])
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_decompression_bombs_are_refused_before_decoding(size: tuple[int, int]) -> None:
+    with pytest.raises(BadImage, match="bomb"):
+        ImageFile(png_header(*size))
+
+
+def test_a_large_picture_within_the_limit_is_read() -> None:
+    data = encoded(quadrants(6000, 4000), "JPEG")
+    assert_quadrants(ImageFile(data).region((0, 0, 6000, 4000), min_size=(224, 224)))
+
+
+def test_a_jpeg_is_decoded_at_the_smallest_scale_that_suffices() -> None:
+    data = encoded(quadrants(1600, 1200), "JPEG", quality=95)
+    for min_size, size in [((800, 600), (800, 600)), ((801, 600), (1600, 1200)), ((224, 224), (400, 300))]:
+        region = ImageFile(data).region((0, 0, 1600, 1200), min_size)
+        assert region.size == size
+        assert_quadrants(region)
+    assert ImageFile(data).region((800, 600, 1200, 900), (224, 224)).size == (400, 300)
+
+
+def test_a_region_at_full_scale_is_the_crop_of_the_whole() -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    box = (7, 5, 71, 50)
+    for format in ("JPEG", "PNG"):
+        file = ImageFile(encoded(noise, format))
+        assert np.array_equal(np.asarray(file.region(box, (224, 224))), np.asarray(file.read().crop(box)))
+
+
+def test_bad_image_survives_the_way_from_a_worker() -> None:
+    error = pickle.loads(pickle.dumps(BadImage("a.jpg", "an empty file")))
+    assert (error.path, error.reason, str(error)) == ("a.jpg", "an empty file", "a.jpg: an empty file")

@@ -1,0 +1,110 @@
+"""Pictures to model input: the evaluation and training pipelines, and the normalisation that ends both on the device.
+
+    batch = torch.stack([EvalTransform(384)(image) for image in images])   # uint8 [B, 3, 384, 384], in loader workers
+    model(normalize(batch.to(device)))                                     # float32, a quarter of the bytes copied
+
+Evaluation resizes with Pillow, because published numbers were made so. In training Pillow's resize would be the largest
+cost of a loader worker; torch's antialiased bicubic on uint8 differs by at most one grey level and takes a fifth of the
+time (`benchmarks/loader.py`).
+"""
+
+import math
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from transform.randaugment import RandAugment
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+Box = tuple[int, int, int, int]
+"""left, top, right, bottom in pixels, as Pillow has them."""
+
+
+class Picture(Protocol):
+    """A picture that need not be decoded yet, so that a crop of it can be read at a reduced scale."""
+
+    size: tuple[int, int]
+
+    def region(self, box: Box, min_size: tuple[int, int]) -> Image.Image:
+        """RGB of the `box`, at any scale that gives it at least `min_size` or at its own."""
+        ...
+
+
+def normalize(images: torch.Tensor) -> torch.Tensor:
+    """uint8 [..., 3, H, W] -> float32 of the same shape and device: scaled to [0, 1], then mean and deviation."""
+    mean, std = _statistics(images.device)
+    return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+
+
+@lru_cache
+def _statistics(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Kept on the device: copying them there with each batch would wait for it."""
+    mean, std = torch.tensor([MEAN, STD], device=device).view(2, 3, 1, 1)
+    return mean, std
+
+
+class EvalTransform:
+    """RGB picture -> uint8 [3, S, S]: Pillow's bicubic resize to a square, whatever the aspect ratio."""
+
+    def __init__(self, image_size: int) -> None:
+        self.image_size = image_size
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        return _to_tensor(image.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)).contiguous()
+
+
+class TrainTransform:
+    """Picture -> uint8 [3, S, S]: random resized crop, horizontal flip, RandAugment(2, 5).
+
+    `min_scale` is the smallest share of the area that a crop may have: 0.2 in pre-training, 0.5 in fine-tuning. Every
+    random draw comes from the generator of the call, so a sample depends on nothing but it.
+    """
+
+    def __init__(self, image_size: int, min_scale: float) -> None:
+        self.image_size, self.min_scale = image_size, min_scale
+        self.augment = RandAugment(num_ops=2, level=5)
+
+    def __call__(self, picture: Image.Image | Picture, rng: np.random.Generator) -> torch.Tensor:
+        """`picture`: RGB, or a file that is still to be decoded, of which only the crop is read."""
+        square = (self.image_size, self.image_size)
+        box = random_crop(*picture.size, self.min_scale, rng)
+        crop = picture.crop(box) if isinstance(picture, Image.Image) else picture.region(box, min_size=square)
+        image = F.interpolate(_to_tensor(crop)[None], square, mode="bicubic", antialias=True)[0]
+        if rng.random() < 0.5:
+            image = image.flip(-1)
+        return self.augment(image, rng).contiguous()
+
+
+def random_crop(
+    width: int,
+    height: int,
+    min_scale: float,
+    rng: np.random.Generator,
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Box:
+    """A box with a share of the area in (`min_scale`, 1) and an aspect ratio log-uniform in `ratio`, anywhere.
+
+    As in the Inception recipe: after ten draws that do not fit, the largest central box of a permitted ratio.
+    """
+    for _ in range(10):
+        area = width * height * rng.uniform(min_scale, 1)
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            return left, top, left + w, top + h
+    w = min(width, max(round(height * ratio[1]), 1))
+    h = min(height, max(round(width / ratio[0]), 1))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def _to_tensor(image: Image.Image) -> torch.Tensor:
+    """uint8 [3, H, W] whose memory is that of the picture, channels last: what torch's fast resize wants."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
