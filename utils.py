@@ -1,4 +1,4 @@
-"""What belongs to no single part of the house: paths, whole files, seeds, learning-rate schedules, documented settings."""
+"""What belongs to no single part: paths, whole files, seeds, learning-rate schedules, documented settings."""
 
 import dataclasses
 import math

@@ -1,0 +1,23 @@
+"""The one training loop: processes, precision, checkpoints, logs. It knows no task; scripts pass it functions."""
+
+from engine.config import ConfigError, RunConfig, TrainConfig, load_config
+from engine.distributed import PREEMPTED, gather_objects
+from engine.loop import fit, run_evaluation
+from engine.progress import Progress
+from engine.run import Run, start
+from engine.step import NotFinite
+
+__all__ = [
+    "PREEMPTED",
+    "ConfigError",
+    "NotFinite",
+    "Progress",
+    "Run",
+    "RunConfig",
+    "TrainConfig",
+    "fit",
+    "gather_objects",
+    "load_config",
+    "run_evaluation",
+    "start",
+]

@@ -1,0 +1,89 @@
+"""Checkpoints: written whole or not at all, the newest kept, with all that an exact continuation needs."""
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from utils import atomic_write
+
+LAST = "checkpoint_last.pth"
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` (tensors and plain values, so that `torch.load` reads it with `weights_only=True`)."""
+    with atomic_write(path) as temporary:
+        torch.save(state, temporary)
+
+
+def save_last(folder: Path, state: dict[str, Any], keep: int) -> None:
+    """Write `checkpoint_last.pth`; its `keep - 1` predecessors stay as `checkpoint_step_STEP.pth`."""
+    last = folder / LAST
+    with atomic_write(last) as temporary:
+        torch.save(state, temporary)
+        if keep > 1 and last.exists():
+            # Until the new file takes the name, a reader finds this one: see newest().
+            os.replace(last, folder / f"checkpoint_step_{_step(last):09d}.pth")
+    for old in _earlier(folder)[keep - 1 :]:
+        old.unlink()
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint to resume from; None where there is none."""
+    candidates = [folder / LAST, *_earlier(folder)]
+    return next((path for path in candidates if path.exists()), None)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint to the CPU. Raises ValueError on a file that holds weights but no position to resume from."""
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if not isinstance(state, dict) or "optimizer" not in state or "rng" not in state:
+        raise ValueError(
+            f"{path} holds weights but no training state to resume: start from the weights with --checkpoint {path}"
+        )
+    return state
+
+
+def _step(path: Path) -> int:
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)["step"]
+
+
+def _earlier(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint_step_*.pth"), reverse=True)
+
+
+def rng_state() -> dict[str, Any]:
+    """The state of every random generator of this process, without numpy or pickled objects in it."""
+    name, key, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(key.astype(np.int64)), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+    }
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Put every random generator of this process into a state that `rng_state` returned."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, key, *rest = state["numpy"]
+    np.random.set_state((name, key.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+@contextmanager
+def preserved_rng() -> Iterator[None]:
+    """What happens inside leaves no trace in the random generators, so that it may be skipped or repeated."""
+    state = rng_state()
+    try:
+        yield
+    finally:
+        set_rng_state(state)

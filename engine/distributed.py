@@ -1,0 +1,148 @@
+"""Processes: how this one was launched, and the few exchanges between them. Without a launcher all of it is a no-op."""
+
+import os
+import re
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """This process among its fellows. `local_rank` counts within the machine and picks the GPU."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    address: str = ""
+    port: int = 0
+
+
+def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
+    """The launch that torchrun's or SLURM's variables describe; one process alone when there are none."""
+    if "RANK" in environ and "WORLD_SIZE" in environ:
+        rank, world_size = int(environ["RANK"]), int(environ["WORLD_SIZE"])
+        local_rank = int(environ.get("LOCAL_RANK", 0))
+        return Launch(rank, world_size, local_rank, environ["MASTER_ADDR"], int(environ["MASTER_PORT"]))
+    if "SLURM_PROCID" in environ:
+        # A batch script sees the job's SLURM_NTASKS although it is one process; srun's tasks have the step's number.
+        world_size = int(environ.get("SLURM_STEP_NUM_TASKS", environ.get("SLURM_NTASKS", 1)))
+        nodes = environ.get("SLURM_STEP_NODELIST", environ.get("SLURM_JOB_NODELIST", "localhost"))
+        address = environ.get("MASTER_ADDR") or _first_node(nodes)
+        # Two jobs on one machine must not meet: the port comes from the job's number, below the ephemeral range.
+        port = int(environ.get("MASTER_PORT") or 15000 + int(environ.get("SLURM_JOB_ID", 0)) % 15000)
+        return Launch(int(environ["SLURM_PROCID"]), world_size, int(environ.get("SLURM_LOCALID", 0)), address, port)
+    return Launch()
+
+
+def _first_node(nodes: str) -> str:
+    """The first host of a SLURM node list: 'gpu[012-015,020],cpu1' -> 'gpu012'."""
+    prefix, number = re.match(r"([^\[,]+)(?:\[([0-9]+))?", nodes).groups()
+    return prefix + (number or "")
+
+
+def init_process_group(launch: Launch, device: torch.device) -> None:
+    """Join the other processes, if any. Tensors on a GPU travel by NCCL, all others by gloo."""
+    if launch.world_size == 1:
+        return
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+        init_method=f"tcp://{launch.address}:{launch.port}" if "RANK" not in os.environ else "env://",
+        rank=launch.rank,
+        world_size=launch.world_size,
+        device_id=device if device.type == "cuda" else None,
+    )
+
+
+def world_size() -> int:
+    """How many processes run together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def gather_objects(objects: list[Value], key: str | None = None) -> list[Value]:
+    """The lists of all processes, concatenated in the order of their ranks, on every process.
+
+    With `key`, objects are mappings, and of those with an equal `object[key]` the first is kept: samplers that pad the
+    last batch repeat samples, and a result file must hold each once.
+    """
+    if world_size() > 1:
+        lists: list[list[Value]] = [[] for _ in range(world_size())]
+        dist.all_gather_object(lists, objects)
+        objects = [item for part in lists for item in part]
+    if key is None:
+        return objects
+    first: dict[Any, Value] = {}
+    for item in objects:
+        first.setdefault(item[key], item)
+    return list(first.values())
+
+
+def broadcast_object(value: Value) -> Value:
+    """The first process's `value`, on every process."""
+    values = [value]
+    if world_size() > 1:
+        dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def barrier() -> None:
+    """Wait until every process is here (on the host: a GPU may still have work to do)."""
+    all_reduce(torch.zeros(1))
+
+
+def all_reduce(values: torch.Tensor, op: dist.ReduceOp = dist.ReduceOp.SUM) -> torch.Tensor:
+    """Reduce `values` in place over all processes, and return them."""
+    if world_size() > 1:
+        dist.all_reduce(values, op)
+    return values
+
+
+class Preemption:
+    """Notes SIGTERM and SIGUSR1, by which schedulers announce that they will take the machine away.
+
+    All processes must stop after the same step, though a signal reaches each at another moment and perhaps only one.
+    So each step starts an exchange of flags that the next step reads: it travels by gloo while the step computes, and
+    nobody waits for a GPU.
+    """
+
+    SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows: no USR1
+
+    def __init__(self) -> None:
+        self.received = False
+        self.state_is_saved = False  # while true there is nothing to lose, and a signal ends the process at once
+        self._flag = torch.zeros(1)
+        self._exchange: dist.Work | None = None
+        self._previous = {number: signal.signal(number, self._receive) for number in self.SIGNALS}
+
+    def _receive(self, *_: Any) -> None:
+        self.received = True
+        if self.state_is_saved:
+            raise SystemExit(PREEMPTED)
+
+    def agreed(self) -> bool:
+        """Whether to stop now; call once a step, on every process. Follows a signal by one step at most."""
+        if world_size() == 1:
+            return self.received
+        if self._exchange is not None:
+            self._exchange.wait()
+        stop = bool(self._flag)
+        self._flag = torch.tensor([float(self.received)])
+        self._exchange = dist.all_reduce(self._flag, dist.ReduceOp.MAX, async_op=True)
+        return stop
+
+    def restore(self) -> None:
+        """Give the signals back to whom they belonged before."""
+        if self._exchange is not None:
+            self._exchange.wait()
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+PREEMPTED = 75
+"""Exit status after a signal: state saved, start again with --resume (EX_TEMPFAIL of sysexits.h)."""

@@ -1,0 +1,193 @@
+"""What a run tells people: log lines, a progress bar or plain lines, JSON lines, TensorBoard, speed and memory."""
+
+import json
+import logging
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from utils import atomic_write
+
+logger = logging.getLogger("blip.engine")
+
+PEAK_FLOPS = {  # dense bf16, from the makers' data sheets, by a part of the device's name
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "A10G": 70e12,
+    "A10": 125e12,
+    "L4": 121e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+}
+
+
+class _ConsoleHandler(logging.Handler):
+    """Writes above the progress bar, if there is one, and to whatever standard output is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+def set_up_logging(rank: int) -> logging.Handler:
+    """Log `blip.*` to the console: all from the first process, warnings from the others. Returns the handler added."""
+    handler = _ConsoleHandler(logging.INFO if rank == 0 else logging.WARNING)
+    origin = "" if rank == 0 else f" process {rank}"
+    handler.setFormatter(logging.Formatter(f"%(asctime)s{origin} %(levelname).1s %(message)s", "%H:%M:%S"))
+    root = logging.getLogger("blip")
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    return handler
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(value), encoding="utf-8")
+
+
+class EpochLog:
+    """`log.txt`: one JSON object an epoch. A resumed run drops the lines of the epochs that it repeats."""
+
+    def __init__(self, path: Path, first_epoch: int) -> None:
+        self.path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        self._lines = [line for line in lines if json.loads(line)["epoch"] < first_epoch]
+
+    def write(self, values: dict[str, Any]) -> None:
+        self._lines.append(json.dumps(values))
+        with atomic_write(self.path) as temporary:
+            temporary.write_text("\n".join(self._lines) + "\n", encoding="utf-8")
+
+
+class Events:
+    """Scalars for TensorBoard and Weights & Biases, whichever the config asks for, from the first process."""
+
+    def __init__(self, folder: Path, config: dict[str, Any], resumed: bool, is_first: bool) -> None:
+        self._tensorboard = self._wandb = None
+        if config["tensorboard"] and is_first:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._tensorboard = SummaryWriter(str(folder))
+        if config["wandb"] and is_first:
+            import wandb
+
+            number = folder / "wandb_id.txt"  # a resumed run goes on in the same curves
+            if not (resumed and number.exists()):
+                number.write_text(wandb.util.generate_id())
+            self._wandb = wandb.init(
+                project=config["wandb"],
+                name=folder.name,
+                dir=folder,
+                config=config,
+                id=number.read_text(),
+                resume="allow",
+            )
+
+    def write(self, values: dict[str, float], step: int) -> None:
+        if self._tensorboard:
+            for name, value in values.items():
+                self._tensorboard.add_scalar(name, value, step)
+        if self._wandb:
+            self._wandb.log(values, step=step)
+
+    def close(self) -> None:
+        if self._tensorboard:
+            self._tensorboard.close()
+        if self._wandb:
+            self._wandb.finish()
+
+
+class Speed:
+    """Samples a second, share of the device's peak, waiting for data, and memory, between two reports.
+
+    Exact because a report comes right after losses were fetched, which waits for all work that was begun.
+    """
+
+    def __init__(self, device: torch.device, samples_per_step: int) -> None:
+        self.device, self.samples_per_step = device, samples_per_step
+        self.flops_per_step = 0  # of this process
+        self.peak_flops = peak_flops(device)
+        self.restart()
+
+    def restart(self) -> None:
+        self._began, self._steps, self.waited = time.perf_counter(), 0, 0.0
+
+    def count_step(self) -> None:
+        self._steps += 1
+
+    def report(self) -> dict[str, float]:
+        """The figures since the last report; seconds a step among them."""
+        seconds = time.perf_counter() - self._began
+        steps = max(self._steps, 1)
+        figures = {
+            "samples_per_s": self._steps * self.samples_per_step / seconds,
+            "s_per_step": seconds / steps,
+            "data_wait": self.waited / seconds,
+            "memory_gib": peak_memory(self.device) / 2**30,
+        }
+        if self.peak_flops and self.flops_per_step:
+            figures["mfu"] = self._steps * self.flops_per_step / seconds / self.peak_flops
+        self.restart()
+        return figures
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """The device's dense bf16 peak in FLOP/s, where it is known."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most memory that was in use, in bytes: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+
+
+class Reporter:
+    """Progress through `steps` steps: one bar on a terminal, plain lines elsewhere, nothing where not `shown`."""
+
+    def __init__(self, title: str, steps: int, first: int = 0, shown: bool = True) -> None:
+        self.title, self.steps, self.shown = title, steps, shown
+        terminal = shown and sys.stderr.isatty()
+        self._bar = tqdm(total=steps, initial=first, desc=title, dynamic_ncols=True) if terminal else None
+
+    def advance(self) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
+    def report(self, step: int, text: str, seconds_left: float | None = None) -> None:
+        """`step` steps are done; on the bar `text` follows it."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)
+        elif self.shown:
+            eta = "" if seconds_left is None else f"  ETA {timedelta(seconds=round(seconds_left))}"
+            logger.info("%s [%d/%d]  %s%s", self.title, step, self.steps, text, eta)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def describe(losses: dict[str, float], speed: dict[str, float], lr: float) -> str:
+    """Losses and speed in one line."""
+    parts = [f"{name} {value:.4g}" for name, value in losses.items()]
+    parts += [f"lr {lr:.3g}", f"{speed['samples_per_s']:.3g} samples/s"]
+    if "mfu" in speed:
+        parts.append(f"MFU {speed['mfu']:.1%}")
+    parts += [f"memory {speed['memory_gib']:.2f} GiB", f"data wait {speed['data_wait']:.0%}"]
+    return "  ".join(parts)

@@ -1,0 +1,229 @@
+"""The training loop of every task. Scripts pass functions; what a batch is and what is learned from it is theirs."""
+
+import contextlib
+import dataclasses
+import logging
+import sys
+import time
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from engine import checkpoint
+from engine.config import TrainConfig
+from engine.distributed import PREEMPTED, Preemption, barrier, broadcast_object, gather_objects
+from engine.log import EpochLog, Events, Reporter, Speed, describe
+from engine.progress import Evaluate, Loader, Progress, Schedule, TrainStep
+from engine.run import Run
+from engine.step import Losses, Optimization
+from utils import set_seed
+
+logger = logging.getLogger("blip.engine")
+
+
+def fit(
+    run: Run[TrainConfig],
+    model: nn.Module,
+    loader: Loader,
+    train_step: TrainStep,
+    *,
+    schedule: Schedule,
+    evaluate: Evaluate | None = None,
+    best: str | None = None,
+) -> dict[str, float]:
+    """Train for `max_epoch` epochs, evaluating after each; with `--evaluate`, evaluate only. Returns the last metrics.
+
+    Args:
+        train_step: (model, batch on the device, progress) -> scalars on the device; `loss` among them is minimised,
+            all are reported.
+        schedule: progress -> learning rate, asked before every step.
+        evaluate: model, in eval mode and without gradients -> metrics; called on every process, and what the first
+            returns counts.
+        best: the metric whose highest value chooses `checkpoint_best.pth`; None keeps every epoch's weights, as
+            `checkpoint_EPOCH.pth`.
+    """
+    if run.evaluate_only:
+        if evaluate is None:
+            sys.exit("there is nothing to evaluate: this script trains only")
+        return run_evaluation(run, model, evaluate)
+    training = Training(run, model, loader, train_step, schedule)
+    log = EpochLog(run.output_dir / "log.txt", training.epoch)
+    metrics: dict[str, float] = {}
+    try:
+        while training.epoch < run.config.max_epoch:
+            training.train_epoch()
+            with training.nothing_to_lose():
+                if evaluate is not None:
+                    metrics = run_evaluation(run, model, evaluate)
+                if run.is_first:
+                    training.keep_weights(metrics, best)
+                    train = {f"train_{name}": value for name, value in training.losses.epoch_means().items()}
+                    log.write({"epoch": training.epoch, **train, "train_lr": training.lr, **metrics})
+                    training.events.write({f"eval/{name}": value for name, value in metrics.items()}, training.step)
+            training.next_epoch()
+    finally:
+        training.close()
+    return metrics
+
+
+def run_evaluation(run: Run, model: nn.Module, evaluate: Evaluate) -> dict[str, float]:
+    """Evaluate, log the metrics and write them to `evaluate.txt`; every process gets those of the first."""
+    model.to(run.device).eval()
+    with checkpoint.preserved_rng(), torch.no_grad(), run.autocast(run.config.eval_precision):
+        metrics = broadcast_object(evaluate(model))
+    run.write_json("evaluate.txt", metrics)
+    logger.info("evaluation: %s", "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+    return metrics
+
+
+class Training:
+    """A training under way: all that a checkpoint must hold, and the steps of an epoch."""
+
+    def __init__(
+        self, run: Run[TrainConfig], model: nn.Module, loader: Loader, train_step: TrainStep, schedule: Schedule
+    ) -> None:
+        self.run, self.config, self.loader, self.schedule = run, run.config, loader, schedule
+        self.model = model.to(run.device)
+        self.optimization = Optimization(run, model, train_step)
+        self.losses = Losses()
+        self.epoch = self.index = self.step = 0  # running epoch; steps done in it; steps done in all
+        self.best = float("-inf")
+        self.lr = 0.0
+        set_seed(run.seed + run.rank)  # from here on processes differ, in their dropout for one
+        if run.resume_from is not None:
+            self._resume()
+        self.speed = Speed(run.device, self._samples_per_step)
+        self.events = Events(run.output_dir, dataclasses.asdict(run.config), bool(self.step), run.is_first)
+        self.preemption = Preemption()
+
+    @property
+    def _samples_per_step(self) -> int:
+        return self.loader.batch_size * self.config.accumulation_steps * self.run.world_size
+
+    def train_epoch(self) -> None:
+        """The steps of the epoch that are not done yet, and a checkpoint after the last."""
+        accumulated = self.config.accumulation_steps
+        self.loader.set_epoch(self.epoch, start_batch=self.index * accumulated)
+        steps = len(self.loader) // accumulated
+        if not steps:
+            raise ValueError(f"an epoch has {len(self.loader)} batches, fewer than accumulation_steps = {accumulated}")
+        with checkpoint.preserved_rng():  # a loader draws a seed for its workers, in a resumed run once more
+            batches = iter(self.loader)
+        self.model.train()
+        reporter = Reporter(f"epoch {self.epoch}", steps, self.index, self.run.is_first)
+        self.speed.restart()
+        while self.index < steps:
+            progress = Progress(self.epoch, self.index, steps, self.step)
+            began = time.perf_counter()
+            group = [next(batches) for _ in range(accumulated)]
+            self.speed.waited += time.perf_counter() - began
+            self.lr = self.schedule(progress)
+            with self._count_flops():
+                values = self.optimization.step(group, progress, self.lr)
+            self.losses.add(self.step, values, [file for batch in group for file in batch.get("files", [])])
+            self.index += 1
+            self.step += 1
+            self.speed.count_step()
+            reporter.advance()
+            stop = self.preemption.agreed()
+            save = stop or self.index == steps or (self.config.save_every and self.step % self.config.save_every == 0)
+            if save or self.index % self.config.print_freq == 0:
+                self._report(reporter, steps)
+            if save:
+                self._save()
+            if stop:
+                logger.warning("stopped by a signal after step %d; go on with --resume", self.step)
+                raise SystemExit(PREEMPTED)
+        reporter.close()
+
+    @contextlib.contextmanager
+    def _count_flops(self):
+        """Count the first step's floating-point operations, where the share of a known peak can be told from them."""
+        if not self.speed.peak_flops or self.speed.flops_per_step:
+            yield
+            return
+        with FlopCounterMode(display=False) as counter, torch.compiler.set_stance("force_eager"):
+            yield
+        self.speed.flops_per_step = counter.get_total_flops()
+
+    def _report(self, reporter: Reporter, steps: int) -> None:
+        losses = self.losses.fetch()
+        speed = self.speed.report()
+        left = (self.config.max_epoch - self.epoch) * steps - self.index
+        reporter.report(self.index, describe(losses, speed, self.lr), left * speed["s_per_step"])
+        self.events.write({**losses, **speed, "lr": self.lr}, self.step)
+        self.speed.restart()
+
+    def next_epoch(self) -> None:
+        self.epoch += 1
+        self.index = 0
+        self.losses = Losses()
+
+    @contextlib.contextmanager
+    def nothing_to_lose(self):
+        """All is saved, an evaluation runs: a signal ends the process at once."""
+        self.preemption.state_is_saved = True
+        if self.preemption.received:
+            raise SystemExit(PREEMPTED)
+        yield
+        self.preemption.state_is_saved = False
+
+    def keep_weights(self, metrics: dict[str, float], best: str | None) -> None:
+        """Write this epoch's weights if every epoch's are kept (`best` None), or if they are the best so far."""
+        weights = {
+            "model": self.model.state_dict(),
+            "config": dataclasses.asdict(self.config),
+            "epoch": self.epoch,
+            "metrics": metrics,
+        }
+        if best is None:
+            checkpoint.save(self.run.output_dir / f"checkpoint_{self.epoch:02d}.pth", weights)
+        elif metrics[best] > self.best:
+            self.best = metrics[best]
+            checkpoint.save(self.run.output_dir / "checkpoint_best.pth", weights)
+
+    def _save(self) -> None:
+        rng = gather_objects([checkpoint.rng_state()])
+        if self.run.is_first:
+            state = {
+                "model": self.model.state_dict(),
+                **self.optimization.state_dict(),
+                "config": dataclasses.asdict(self.config),
+                "epoch": self.epoch,
+                "step": self.step,
+                "samples": self.index * self._samples_per_step,
+                "lr": self.lr,
+                "losses": {"sums": self.losses.sums, "count": self.losses.count},
+                "best": self.best,
+                "rng": rng,
+            }
+            checkpoint.save_last(self.run.output_dir, state, self.config.keep_checkpoints)
+        barrier()  # nobody leaves, to be taken for dead by the launcher, while the file is being written
+
+    def _resume(self) -> None:
+        path = self.run.resume_from
+        state = checkpoint.load(path)
+        self.model.load_state_dict(state["model"])
+        self.optimization.load_state_dict(state)
+        self.epoch, self.step, self.best, self.lr = state["epoch"], state["step"], state["best"], state["lr"]
+        self.losses.sums, self.losses.count = state["losses"]["sums"], state["losses"]["count"]
+        self.index = state["samples"] // self._samples_per_step
+        if len(state["rng"]) == self.run.world_size:
+            checkpoint.set_rng_state(state["rng"][self.run.rank])
+        else:
+            set_seed(self.run.seed + self.run.rank + self.step)
+            logger.warning(
+                "%s was written by %d process(es), this run has %d: it goes on at the same sample, not bitwise equal",
+                *(path, len(state["rng"]), self.run.world_size),
+            )
+        changed = {
+            key: value for key, value in dataclasses.asdict(self.config).items() if state["config"].get(key) != value
+        }
+        for key, value in changed.items():
+            logger.warning("%s was %r when %s was written and is %r now", key, state["config"].get(key), path, value)
+        logger.info("resumed from %s: epoch %d, step %d", path, self.epoch, self.step)
+
+    def close(self) -> None:
+        self.events.close()
+        self.preemption.restore()

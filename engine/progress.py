@@ -1,0 +1,40 @@
+"""The words between scripts and engine: where training stands, and the functions that a script passes."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands: `index` of `steps` steps done in `epoch`, `step` steps in all."""
+
+    epoch: int
+    index: int
+    steps: int
+    step: int
+
+    @property
+    def epochs(self) -> float:
+        """Epochs done, the running one's share included."""
+        return self.epoch + self.index / self.steps
+
+
+class Loader(Protocol):
+    """What `fit` asks of a training loader: batches as dicts, their size, and a start in the middle of an epoch.
+
+    A batch may name the files it was read from, as `files: list[str]`, for the report of a loss that is not finite.
+    """
+
+    batch_size: int
+
+    def set_epoch(self, epoch: int, start_batch: int = 0) -> None: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[dict[str, Any]]: ...
+
+
+TrainStep = Callable[[nn.Module, dict[str, Any], Progress], dict[str, Tensor]]
+Schedule = Callable[[Progress], float]
+Evaluate = Callable[[nn.Module], dict[str, float]]

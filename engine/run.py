@@ -1,0 +1,185 @@
+"""The beginning and the surroundings of a run: arguments, config, processes, device, precision, output folder."""
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Generic
+
+import torch
+import torch.distributed as dist
+
+from engine import checkpoint, distributed
+from engine.config import Config, ConfigError, describe, load_config, save_config
+from engine.log import Reporter, set_up_logging, write_json
+from utils import resolve, set_seed
+
+logger = logging.getLogger("blip.engine")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Generic[Config]):
+    """What a script needs to know of the run that it is part of."""
+
+    config: Config
+    output_dir: Path
+    device: torch.device
+    seed: int
+    rank: int
+    world_size: int
+    evaluate_only: bool
+    resume_from: Path | None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def autocast(self, precision: str) -> torch.autocast:
+        """Autocast of this device to 'bf16', 'fp16', 'fp32' (off) or 'auto'."""
+        dtype = precision_of(precision, self.device)
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32)
+
+    def to_device(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch with its tensors on the device; copies from pinned memory overlap with what computes there."""
+        return {
+            key: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            for key, value in batch.items()
+        }
+
+    def batches(self, loader: Iterable[dict[str, Any]], title: str) -> Iterator[dict[str, Any]]:
+        """The loader's batches on the device, for an evaluation, with progress."""
+        reporter = Reporter(title, len(loader), shown=self.is_first)
+        for step, batch in enumerate(loader, 1):
+            yield self.to_device(batch)
+            reporter.advance()
+            if step % self.config.print_freq == 0:
+                reporter.report(step, "")
+        reporter.close()
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """Write `value` to `name` in the output folder, by the first process only. Returns the path."""
+        path = self.output_dir / name
+        if self.is_first:
+            write_json(path, value)
+        return path
+
+
+def precision_of(name: str, device: torch.device) -> torch.dtype:
+    """The dtype that `name` means on this device; 'auto' is bf16 on GPUs that have it in hardware, else fp32."""
+    if name == "auto":
+        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_bf16 else torch.float32
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[name]
+
+
+@contextmanager
+def start(
+    kind: type[Config], doc: str, config: str, output_dir: str, arguments: list[str] | None = None
+) -> Iterator[Run[Config]]:
+    """Begin a run from the command line, and end it: read the config, join the other processes, choose the device.
+
+    Args:
+        kind: the script's config dataclass.
+        doc: the script's docstring, shown by `--help` above the keys of `kind`.
+        config, output_dir: defaults of the flags of these names.
+        arguments: in place of `sys.argv[1:]`.
+    """
+    flags = _parse(kind, doc, config, output_dir, arguments)
+    launch = distributed.read_launch()
+    handler = set_up_logging(launch.rank)
+    try:
+        try:
+            device = choose_device(flags.device, launch.local_rank)
+            settings = load_config(kind, flags.config, flags.overrides)
+            output = Path(flags.output_dir)
+            resume_from = _checkpoint_to_resume(flags, output)
+        except ConfigError as error:
+            sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+        if launch.world_size > 1:  # printed first, so that a wait for a process that never comes explains itself
+            logger.info("joining %d processes at %s:%d", launch.world_size, launch.address, launch.port)
+        distributed.init_process_group(launch, device)
+        set_seed(flags.seed)
+        output.mkdir(parents=True, exist_ok=True)
+        run = Run(settings, output, device, flags.seed, launch.rank, launch.world_size, flags.evaluate, resume_from)
+        if run.is_first and not (run.evaluate_only and (output / "config.yaml").exists()):
+            save_config(settings, output / "config.yaml")
+        yield run
+    finally:
+        logging.getLogger("blip").removeHandler(handler)
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device that `--device` means; 'auto' takes a GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"--device {name}: unknown; choose auto, cpu, cuda or mps") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError(f"--device {name}: torch sees no CUDA GPU here; use --device cpu, or leave it out")
+        if device.index is None:
+            device = torch.device("cuda", local_rank)
+        if device.index >= torch.cuda.device_count():
+            raise ConfigError(
+                f"{device} does not exist: this machine has {torch.cuda.device_count()} GPU(s); start as many processes"
+            )
+        torch.cuda.set_device(device)
+    return device
+
+
+def _parse(kind: type, doc: str, config: str, output_dir: str, arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=doc,
+        epilog=f"keys of the config, each also settable here as key=value:\n{describe(kind)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="values that replace those of the config")
+    parser.add_argument("--config", default=config, help="YAML file (default: %(default)s)")
+    parser.add_argument("--output_dir", default=output_dir, help="where everything is written (default: %(default)s)")
+    parser.add_argument("--evaluate", action="store_true", help="evaluate only")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=42, help="of every random choice (default: %(default)s)")
+    parser.add_argument("--checkpoint", help="weights to start from or to evaluate; the same as pretrained=...")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="PATH",
+        help="go on from a checkpoint with training state; without PATH from the newest in --output_dir, if any",
+    )
+    flags = parser.parse_intermixed_args(arguments)
+    if flags.resume and "=" in flags.resume and not Path(flags.resume).exists():
+        flags.overrides.append(flags.resume)  # `--resume key=value`: argparse gave the override to --resume
+        flags.resume = ""
+    if flags.checkpoint:
+        flags.overrides.append(f"pretrained={json.dumps(flags.checkpoint)}")
+    return flags
+
+
+def _checkpoint_to_resume(flags: argparse.Namespace, output: Path) -> Path | None:
+    """The file that --resume means. A process that torchrun started anew after a failure resumes by itself."""
+    if flags.evaluate and flags.resume is not None:
+        raise ConfigError("--evaluate with --resume: to evaluate a checkpoint, give it with --checkpoint")
+    if flags.evaluate:
+        return None
+    if flags.resume:
+        if not resolve(flags.resume).exists():
+            raise ConfigError(f"--resume {flags.resume}: no such file")
+        return resolve(flags.resume)
+    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    if flags.resume is None and not restarted:
+        return None
+    newest = checkpoint.newest(output)
+    if newest is None:
+        logger.info("nothing to resume from in %s yet: starting from the beginning", output)
+    return newest

@@ -1,0 +1,167 @@
+"""One optimizer step, and what becomes of its losses. Nothing here waits for the device until losses are fetched."""
+
+import contextlib
+import inspect
+import math
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from engine.config import TrainConfig
+from engine.distributed import all_reduce, gather_objects, world_size
+from engine.progress import Progress, TrainStep
+from engine.run import Run, precision_of
+
+
+class Optimization:
+    """A model with its optimizer: forward, backward, guard, update.
+
+    The guard: from the first loss or gradient that is not finite on, the fused optimizer is told on the device to
+    leave the weights alone, so that they are intact when the host learns of it at the next fetch.
+    """
+
+    def __init__(self, run: Run[TrainConfig], model: nn.Module, train_step: TrainStep) -> None:
+        config = run.config
+        self.run, self.train_step, self.clip = run, train_step, config.clip_grad_norm
+        if config.compile:
+            compile_blocks(model)
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=config.init_lr, weight_decay=config.weight_decay, fused=True
+        )
+        scaled = precision_of(config.precision, run.device) is torch.float16
+        self.scaler = torch.amp.GradScaler(run.device.type, enabled=scaled)
+        self.broken = torch.zeros((), device=run.device)
+        self.model = model
+        if run.world_size > 1:
+            # Buffers are equal on all processes (queues take everybody's features), and large: not sent each step.
+            # torch 2.14 renamed the argument.
+            renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+            self.model = DistributedDataParallel(
+                model,
+                device_ids=[run.device] if run.device.type == "cuda" else None,
+                gradient_as_bucket_view=True,
+                **{"forward_sync_buffers" if renamed else "broadcast_buffers": False},
+            )
+
+    def step(self, batches: list[dict[str, Any]], progress: Progress, lr: float) -> dict[str, Tensor]:
+        """Update the weights by the mean loss of `batches`, of which one at a time is moved to the device.
+
+        Returns the means of what the script's train_step returned, detached, with `grad_norm` and `broken`.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad(set_to_none=True)
+        outputs = []
+        for batch in batches:
+            with self._sync_gradients(last=batch is batches[-1]):
+                with self.run.autocast(self.run.config.precision):
+                    output = self.train_step(self.model, self.run.to_device(batch), progress)
+                self.scaler.scale(output["loss"] / len(batches)).backward()
+            outputs.append({name: value.detach() for name, value in output.items()})
+        means = {name: sum(output[name] for output in outputs) / len(outputs) for name in outputs[0]}
+        means["grad_norm"] = self._update(means["loss"])
+        means["broken"] = self.broken.clone()
+        return means
+
+    def _sync_gradients(self, last: bool) -> contextlib.AbstractContextManager:
+        """Gradients are averaged over the processes once a step, in the backward pass of the last batch."""
+        if last or not isinstance(self.model, DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self.model.no_sync()
+
+    def _update(self, loss: Tensor) -> Tensor:
+        """Clip and apply the gradients unless something is broken; returns their norm before clipping."""
+        self.scaler.unscale_(self.optimizer)
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norm = get_total_norm(gradients)
+        if self.clip is not None:
+            clip_grads_with_norm_(self.parameters, self.clip, norm)
+        if self.scaler.is_enabled():  # infinite gradients are the scaler's trade: it skips the step and scales down
+            self.broken = all_reduce((~loss.isfinite()).float(), dist.ReduceOp.MAX)
+        else:
+            finite = loss.isfinite() & norm.isfinite()
+            self.broken = all_reduce(torch.maximum(self.broken, (~finite).float()), dist.ReduceOp.MAX)
+            self.optimizer.found_inf = self.broken
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compile each repeated block (of an `nn.ModuleList` or `nn.Sequential`) in place.
+
+    All blocks of a kind share one compilation, and what is around them (tokenising lists of strings, whose every value
+    would be compiled anew) stays as it is.
+    """
+    for module in model.modules():
+        if isinstance(module, (nn.ModuleList, nn.Sequential)):
+            for block in module:
+                block.compile()
+
+
+class NotFinite(FloatingPointError):
+    """A loss or a gradient became infinite or NaN."""
+
+
+class Losses:
+    """The scalars of each step: kept on the device until fetched, summed up over the epoch."""
+
+    def __init__(self) -> None:
+        self._pending: list[tuple[int, dict[str, Tensor], list[str]]] = []
+        self.sums: dict[str, float] = {}
+        self.count = 0
+
+    def add(self, step: int, values: dict[str, Tensor], files: list[str]) -> None:
+        """Remember what step number `step` returned, and the files that its batch was read from."""
+        self._pending.append((step, values, files))
+
+    def fetch(self) -> dict[str, float]:
+        """Means over the steps since the last fetch and over all processes; waits for the device.
+
+        Raises NotFinite, on every process, with the first step whose loss or gradient was not finite.
+        """
+        if not self._pending:
+            return {}
+        names = list(self._pending[0][1])
+        table = torch.stack([torch.stack([values[name].float() for name in names]) for _, values, _ in self._pending])
+        broken = table[:, names.index("broken")].cpu().nonzero()  # [steps, names]
+        if len(broken):
+            self._stop(int(broken[0]), dict(zip(names, table[int(broken[0])].tolist(), strict=True)))
+        self._pending = []
+        table = (all_reduce(table) / world_size()).cpu().double()
+        means = dict(zip(names, table.mean(0).tolist(), strict=True))
+        del means["broken"]
+        for name in means:
+            self.sums[name] = self.sums.get(name, 0.0) + means[name] * len(table)
+        self.count += len(table)
+        return means
+
+    def _stop(self, row: int, values: dict[str, float]) -> None:
+        step, _, files = self._pending[row]
+        del values["broken"]
+        listed = " ".join(f"{name}={value:g}" for name, value in values.items())
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        report = f"process {rank}: {listed}; files: {', '.join(files) or 'not named by the batch'}"
+        reports = gather_objects([(math.isfinite(values["loss"]), report)])
+        guilty = [text for finite, text in reports if not finite] or [text for _, text in reports]
+        raise NotFinite(
+            f"step {step}: the loss or its gradient is not finite; the weights are as they were before this step.\n  "
+            + "\n  ".join(guilty)
+            + "\nLook at these files; lower init_lr, set clip_grad_norm, or train with precision=fp32."
+        )
+
+    def epoch_means(self) -> dict[str, float]:
+        """Means over what was fetched since the epoch began."""
+        return {name: total / self.count for name, total in self.sums.items()}

@@ -1,0 +1,130 @@
+"""A run that was killed, or told to stop, and went on ends with the same weights as one that was not."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine import PREEMPTED
+from utils import REPOSITORY
+
+SETTINGS = ["max_epoch=3", "print_freq=5", "save_every=5", "tensorboard=false"]
+STEPS = 36  # three epochs of 12 for one process, of 6 for two
+
+
+def final(folder: Path) -> dict:
+    return torch.load(folder / "checkpoint_last.pth", weights_only=True)
+
+
+def assert_same_end(first: Path, second: Path) -> None:
+    one, two = final(first), final(second)
+    assert one["step"] == two["step"]
+    for name, tensor in one["model"].items():
+        assert torch.equal(tensor, two["model"][name]), name
+    for number, moments in one["optimizer"]["state"].items():
+        for name, tensor in moments.items():
+            assert torch.equal(tensor, two["optimizer"]["state"][number][name]), (number, name)
+    for mine, other in zip(one["rng"], two["rng"], strict=True):
+        assert torch.equal(mine["torch"], other["torch"])
+    assert one["losses"] == two["losses"]
+    assert [json.loads(x) for x in (first / "log.txt").open()] == [json.loads(x) for x in (second / "log.txt").open()]
+    best_of_one, best_of_two = (torch.load(f / "checkpoint_best.pth", weights_only=True) for f in (first, second))
+    assert best_of_one["epoch"] == best_of_two["epoch"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(toy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    toy.main(["--output_dir", str(folder), *SETTINGS])
+    return folder
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_at_a_random_step_and_resumed_equals_uninterrupted(toy, uninterrupted, tmp_path, workers):
+    step = random.SystemRandom().randrange(6, STEPS)
+    command = [sys.executable, toy.__file__, "--output_dir", str(tmp_path), *SETTINGS, f"num_workers={workers}"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    killed = subprocess.run([*command, f"stop_at={step}"], env=environment, capture_output=True, text=True, check=False)
+    assert killed.returncode == -9, killed.stdout + killed.stderr
+    assert final(tmp_path)["step"] < STEPS
+    toy.main(["--output_dir", str(tmp_path), *SETTINGS, f"num_workers={workers}", "--resume"])
+    assert_same_end(uninterrupted, tmp_path)
+
+
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize("step", [3, 11, 12])
+def test_a_signal_saves_at_the_next_step_and_exits_with_the_documented_status(
+    toy, uninterrupted, tmp_path, signal, step
+):
+    with pytest.raises(SystemExit) as stopped:
+        toy.main(["--output_dir", str(tmp_path), *SETTINGS, f"stop_at={step}", f"stop_by={signal}"])
+    assert stopped.value.code == PREEMPTED == 75
+    assert final(tmp_path)["step"] == step + 1
+    toy.main(["--output_dir", str(tmp_path), *SETTINGS, "--resume"])
+    assert_same_end(uninterrupted, tmp_path)
+
+
+def test_two_processes_killed_and_restarted_by_torchrun_equal_uninterrupted(torchrun, tmp_path):
+    step = random.SystemRandom().randrange(6, STEPS // 2)
+    for name, restarts, stop_at in (("whole", 0, -1), ("killed", 1, step)):
+        folder = tmp_path / name
+        result = torchrun(2, "--output_dir", folder, *SETTINGS, f"stop_at={stop_at}", restarts=restarts)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert ("resumed from" in result.stdout) == (name == "killed")
+    assert_same_end(tmp_path / "whole", tmp_path / "killed")
+    assert len(final(tmp_path / "killed")["rng"]) == 2
+
+
+def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(torchrun, tmp_path):
+    result = torchrun(2, "--output_dir", tmp_path, *SETTINGS, "stop_at=7", "stop_by=SIGTERM")
+    assert f"exitcode  : {PREEMPTED}" in result.stderr
+    assert final(tmp_path)["step"] in (8, 9)  # the flag travels while a step computes
+
+
+def test_resuming_by_path_needs_a_training_state(toy, uninterrupted, tmp_path):
+    best = str(uninterrupted / "checkpoint_best.pth")
+    with pytest.raises(ValueError, match="no training state.*--checkpoint"):
+        toy.main(["--output_dir", str(tmp_path), "--resume", best])
+    with pytest.raises(SystemExit, match="no such file"):
+        toy.main(["--output_dir", str(tmp_path), "--resume", "nowhere.pth"])
+
+
+def test_resume_without_a_checkpoint_starts_from_the_beginning(toy, uninterrupted, tmp_path):
+    toy.main(["--output_dir", str(tmp_path), *SETTINGS, "--resume"])
+    assert_same_end(uninterrupted, tmp_path)
+
+
+def test_a_finished_run_goes_on_when_given_more_epochs(toy, uninterrupted, tmp_path, capsys):
+    path = str(uninterrupted / "checkpoint_last.pth")
+    toy.main(["--output_dir", str(tmp_path), "--resume", path, *SETTINGS, "max_epoch=4"])
+    assert final(tmp_path)["step"] == 48
+    assert "max_epoch was 3" in capsys.readouterr().out
+
+
+def test_resume_with_another_number_of_processes_goes_on_at_the_same_sample(toy, torchrun, tmp_path, capsys):
+    torchrun(2, "--output_dir", tmp_path, *SETTINGS, "stop_at=7", "stop_by=SIGKILL")  # 5 steps of 8 samples are saved
+    assert final(tmp_path)["samples"] == 40
+    toy.main(["--output_dir", str(tmp_path), *SETTINGS, "--resume"])
+    printed = capsys.readouterr().out
+    assert "not bitwise equal" in printed
+    assert final(tmp_path)["step"] == 5 + 2 + 12 + 12
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_the_newest_checkpoints_are_kept(toy, tmp_path, keep):
+    toy.main(["--output_dir", str(tmp_path), *SETTINGS, f"keep_checkpoints={keep}", "max_epoch=2"])
+    older = sorted(path.name for path in tmp_path.glob("checkpoint_step_*.pth"))
+    assert older == ["checkpoint_step_000000015.pth", "checkpoint_step_000000020.pth"][: keep - 1]
+    assert final(tmp_path)["step"] == 24
+
+
+def test_the_last_but_one_is_resumed_from_when_the_last_is_missing(toy, uninterrupted, tmp_path):
+    toy.main(["--output_dir", str(tmp_path), *SETTINGS, "keep_checkpoints=2"])
+    (tmp_path / "checkpoint_last.pth").unlink()  # as after a power cut between two renames
+    toy.main(["--output_dir", str(tmp_path), *SETTINGS, "keep_checkpoints=2", "--resume"])
+    assert_same_end(uninterrupted, tmp_path)

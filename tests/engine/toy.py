@@ -1,0 +1,106 @@
+"""A script in the house's shape whose task is a toy: a linear model with dropout and a buffer that moves each step."""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+import engine
+from data.sampler import TrainSampler, shuffled
+from utils import cosine_lr, setting
+
+
+@dataclass
+class Config(engine.TrainConfig):
+    """The toy's keys."""
+
+    samples: int = setting(48, "size of the data set")
+    batch_size: int = setting(4, "samples a process and step")
+    dropout: float = setting(0.3, "share of inputs dropped")
+    num_workers: int = setting(0, "loader processes")
+    stop_at: int = setting(-1, "the step before which the last process is sent a signal, in its first life")
+    stop_by: str = setting("SIGKILL", "that signal's name")
+    poison: int = setting(-1, "the sample whose input is infinite; -1 for none")
+    pretrained: str = setting("", "weights to start from")
+    init_lr: float = setting(0.05, "learning rate")
+
+
+class Samples(Dataset):
+    """Inputs and targets that depend on nothing but (epoch, index), as augmented images do."""
+
+    def __init__(self, poison: int) -> None:
+        self.poison = poison
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor | str]:
+        epoch, index = key
+        x = torch.randn(6, generator=torch.Generator().manual_seed(1000 * epoch + index))
+        if index == self.poison:
+            x[0] = float("inf")
+        return {"x": x, "y": x.sum() + 0.1 * index, "files": f"sample{index}.jpg"}
+
+
+class Loader:
+    """A loader as data/loaders.py makes them."""
+
+    def __init__(self, config: Config, run: engine.Run) -> None:
+        self.batch_size = config.batch_size
+        self.sampler = TrainSampler(
+            lambda epoch: shuffled(config.samples, (run.seed, epoch)), config.batch_size, run.rank, run.world_size
+        )
+        self.loader = DataLoader(Samples(config.poison), batch_sampler=self.sampler, num_workers=config.num_workers)
+
+    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
+        self.sampler.set_epoch(epoch, start_batch)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[dict]:
+        return iter(self.loader)
+
+
+class Model(nn.Module):
+    """x [B, 6], y [B] -> mean squared error; `mean` follows the weights as a momentum encoder does."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 1)
+        self.dropout = nn.Dropout(dropout)
+        self.register_buffer("mean", torch.zeros(1, 6))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        self.mean.lerp_(self.linear.weight.detach(), 0.1)
+        return (self.linear(self.dropout(x)).squeeze(1) - y).square().mean()
+
+
+def train_step(
+    config: Config, last: bool, model: nn.Module, batch: dict, progress: engine.Progress
+) -> dict[str, Tensor]:
+    if last and progress.step == config.stop_at and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        os.kill(os.getpid(), getattr(signal, config.stop_by))
+    loss = model(batch["x"], batch["y"])
+    return {"loss": loss, "twice": 2 * loss}
+
+
+def evaluate(model: Model) -> dict[str, float]:
+    assert not model.training
+    torch.rand(3)  # an evaluation may draw numbers without changing the training
+    return {"score": float(model.linear.weight.sum())}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    with engine.start(Config, __doc__, None, "output/toy", arguments) as run:
+        config = run.config
+        model = Model(config.dropout)
+        schedule = lambda progress: cosine_lr(progress.epoch, config.max_epoch, config.init_lr, config.min_lr)  # noqa: E731
+        step = partial(train_step, config, run.rank == run.world_size - 1)
+        engine.fit(run, model, Loader(config, run), step, schedule=schedule, evaluate=evaluate, best="score")
+
+
+if __name__ == "__main__":
+    main()
