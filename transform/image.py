@@ -4,8 +4,8 @@
     model(normalize(batch.to(device)))                                     # float32, a quarter of the bytes copied
 
 Evaluation resizes with Pillow, because published numbers were made so. In training Pillow's resize would be the largest
-cost of a loader worker; torch's antialiased bicubic on uint8 differs by at most one grey level and takes a fifth of the
-time (`benchmarks/loader.py`).
+cost of a loader worker; torch's antialiased bicubic on uint8 takes a fifth of the time and rounds differently: by one
+grey level, by two in one value of 100,000 (`benchmarks/loader.py`).
 """
 
 import math
