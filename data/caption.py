@@ -1,5 +1,6 @@
 """Captioning: `{image, caption, image_id}` to train on, `{image, caption: [..]}` to evaluate (COCO, or own files)."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from data.text import clean_caption
 TRAIN = Format("caption", (path("image"), texts("caption"), identity("image_id", required=False)))
 EVAL = Format("caption eval", (path("image"), texts("caption", required=False), identity("image_id", required=False)))
 
-_COCO_NAME = re.compile(r"COCO_\w+_(\d{12})\.\w+")
+_COCO_NAME = re.compile(r".*_(\d{12})\.\w+")
 
 
 class CaptionTrain(TrainDataset):
@@ -44,15 +45,20 @@ class CaptionTrain(TrainDataset):
 
     def sample(self, record: dict[str, Any], rng: np.random.Generator) -> Sample:
         caption = self.prompt + clean_caption(one_of(record["caption"], rng), self.max_words)
-        image = self.image(record["image"], rng)
-        return {"image": image, "caption": caption, "image_id": record["image_id"]}
+        file = os.path.join(self.image_root, record["image"])
+        return {
+            "image": self.image(file, rng),
+            "caption": caption,
+            "image_id": record["image_id"],
+            "files": [file],
+        }
 
 
 class CaptionEval(EvalDataset):
     """Batch: image uint8 [B, 3, S, S], image_id list, index int64 [B].
 
     An image's id, by which ground truth and predictions meet, is the record's `image_id`; where no record has one, it
-    is the number in COCO's file names (COCO_val2014_000000391895.jpg: 391895), and for other names the row, from 0.
+    is the number in file names like COCO's (COCO_val2014_000000391895.jpg: 391895), and else the row, from 0.
     """
 
     listed = ("image_id",)
@@ -82,7 +88,7 @@ def _image_ids(annotations: Annotations) -> list[int | str]:
     records = list(annotations)
     ids = [record["image_id"] for record in records]
     if all(image_id is None for image_id in ids):
-        names = [_COCO_NAME.fullmatch(record["image"].rpartition("/")[2]) for record in records]
+        names = [_COCO_NAME.fullmatch(record["image"]) for record in records]
         ids = [int(name[1]) for name in names] if all(names) else list(range(len(records)))
     taken: dict[int | str, int] = {}
     for row, image_id in enumerate(ids):

@@ -7,7 +7,7 @@ downloaded to there when missing; `train_file`, `val_file` and `test_file` name 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from data.wellknown import annotation_file
 from utils import resolve, setting
@@ -54,7 +54,7 @@ class PretrainData(DataConfig):
     )
     laion_path: str = setting("", "folder of further annotation files, of which each epoch takes the next one")
     shards: list[str] = setting([], "WebDataset shards, as paths with {00000..00099} or * patterns")
-    shards_share: float = setting(-1.0, "share of the samples drawn from shards; -1: as many as they hold")
+    shards_share: float | None = setting(None, "share of the samples drawn from shards; null: as many as they hold")
     batch_size: int = setting(75, "images a process and step")
     image_size: int = setting(224, "side in pixels of the square that images are resized to")
 
@@ -62,10 +62,11 @@ class PretrainData(DataConfig):
         super().__post_init__()
         if not (self.train_file or self.laion_path or self.shards):
             raise ValueError("nothing to train on: give train_file (a list of files), laion_path or shards")
-        if self.shards_share != -1 and not 0 < self.shards_share < 1:
-            raise ValueError(f"shards_share is {self.shards_share}: it lies between 0 and 1, or is -1")
-        if self.shards_share != -1 and not (self.shards and (self.train_file or self.laion_path)):
-            raise ValueError("shards_share mixes shards with annotation files: give both, or leave it out")
+        if self.shards_share is not None:
+            if not 0 < self.shards_share < 1:
+                raise ValueError(f"shards_share is {self.shards_share}: it must lie between 0 and 1")
+            if not self.shards or not (self.train_file or self.laion_path):
+                raise ValueError("shards_share mixes shards with annotation files: give both, or leave it out")
 
     def annotations(self, split: str) -> list[Path]:
         """The annotation files that every epoch reads; pre-training has the split 'train' only."""
@@ -126,7 +127,7 @@ class NoCapsData(DataConfig):
 class RetrievalData(DataConfig):
     """Image-text retrieval: COCO, Flickr30k, or own files in the same format."""
 
-    dataset: str = setting("coco", "whose published annotations are used: coco or flickr")
+    dataset: Literal["coco", "flickr"] = setting("coco", "whose published annotations are used: coco or flickr")
     image_root: str = setting("", "folder that the annotations' `image` paths start from")
     ann_root: str = setting("annotation", "folder of the published annotation files, fetched to there when missing")
     train_file: str = setting("", "own training annotations in place of the published ones")
@@ -134,11 +135,6 @@ class RetrievalData(DataConfig):
     test_file: str = setting("", "own test annotations in place of the published ones")
     batch_size_train: int = setting(32, "images a process and training step")
     batch_size_test: int = setting(64, "images a process encodes at once in evaluation")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.dataset not in ("coco", "flickr"):
-            raise ValueError(f"dataset is {self.dataset!r}: it must be coco or flickr (own files: train_file, ...)")
 
     @property
     def published(self) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What all datasets share: randomness by (seed, epoch, index), replaced bad images, batches as dicts."""
 
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,11 +12,11 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from data.annotations import Annotations
-from data.image_file import BadImage, open_image
+from data.image_file import BadImage, ImageFile, open_image
 from data.sampler import shuffled
 
 Sample = dict[str, Any]
-TrainImage = Callable[[Image.Image, np.random.Generator], torch.Tensor]  # -> uint8 [3, S, S]
+TrainImage = Callable[[ImageFile, np.random.Generator], torch.Tensor]  # -> uint8 [3, S, S]
 EvalImage = Callable[[Image.Image], torch.Tensor]  # -> uint8 [3, S, S]
 
 _ATTEMPTS = 10  # images tried for one place in a batch; so many bad ones in a row are no accident
@@ -44,8 +45,9 @@ class TrainDataset(Dataset):
     """Records to training samples; a task says in `sample` what a sample is.
 
     `dataset[epoch, index]` (or `dataset[index]`, in epoch 0) is the same whoever asks: all its randomness is drawn
-    from (seed, epoch, index). Where its image cannot be read, another record, drawn in the same way, takes its place,
-    and `bad_images` tells: list of (path, reason).
+    from (seed, epoch, index). Where its image cannot be read, another record, drawn in the same way, takes its place.
+    Beside what the task wants, a batch has `files`, the pictures it was made from, and `bad_images`, the (path, reason)
+    of those that were replaced.
     """
 
     def __init__(self, annotations: Annotations, image_root: str | Path, transform: TrainImage, seed: int) -> None:
@@ -55,7 +57,7 @@ class TrainDataset(Dataset):
         self.seed = seed
 
     def sample(self, record: dict[str, Any], rng: np.random.Generator) -> Sample:
-        """The sample of one record; raises BadImage."""
+        """The sample of one record, its pictures' `files` (a list) included; raises BadImage."""
         raise NotImplementedError
 
     def record(self, epoch: int, index: int) -> dict[str, Any]:
@@ -89,14 +91,15 @@ class TrainDataset(Dataset):
         listed = "\n".join(f"  {path}: {reason}" for path, reason in bad_images)
         raise RuntimeError(f"{_ATTEMPTS} images in a row could not be read; is the folder of images right?\n{listed}")
 
-    def image(self, name: str, rng: np.random.Generator, root: str | Path | None = None) -> torch.Tensor:
-        """The augmented picture of file `name`: uint8 [3, S, S]."""
-        return self.transform(open_image(os.path.join(self.image_root if root is None else root, name)), rng)
+    def image(self, file: str, rng: np.random.Generator) -> torch.Tensor:
+        """The augmented picture: uint8 [3, S, S]."""
+        return self.transform(ImageFile(file), rng)
 
     def collate(self, samples: Sequence[Sample]) -> dict[str, Any]:
-        """A batch of samples, `bad_images` as one list."""
+        """A batch of samples, `files` and `bad_images` as one list each."""
         batch = collate(samples)
-        batch["bad_images"] = [bad for one in batch["bad_images"] for bad in one]
+        for key in ("files", "bad_images"):
+            batch[key] = list(itertools.chain.from_iterable(batch[key]))
         return batch
 
 

@@ -1,6 +1,7 @@
 """NLVR2: `{images: [left, right], sentence, label: 'True' / 'False'}`; is the sentence true of the two images?"""
 
 import logging
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,8 +52,13 @@ class NLVRTrain(TrainDataset):
         sentence = clean_caption(record["sentence"], _MAX_WORDS)
         if rng.random() >= 0.5:
             left, right, sentence = right, left, swap_sides(sentence)
-        images = torch.stack([self.image(left, rng), self.image(right, rng)])  # [2, 3, S, S]
-        return {"image": images, "sentence": sentence, "label": int(record["label"] == "True")}
+        files = [os.path.join(self.image_root, name) for name in (left, right)]
+        return {
+            "image": torch.stack([self.image(file, rng) for file in files]),  # [2, 3, S, S]
+            "sentence": sentence,
+            "label": int(record["label"] == "True"),
+            "files": files,
+        }
 
     def collate(self, samples: Sequence[Sample]) -> dict[str, Any]:
         return _left_then_right(super().collate(samples))

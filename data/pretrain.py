@@ -94,10 +94,14 @@ class PretrainDataset(TrainDataset):
         raise IndexError(f"index {index} past the end of epoch {epoch}")
 
     def sample(self, record: dict[str, Any], rng: np.random.Generator) -> Sample:
-        image = self.transform(self._image_file(record), rng)
-        return {"image": image, "caption": clean_caption(one_of(record["caption"], rng), self.max_words)}
+        picture = self._picture(record)
+        return {
+            "image": self.transform(picture, rng),
+            "caption": clean_caption(one_of(record["caption"], rng), self.max_words),
+            "files": [picture.name],
+        }
 
-    def _image_file(self, record: dict[str, Any]) -> ImageFile:
+    def _picture(self, record: dict[str, Any]) -> ImageFile:
         if "name" in record:  # of a shard
             return ImageFile(record["image"], record["name"])
         if record["image"] is not None:

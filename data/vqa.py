@@ -1,6 +1,7 @@
 """Visual question answering: VQA v2 (ten annotators' answers), Visual Genome (one answer), or own questions."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,11 +61,13 @@ class VQATrain(TrainDataset):
 
     def sample(self, record: dict[str, Any], rng: np.random.Generator) -> Sample:
         answers = weighted_answers(record["answer"], record["dataset"])
+        file = os.path.join(self._folders[record["dataset"]], record["image"])
         return {
-            "image": self.image(record["image"], rng, self._folders[record["dataset"]]),
+            "image": self.image(file, rng),
             "question": clean_question(record["question"]),
             "answers": list(answers),
             "weights": list(answers.values()),
+            "files": [file],
         }
 
     def collate(self, samples: Sequence[Sample]) -> dict[str, Any]:

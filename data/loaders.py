@@ -1,0 +1,104 @@
+"""Batches for one process of a training run: the same for any number of workers, from any batch of any epoch.
+
+loader = TrainLoader(dataset, batch_size=32, num_workers=4, rank=0, world_size=1)
+loader.set_epoch(3, start_batch=120)            # where a resumed run goes on
+for batch in loader: ...                        # dicts, as the dataset describes them
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from data.dataset import EvalDataset, TrainDataset
+from data.sampler import EvalSampler, TrainSampler
+
+_log = logging.getLogger("blip.data")
+
+_FIRST_JUDGED = 10_000  # samples before which a share of bad images says little about a large data set
+
+
+class TooManyBadImages(RuntimeError):
+    """More training images than `max_bad_images` allows could not be read."""
+
+
+class TrainLoader:
+    """A process's batches of a training epoch, whose bad images are counted, logged, and limited.
+
+    `len(loader)` is the number of batches of a whole epoch, whichever batch it starts at. The loader touches no global
+    random state. `pin_memory` speeds up the copy to a CUDA device.
+    """
+
+    def __init__(
+        self,
+        dataset: TrainDataset,
+        batch_size: int,
+        *,
+        num_workers: int = 0,
+        max_bad_images: float = 0.01,
+        rank: int = 0,
+        world_size: int = 1,
+        pin_memory: bool = False,
+    ) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.max_bad_images = max_bad_images
+        self._sampler = TrainSampler(dataset.order, batch_size, rank, world_size)
+        self._batches = _loader(dataset, self._sampler, num_workers, pin_memory)
+        self._bad = self._seen = 0
+
+    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
+        """Go to `epoch` and start at its batch `start_batch`, without reading those before."""
+        self._sampler.set_epoch(epoch, start_batch)
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self._bad = self._seen = 0
+        for batch in self._batches:
+            self._count(batch["bad_images"])
+            yield batch
+
+    def _count(self, bad_images: list[tuple[str, str]]) -> None:
+        self._seen += self.batch_size
+        self._bad += len(bad_images)
+        for path, reason in bad_images:
+            _log.warning("unreadable image replaced: %s: %s", path, reason)
+        of = max(self._seen, min(_FIRST_JUDGED, len(self) * self.batch_size))
+        if bad_images and self._bad > self.max_bad_images * of:
+            path, reason = bad_images[-1]
+            raise TooManyBadImages(
+                f"{self._bad} unreadable images among the first {self._seen:,} of epoch {self._sampler.epoch}, "
+                f"more than max_bad_images = {self.max_bad_images:g} of {of:,}; the last one is {path}: {reason}. "
+                "`python -m data.check CONFIG` lists them; mend or remove them, or raise max_bad_images"
+            )
+
+
+def eval_loader(
+    dataset: EvalDataset,
+    batch_size: int,
+    *,
+    num_workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+) -> DataLoader:
+    """A process's share of an evaluation split, each sample once over all processes, in the file's order."""
+    return _loader(dataset, EvalSampler(len(dataset), batch_size, rank, world_size), num_workers, pin_memory)
+
+
+def _loader(
+    dataset: TrainDataset | EvalDataset, batches: TrainSampler | EvalSampler, num_workers: int, pin_memory: bool
+) -> DataLoader:
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=dataset.collate,
+        pin_memory=pin_memory,
+        persistent_workers=num_workers > 0,
+        generator=torch.Generator(),  # else each epoch would draw its workers' seed from the global generator
+    )
