@@ -14,6 +14,22 @@ VIT_LARGE = "timm/vit_large_patch16_224.augreg_in21k"
 BERT_BASE = "google-bert/bert-base-uncased"
 
 
+def initialize_pretraining(model: nn.Module, vit: str | Path, text: str | Path = BERT_BASE) -> list[LoadReport]:
+    """Start a `BLIPPretrain`: image encoder, text encoder and decoder, and their momentum copies.
+
+    Args:
+        vit: see `initialize_vit`.
+        text: see `initialize_text`.
+    """
+    reports = [
+        initialize_vit(model.visual_encoder, vit),
+        initialize_text(model.text_encoder, text),
+        initialize_text(model.text_decoder, text),
+    ]
+    model.reset_momentum()
+    return reports
+
+
 def initialize_vit(visual_encoder: nn.Module, source: str | Path) -> LoadReport:
     """Start the image encoder from ImageNet.
 
