@@ -1,11 +1,11 @@
 """The Penn Treebank tokens that caption metrics are defined on, without Java.
 
-COCO's captions are scored on what Stanford's `PTBTokenizer -preserveLines -lowerCase` makes of them (CoreNLP 3.4.1, as
-pycocoevalcap runs it), less a list of punctuation. BLEU, ROUGE-L and CIDEr need nothing else of Java, and `ptb_tokenize`
-gives the same strings: brackets become `-lrb-`, `-lsb-`, `-lcb-`; `isn't` is `is n't`, `cannot` is `can not`; hyphens,
-slashes and abbreviations hold a word together (`two-story`, `and/or`, `p.m.`), other marks part it; a pound is `#`, a
-euro `$`; emoji vanish. Like any lexer of the lex family it takes, at each place, the rule that reads furthest, context
-included, and among equals the first, so the order of `_RULES` matters.
+COCO's captions are scored on what Stanford's `PTBTokenizer -preserveLines -lowerCase` makes of them (CoreNLP 3.4.1,
+as pycocoevalcap runs it), less a list of punctuation. BLEU, ROUGE-L and CIDEr need nothing else of Java, and
+`ptb_tokenize` gives the same strings: brackets become `-lrb-`, `-lsb-`, `-lcb-`; `isn't` is `is n't`, `cannot` is
+`can not`; hyphens, slashes and abbreviations hold a word together (`two-story`, `and/or`, `p.m.`), other marks part
+it; a pound is `#`, a euro `$`; emoji vanish. Like any lexer of the lex family it takes, at each place, the rule that
+reads furthest, context included, and among equals the first, so the order of `_RULES` matters.
 
 Known not to be followed: entities such as `&eacute;`, odd e-mail addresses, French elisions (`qu'il`), and scripts
 whose vowel signs Java counts as letters (Hindi).
@@ -15,10 +15,11 @@ import re
 from collections.abc import Sequence
 
 # What pycocoevalcap drops after tokenizing. It lists the brackets in capitals, after lower-casing: `-lrb-` stays.
-_DROPPED = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
+DROPPED = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
 
 _APOS = r"(?:['\u2019]|&apos;)"
 _APOS_OR_QUOTE = r"(?:['`\u2018\u2019\u201b]|&apos;)"
+_QUOTE = r"\u2018\u2019\u201b-\u201d\u2039\u203a\u00ab\u00bb"
 _SPACE = r"[ \t\u00a0\u2000-\u200a\u3000]"
 # \w holds superscripts and fractions too, which Java does not call letters.
 _LETTER = r"(?:[^\W\d_\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u209c\u2150-\u218f\u2460-\u24ff]|[\u00ad\u0300-\u036f])"
@@ -74,7 +75,7 @@ _RULES = [
         r"([-+]?(?:\d+(?:[.:,]\d+)*|(?:[.:,]\d+)+))",
         r"((?:\d{1,4}[- \u00a0])?\d{1,4}\\?[/\u2044]\d{1,4})",
         r"((?:\(\d{2,3}\)[ \u00a0]?|(?:\+\+?)?(?:\d{2,4}[- \u00a0])?\d{2,4}[- \u00a0])\d{3,4}[- \u00a0]?\d{3,5})",
-        r"((?:[A-Z]+|US|HK)\$)",
+        r"([A-Z]+\$)",
         # words
         rf"({_WORD})",
         rf"({_ALNUM}+(?:_{_ALNUM}+)*)",
@@ -92,7 +93,8 @@ _RULES = [
         r"([<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]])[^A-Za-z0-9]",
         r"([-^x=~<>']_[-^x=~<>']|\([-^x=~<>'][_.]?[-^x=~<>']\))",
         r"(&(?:amp|lt|gt|quot);)",
-        r"([?!]+|\*+|#+|@+|<<|>>|``|[\u2018\u2019\u201b-\u201d\u2039\u203a\u00ab\u00bb`]*[\u2018\u2019\u201b-\u201d\u2039\u203a\u00ab\u00bb][\u2018\u2019\u201b-\u201d\u2039\u203a\u00ab\u00bb`]*|_+|\.{3,5}|-{2,4}(?!-)|-{5,}|'')",
+        rf"([{_QUOTE}`]*[{_QUOTE}][{_QUOTE}`]*|``|'')",
+        r"([?!]+|\*+|#+|@+|<<|>>|_+|\.{3,5}|-{2,4}(?!-)|-{5,})",
     )
 ]
 _LINE_BREAKS = re.compile(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]|&nbsp;")
@@ -138,7 +140,7 @@ def ptb_tokenize(captions: Sequence[str]) -> list[str]:
             lines.append([])
         else:
             found, position = _longest(text, position)
-        lines[-1].extend(token for token in map(_written, found) if token and token not in _DROPPED)
+        lines[-1].extend(token for token in map(_written, found) if token and token not in DROPPED)
     return [" ".join(line) for line in lines[:-1]]
 
 

@@ -1,0 +1,92 @@
+"""What caption scoring takes from Java: Stanford's tokenizer, METEOR and SPICE, with the archives pycocoevalcap ships.
+
+`JavaMissing` says in one sentence what a user lacks and where it goes; scoring reports it in place of a number.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pycocoevalcap
+from pycocoevalcap.meteor.meteor import Meteor
+
+from metrics.tokenize import DROPPED
+
+_PACKAGE = Path(pycocoevalcap.__file__).parent if pycocoevalcap.__file__ else Path(next(iter(pycocoevalcap.__path__)))
+_TOKENIZER_JAR = _PACKAGE / "tokenizer" / "stanford-corenlp-3.4.1.jar"
+_SPICE_FOLDER = _PACKAGE / "spice"
+_CORENLP_URL = "http://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip"
+_CORENLP_JARS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
+# SPICE (2016) reaches into classes that Java 17 closed. Java 8 does not read JDK_JAVA_OPTIONS, and needs none.
+_OPEN_MODULES = " ".join(f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in ("lang", "math", "util", "net"))
+
+
+class JavaMissing(Exception):
+    """A score cannot be computed here; the message is the reason, for the report."""
+
+
+def java_tokenize(captions: Sequence[str]) -> list[str]:
+    """What Stanford's tokenizer makes of each caption, less the punctuation that pycocoevalcap drops."""
+    lines = [" ".join(caption.split()) for caption in captions]  # one caption a line, whatever breaks it holds
+    command = ["-Dfile.encoding=UTF-8", "-cp", str(_TOKENIZER_JAR), "edu.stanford.nlp.process.PTBTokenizer"]
+    output = _run([*command, "-preserveLines", "-lowerCase"], "\n".join(lines) + "\n").split("\n")[:-1]
+    if len(output) != len(lines):
+        raise JavaMissing(f"the Java tokenizer gave {len(output)} lines for {len(lines)} captions")
+    return [" ".join(token for token in line.split(" ") if token and token not in DROPPED) for line in output]
+
+
+def meteor(references: Mapping[int, list[str]], candidates: Mapping[int, list[str]]) -> tuple[float, list[float]]:
+    """Corpus METEOR and that of each image, as shares of 1."""
+    _java()
+    scorer = Meteor()
+    try:
+        total, each = scorer.compute_score(references, candidates)
+    except (OSError, ValueError) as error:  # the process died: its answers end, or are no numbers
+        raise JavaMissing(f"METEOR's Java process failed ({error})") from error
+    finally:
+        if scorer.lock.locked():  # left locked by an exception; the scorer's destructor would wait for ever
+            scorer.lock.release()
+    return total, each
+
+
+def spice(references: Mapping[int, list[str]], candidates: Mapping[int, list[str]]) -> tuple[float, list[float]]:
+    """Mean SPICE and that of each image (in the order of `candidates`), as shares of 1."""
+    _java()
+    lacking = [name for name in _CORENLP_JARS if not (_SPICE_FOLDER / "lib" / name).exists()]
+    if lacking:
+        raise JavaMissing(f"needs {' and '.join(lacking)} of {_CORENLP_URL} in {_SPICE_FOLDER / 'lib'}")
+    items = [{"image_id": key, "test": candidates[key][0], "refs": references[key]} for key in candidates]
+    with tempfile.TemporaryDirectory(prefix="spice-") as folder:
+        source, target = Path(folder, "captions.json"), Path(folder, "scores.json")
+        source.write_text(json.dumps(items))
+        archive = _SPICE_FOLDER / "spice-1.0.jar"
+        _run(["-Xmx8G", "-jar", str(archive), str(source), "-out", str(target), "-subset", "-silent"])
+        results = json.loads(target.read_text())
+    f_scores = {item["image_id"]: item["scores"]["All"]["f"] for item in results}
+    unscored = [key for key in candidates if not isinstance(f_scores.get(key), int | float)]
+    if unscored:
+        raise JavaMissing(f"SPICE gave no score for {len(unscored)} images, image {unscored[0]} among them")
+    each = [float(f_scores[key]) for key in candidates]
+    return sum(each) / len(each), each
+
+
+def _java() -> str:
+    java = shutil.which("java")
+    if java is None:
+        raise JavaMissing("needs Java")
+    return java
+
+
+def _run(arguments: Sequence[str], text: str = "") -> str:
+    environment = os.environ | {"JDK_JAVA_OPTIONS": f"{os.environ.get('JDK_JAVA_OPTIONS', '')} {_OPEN_MODULES}".strip()}
+    done = subprocess.run(
+        [_java(), *arguments], input=text, capture_output=True, encoding="utf-8", errors="replace", env=environment
+    )
+    if done.returncode:
+        complaint = [line for line in done.stderr.splitlines() if not line.startswith("NOTE:")]
+        raise JavaMissing(f"Java failed: {complaint[0] if complaint else f'exit status {done.returncode}'}")
+    return done.stdout

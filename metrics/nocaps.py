@@ -1,0 +1,42 @@
+"""NoCaps: captions of objects that COCO never names, scored by how far an image lies from COCO (its domain)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from metrics.caption import CaptionScores, score_captions
+
+DOMAINS = {"in-domain": "in", "near-domain": "near", "out-domain": "out"}
+
+
+def nocaps_submission(captions: Mapping[int, str]) -> list[dict[str, Any]]:
+    """What the server takes: a list of {image_id, caption}, an image once, `image_id` a whole number."""
+    return [{"image_id": int(image), "caption": caption} for image, caption in captions.items()]
+
+
+def score_nocaps(
+    predictions: Sequence[Mapping[str, Any]], ground_truth: str | Path | Mapping[str, Any]
+) -> dict[str, CaptionScores]:
+    """Scores under 'in', 'near', 'out' (those that occur) and 'all'.
+
+    The ground truth is COCO format whose `images` carry `id` and `domain` ('in-domain', 'near-domain', 'out-domain').
+    Each domain is scored as a set of its own, so CIDEr weighs words by the images of that domain.
+    """
+    if not isinstance(ground_truth, Mapping):
+        ground_truth = json.loads(Path(ground_truth).read_text(encoding="utf-8"))
+    domain_of = {image["id"]: image.get("domain") for image in ground_truth.get("images", [])}
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for prediction in predictions:
+        domain = domain_of.get(prediction["image_id"])
+        if domain not in DOMAINS:
+            raise ValueError(f"image {prediction['image_id']!r} has domain {domain!r}; known are {', '.join(DOMAINS)}")
+        groups.setdefault(DOMAINS[domain], []).append(prediction)
+    scores = {name: _score_group(groups[name], ground_truth) for name in DOMAINS.values() if name in groups}
+    return scores | {"all": score_captions(predictions, ground_truth)}
+
+
+def _score_group(predictions: Sequence[Mapping[str, Any]], ground_truth: Mapping[str, Any]) -> CaptionScores:
+    images = {prediction["image_id"] for prediction in predictions}
+    annotations = [annotation for annotation in ground_truth["annotations"] if annotation["image_id"] in images]
+    return score_captions(predictions, {"annotations": annotations})
