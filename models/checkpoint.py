@@ -192,7 +192,7 @@ def _why_left_over(key: str, expected: State) -> str | None:
     if part in {name.split(".")[0] for name in expected}:
         return None
     if part in _QUEUES or part.removesuffix("_m") in _PARTS:
-        return f"this model has no {part}"
+        return "this model has no such part"
     return None
 
 
