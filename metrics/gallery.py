@@ -1,0 +1,86 @@
+"""The best and the worst cases of an evaluation as one HTML page that needs nothing beside it."""
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from utils import atomic_write
+
+_THUMBNAIL = 256  # pixels on the longer side
+_STYLE = """
+body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }
+.cases { display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1rem; }
+.case { border: 1px solid #ddd; border-radius: 6px; padding: .6rem; }
+.case img { max-width: 100%; max-height: 16rem; display: block; margin-bottom: .3rem; }
+.case dl { margin: 0; } .case dt { color: #777; font-size: .8rem; } .case dd { margin: 0 0 .3rem; }
+.score { float: right; font-variant-numeric: tabular-nums; color: #555; }
+.missing { background: #eee; padding: 2rem .6rem; color: #777; }
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One sample: its pictures, what there is to read about it, how well it went.
+
+    Attributes:
+        images: paths or pictures; two for NLVR2, the retrieved ones for a caption's query.
+        lines: label -> text, or several texts: {'prediction': ..., 'references': [...]}.
+        error: larger is worse, as in `report.write_samples`.
+        score: what is printed in the corner, such as `CIDEr 132.1` or `rank 7`.
+    """
+
+    images: Sequence[str | Path | Image.Image]
+    lines: Mapping[str, str | Sequence[str]]
+    error: float
+    score: str = field(default="")
+
+
+def write_gallery(path: str | Path, title: str, cases: Sequence[Case], number: int = 24, about: str = "") -> None:
+    """The `number` worst and best of `cases`, worst first then best first; no case stands in both.
+
+    Pictures are embedded as small JPEGs, so the page may be moved or mailed. One that cannot be read is named in its
+    place.
+    """
+    ordered = sorted(cases, key=lambda case: case.error)
+    best = ordered[: min(number, (len(ordered) + 1) // 2)]
+    worst = ordered[len(best) :][::-1][:number]
+    sections = "".join(
+        f"<h2>{heading} ({len(some)})</h2>\n<div class='cases'>\n{''.join(map(_case, some))}</div>\n"
+        for heading, some in (("Worst", worst), ("Best", best))
+    )
+    page = (
+        f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}</title>\n"
+        f"<style>{_STYLE}</style></head>\n<body><h1>{html.escape(title)}</h1>\n"
+        f"<p>{html.escape(about)} {len(cases)} samples.</p>\n{sections}</body></html>\n"
+    )
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _case(case: Case) -> str:
+    pictures = "".join(map(_picture, case.images))
+    entries = []
+    for label, texts in case.lines.items():
+        texts = [texts] if isinstance(texts, str) else texts
+        entries.append(f"<dt>{html.escape(label)}</dt>" + "".join(f"<dd>{html.escape(text)}</dd>" for text in texts))
+    score = f"<span class='score'>{html.escape(case.score)}</span>"
+    return f"<div class='case'>{pictures}{score}<dl>{''.join(entries)}</dl></div>\n"
+
+
+def _picture(source: str | Path | Image.Image) -> str:
+    name = html.escape(str(source) if not isinstance(source, Image.Image) else "")
+    try:
+        image = source if isinstance(source, Image.Image) else Image.open(source)
+        image = ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        return f"<div class='missing'>{name}: {html.escape(str(error))}</div>"
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f"<img alt='{name}' title='{name}' src='data:image/jpeg;base64,{data}'>"

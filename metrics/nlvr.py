@@ -1,0 +1,54 @@
+"""NLVR2: how many statements about two images are judged rightly, and how many for all their pairs of images."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class NlvrScores:
+    """Attributes:
+    accuracy: share of examples judged rightly, in percent.
+    consistency: share of statements judged rightly for every pair of images they come with, in percent.
+    examples, statements: how many of each.
+    correct: example by example, in the order given.
+    """
+
+    accuracy: float
+    consistency: float
+    examples: int
+    statements: int
+    correct: tuple[bool, ...]
+
+
+def statement_of(identifier: str) -> str:
+    """The statement an example belongs to: `dev-850-0-2` (split, set, pair, sentence) -> `dev-850-2`.
+
+    The same sentence stands with several pairs of images of one set; only the pair's number differs.
+    """
+    parts = identifier.split("-")
+    if len(parts) != 4:
+        raise ValueError(f"identifier {identifier!r} is not SPLIT-SET-PAIR-SENTENCE, such as 'dev-850-0-2'")
+    split, images, _, sentence = parts
+    return f"{split}-{images}-{sentence}"
+
+
+def score_nlvr(predictions: Sequence[bool], labels: Sequence[bool], statements: Sequence[Hashable]) -> NlvrScores:
+    """Scores of true/false `predictions`; `statements` says which examples share a statement.
+
+    `[statement_of(identifier) ...]` for NLVR2's files; the sentences themselves where a user's file has no identifiers.
+    """
+    if not len(predictions) == len(labels) == len(statements) or not len(labels):
+        raise ValueError(
+            f"{len(predictions)} predictions, {len(labels)} labels, {len(statements)} statements: as many of each are needed"
+        )
+    correct = tuple(bool(got) == bool(wanted) for got, wanted in zip(predictions, labels, strict=True))
+    whole: dict[Hashable, bool] = {}
+    for statement, right in zip(statements, correct, strict=True):
+        whole[statement] = whole.get(statement, True) and right
+    return NlvrScores(
+        accuracy=100 * sum(correct) / len(correct),
+        consistency=100 * sum(whole.values()) / len(whole),
+        examples=len(correct),
+        statements=len(whole),
+        correct=correct,
+    )

@@ -1,0 +1,149 @@
+"""VQA accuracy as visualqa.org/evaluation.html defines it, and the file that its server takes.
+
+An answer is right to the degree that people gave it: leave each of the ten annotators out in turn, count min(1, matches
+among the others / 3), and take the mean. Before comparing, the answers of both sides are brought to one form
+(`normalize_answer`). The server's program leaves answers as they are where all ten annotators agree; that differs only
+for predictions which are not in this form themselves.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_DIGITS = {word: str(number) for number, word in enumerate(_NUMBERS)} | {"none": "0"}
+_ARTICLES = frozenset(("a", "an", "the"))
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'  # all but the apostrophe and the colon, which can carry meaning
+_NOT = "ain are ca could did does do had has have is might must need ought sha should was were wo would"
+_ENDINGS = {
+    "'d": "he they who you how there that where what somebody someone something",
+    "'ll": "it they who you what that how somebody someone something",
+    "'re": "they you there what where when why how",
+    "'ve": "could might must should would they we you who i not what where",
+    "'s": "he she that there what where when who why how let somebody someone something everyone",
+    "'m": "i",
+}  # not `its`, `were`, `well`, `ill`, `shed`, ...: without an apostrophe these are words of their own
+_CONTRACTIONS = (
+    {f"{verb}nt": f"{verb}n't" for verb in _NOT.split(" ")}
+    | {f"{verb}ntve": f"{verb}n't've" for verb in ("could", "might", "must", "should", "would")}
+    | {word + ending[1:]: word + ending for ending, words in _ENDINGS.items() for word in words.split(" ")}
+    | {"maam": "ma'am", "oclock": "o'clock", "twas": "'twas", "yall": "y'all"}
+)
+
+
+def normalize_answer(answer: str) -> str:
+    """One form for answers that mean the same: `"The  two dogs, dont!"` -> `"2 dogs don't"`.
+
+    Lower case; number words become digits; articles, periods that are no decimal point and commas inside numbers go; an
+    apostrophe missing from a contraction is put back; other punctuation becomes a space, or goes where a space is
+    beside it already (and, in the server's program as here, wherever the answer holds a number with a comma).
+    """
+    written = re.sub(r"\s", " ", answer).strip()
+    text = written
+    has_joined_number = re.search(r"\d,\d", written) is not None
+    for mark in _PUNCTUATION:
+        goes = has_joined_number or f"{mark} " in written or f" {mark}" in written
+        text = text.replace(mark, "" if goes else " ")
+    text = re.sub(r"\.(?!\d)", "", text)
+    words = [_DIGITS.get(word, word) for word in text.lower().split()]
+    return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
+
+
+def answer_accuracy(answer: str, given: Sequence[str]) -> float:
+    """How right `answer` is, from 0 to 1, by the answers people gave.
+
+    With fewer than four annotators, three matches among the others cannot be: then all others must agree, and with one
+    annotator the answer must be his.
+    """
+    answer, given = normalize_answer(answer), [normalize_answer(one) for one in given]
+    if len(given) == 1:
+        return float(answer == given[0])
+    matches = sum(one == answer for one in given)
+    needed = min(3, len(given) - 1)
+    return sum(min(1.0, (matches - (one == answer)) / needed) for one in given) / len(given)
+
+
+@dataclass(frozen=True)
+class VqaScores:
+    """Attributes:
+    overall: accuracy in percent over all questions with annotations.
+    by_answer_type, by_question_type: the same for each type that the annotations name ('yes/no', 'number', 'other';
+        'how many', ...); empty where they name none.
+    per_question: question_id -> accuracy from 0 to 1.
+    unanswered: annotated questions without a prediction; they count as wrong.
+    """
+
+    overall: float
+    by_answer_type: dict[str, float]
+    by_question_type: dict[str, float]
+    per_question: dict[Any, float]
+    unanswered: int
+
+
+def read_annotations(source: str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[Any, dict[str, Any]]:
+    """question_id -> {answers: list[str], answer_type, question_type (where named)}.
+
+    Takes the official file (`annotations` with `answers: [{answer}]`) or a training list (`{question_id, answer: [..]}`
+    each), as a path or as its content. Entries without a question_id (Visual Genome's) are left out.
+    """
+    content = json.loads(Path(source).read_text(encoding="utf-8")) if isinstance(source, str | Path) else source
+    entries = content["annotations"] if isinstance(content, Mapping) else content
+    annotations = {}
+    for row, entry in enumerate(entries):
+        if "question_id" not in entry:
+            continue
+        answers = entry.get("answers", entry.get("answer"))
+        if not answers:
+            raise ValueError(f"annotation {row} (question_id {entry['question_id']!r}) has no answers to compare with")
+        answers = [answers] if isinstance(answers, str) else answers
+        annotations[entry["question_id"]] = {
+            "answers": [one if isinstance(one, str) else one["answer"] for one in answers],
+            **{key: entry[key] for key in ("answer_type", "question_type") if key in entry},
+        }
+    return annotations
+
+
+def score_vqa(predictions: Iterable[Mapping[str, Any]], annotations: Mapping[Any, Mapping[str, Any]]) -> VqaScores:
+    """Accuracy of `predictions` ({question_id, answer}) by `annotations`, as `read_annotations` gives them.
+
+    Predictions for questions without annotations are not counted; none in common is a ValueError.
+    """
+    answers = {entry["question_id"]: entry["answer"] for entry in predictions}
+    unanswered = sum(question not in answers for question in annotations)
+    if not annotations or unanswered == len(annotations):
+        raise ValueError(
+            f"none of {len(answers)} predictions has a question_id among the {len(annotations)} annotated questions: "
+            "are these the annotations of the split that was answered?"
+        )
+    accuracy = {
+        question: answer_accuracy(answers[question], entry["answers"]) if question in answers else 0.0
+        for question, entry in annotations.items()
+    }
+    return VqaScores(
+        overall=_percent(accuracy.values()),
+        by_answer_type=_by_type(accuracy, annotations, "answer_type"),
+        by_question_type=_by_type(accuracy, annotations, "question_type"),
+        per_question=accuracy,
+        unanswered=unanswered,
+    )
+
+
+def _by_type(accuracy: Mapping[Any, float], annotations: Mapping[Any, Mapping[str, Any]], key: str) -> dict[str, float]:
+    types = sorted({entry[key] for entry in annotations.values() if key in entry})
+    return {
+        name: _percent([accuracy[question] for question, entry in annotations.items() if entry.get(key) == name])
+        for name in types
+    }
+
+
+def _percent(accuracy: Iterable[float]) -> float:
+    accuracy = list(accuracy)
+    return 100 * sum(accuracy) / len(accuracy)
+
+
+def vqa_submission(answers: Mapping[int, str]) -> list[dict[str, Any]]:
+    """What the server takes: a list of {question_id, answer}, a question once, `question_id` a whole number."""
+    return [{"question_id": int(question), "answer": answer} for question, answer in answers.items()]
