@@ -54,6 +54,13 @@ class Format:
             raise ValueError(f"has none of {', '.join(self.either)} (its fields: {', '.join(record) or 'none'})")
         return values
 
+    def restored(self, values: list[Any]) -> dict[str, Any]:
+        """The record that a store gives back for a row that `row` made."""
+        return {
+            field.name: field.restore(value) if field.restore and value is not None else value
+            for field, value in zip(self.fields, values, strict=True)
+        }
+
     def _wanted(self) -> str:
         return ", ".join(field.name for field in self.fields if field.required or field.name in self.either)
 

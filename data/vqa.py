@@ -31,7 +31,7 @@ def weighted_answers(answers: Sequence[str], dataset: str | None) -> dict[str, f
     return {answer: count / len(answers) for answer, count in Counter(answers).items()}
 
 
-class _Folders:
+class Folders:
     """The folder of a record's image: that of its `dataset` where one is given, else `image_root`."""
 
     def __init__(self, image_root: str | Path, vqa_root: str | Path, vg_root: str | Path) -> None:
@@ -57,7 +57,7 @@ class VQATrain(TrainDataset):
         seed: int = 0,
     ) -> None:
         super().__init__(Annotations(files, TRAIN), image_root, transform, seed)
-        self._folders = _Folders(image_root, vqa_root, vg_root)
+        self._folders = Folders(image_root, vqa_root, vg_root)
 
     def sample(self, record: dict[str, Any], rng: np.random.Generator) -> Sample:
         answers = weighted_answers(record["answer"], record["dataset"])
@@ -97,7 +97,7 @@ class VQAEval(EvalDataset):
         vg_root: str | Path = "",
     ) -> None:
         super().__init__(Annotations(files, EVAL), image_root, transform)
-        self._folders = _Folders(image_root, vqa_root, vg_root)
+        self._folders = Folders(image_root, vqa_root, vg_root)
 
     def __getitem__(self, row: int) -> Sample:
         record = self.annotations[row]

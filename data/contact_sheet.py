@@ -1,0 +1,26 @@
+"""Pictures with their texts on one page, to look at what a dataset or a batch really holds."""
+
+import textwrap
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+_SIDE = 176  # of a picture's square, in pixels
+_LINES = 4
+_FONT = 12
+
+
+def contact_sheet(pictures: Sequence[Image.Image], texts: Sequence[str], columns: int = 6) -> Image.Image:
+    """A page of pictures, each above its text, which is cut after four lines."""
+    rows = -(-len(pictures) // columns)
+    height = _SIDE + _LINES * (_FONT + 4) + 12
+    page = Image.new("RGB", (columns * (_SIDE + 8) + 8, rows * height + 8), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(_FONT)
+    for place, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
+        left, top = 8 + place % columns * (_SIDE + 8), 8 + place // columns * height
+        scale = _SIDE / max(picture.size)
+        size = [max(1, round(side * scale)) for side in picture.size]
+        page.paste(picture.resize(size), (left + (_SIDE - size[0]) // 2, top + (_SIDE - size[1]) // 2))
+        lines = textwrap.wrap(text, width=28, max_lines=_LINES, placeholder=" ...")
+        draw.multiline_text((left, top + _SIDE + 4), "\n".join(lines), fill="black", font=font, spacing=2)
+    return page

@@ -1,0 +1,158 @@
+"""`python -m data.check` finds nothing in the embedded world, and everything in a damaged copy of it."""
+
+import json
+import shutil
+
+import pytest
+import webdataset
+from PIL import Image
+from ruamel.yaml import YAML
+
+from data.check import main
+from data.shapes import build_world
+
+
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world") / "world"
+    build_world(folder, images=60, seed=0)
+    return folder
+
+
+@pytest.fixture
+def world(intact, tmp_path, monkeypatch):
+    monkeypatch.setenv("BLIP_CACHE", str(tmp_path / "cache"))
+    return shutil.copytree(intact, tmp_path / "world")
+
+
+def config_of(world, task, **more):
+    names = {"pretrain": "train_file", "nocaps": "val_file test_file", "retrieval_msrvtt": "test_file"}
+    keys = {"image_root": str(world / "images")}
+    for key in names.get(task, "train_file val_file test_file").split():
+        split = key.removesuffix("_file")
+        file = {"pretrain": "pretrain.json", "nocaps": "nocaps_val.json", "retrieval_msrvtt": "video_test.jsonl"}.get(
+            task
+        )
+        keys[key] = str(world / (file or f"{task}_{split}.json"))
+    if task == "pretrain":
+        keys["train_file"] = [keys["train_file"]]
+    if task == "retrieval_msrvtt":
+        keys = {"video_root": str(world / "videos"), "test_file": keys["test_file"]}
+    if task == "vqa":
+        keys["answer_list"] = str(world / "answer_list.json")
+    if task == "caption":
+        keys["val_gt_file"] = str(world / "caption_val_gt.json")
+    path = world / f"{task}.yaml"
+    YAML().dump(keys | {"init_lr": 1e-5, "vit": "base"} | more, path)
+    return path
+
+
+def check(world, task, *arguments, **more):
+    return main([str(config_of(world, task, **more)), "--out", str(world / "sheets"), *arguments])
+
+
+def edit(file, change):
+    records = json.loads(file.read_text())
+    change(records)
+    file.write_text(json.dumps(records))
+
+
+@pytest.mark.parametrize("task", ["pretrain", "caption", "retrieval", "vqa", "nlvr", "nocaps", "retrieval_msrvtt"])
+def test_nothing_is_wrong_with_the_embedded_world(world, capsys, task):
+    assert check(world, task) == 0
+    printed = capsys.readouterr().out
+    assert "nothing is wrong" in printed
+    sheets = sorted((world / "sheets").glob("*.png"))
+    assert len(sheets) == printed.count("contact sheet: ")
+    assert sheets
+    assert min(Image.open(sheets[0]).size) > 100
+
+
+def test_counts_are_those_of_the_files(world, capsys):
+    assert check(world, "retrieval") == 0
+    records = json.loads((world / "retrieval_val.json").read_text())
+    wanted = f"{len(records)} records, {sum(len(record['caption']) for record in records)} captions"
+    assert wanted in capsys.readouterr().out
+
+
+def test_every_damage_is_named_with_file_and_record(world, capsys):
+    names = [record["image"] for record in json.loads((world / "caption_test.json").read_text())]
+    (world / "images" / names[0]).unlink()
+    whole = (world / "images" / names[1]).read_bytes()
+    (world / "images" / names[1]).write_bytes(whole[: len(whole) // 2])
+
+    def change(records):
+        records[2]["caption"] = 5
+        del records[3]["image"]
+
+    edit(world / "caption_test.json", change)
+    edit(world / "caption_val.json", lambda records: records.append(records[0]))
+    assert check(world, "caption") == 1
+    printed = capsys.readouterr().out
+    file = world / "caption_test.json"
+    assert f"1 x missing image\n      {file}, record 1: {world / 'images' / names[0]}\n" in printed
+    assert f"1 x unreadable image\n      {file}, record 2: {world / 'images' / names[1]}: " in printed
+    assert f"2 x wrong field\n      {file}, record 3: 'caption' is a number (5)" in printed
+    assert f"      {file}, record 4: has no 'image'" in printed
+    assert "1 x image that an earlier record has\n" in printed
+    assert "something is wrong" in printed
+
+
+def test_damage_of_other_kinds_is_found(world, capsys):
+    edit(world / "nlvr_train.json", lambda records: records[0].update(label=True))
+    edit(world / "nlvr_val.json", lambda records: records[1].update(identifier=records[0]["identifier"]))
+    (world / "nlvr_test.json").write_text('[{"images": ["a", "b"], ')
+    assert check(world, "nlvr") == 1
+    printed = capsys.readouterr().out
+    assert f"label that is neither 'True' nor 'False'\n      {world / 'nlvr_train.json'}, record 1: True" in printed
+    assert f"identifier that an earlier record has\n      {world / 'nlvr_val.json'}, record 2" in printed
+    assert f"broken file\n      {world / 'nlvr_test.json'}, record 1: not valid JSON" in printed
+
+
+def test_images_without_ground_truth_are_found(world, capsys):
+    def forget_the_first(truth):
+        truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] != 0]
+
+    edit(world / "caption_val_gt.json", forget_the_first)
+    assert check(world, "caption") == 1
+    assert "image without a caption in" in capsys.readouterr().out
+
+
+def test_shards_are_looked_over(world, capsys):
+    picture = next((world / "images").rglob("*.jpg")).read_bytes()
+    with webdataset.TarWriter(str(world / "0.tar")) as tar:
+        tar.write({"__key__": "a", "jpg": picture, "txt": "x"})
+        tar.write({"__key__": "b", "jpg": b"nothing", "txt": "x"})
+    assert check(world, "pretrain", train_file=[], shards=[str(world / "*.tar")]) == 1
+    printed = capsys.readouterr().out
+    assert "1 shards, 2 samples in shards" in printed
+    assert f"1 x unreadable image\n      {world / '0.tar'}/b: not a picture" in printed
+
+
+def test_only_some_images_are_read_if_so_wished(world, capsys):
+    assert check(world, "pretrain", "--read", "10") == 0
+    read = int(capsys.readouterr().out.split(" records whose images were read")[0].split()[-1])
+    assert 5 <= read <= 10
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "message"),
+    [
+        ("mine.yaml", "image_root: x", "does not tell the task"),
+        ("nlvr.yaml", "image_root: [", "nlvr.yaml"),
+        ("pretrain.yaml", "max_epoch: 3", "nothing to train on"),
+        ("vqa.yaml", "num_workers: -1", "num_workers is -1"),
+    ],
+)
+def test_a_config_that_cannot_be_used_says_why(tmp_path, capsys, name, written, message):
+    (tmp_path / name).write_text(written)
+    with pytest.raises(SystemExit) as exit:
+        main([str(tmp_path / name)])
+    assert exit.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_task_may_be_told(world, capsys):
+    path = config_of(world, "nlvr").rename(world / "mine.yaml")
+    assert main([str(path), "--task", "nlvr", "--out", str(world / "sheets")]) == 0
+    assert "mine_train.png" in capsys.readouterr().out

@@ -1,0 +1,107 @@
+"""Data keys: a user's own files come first, published ones are fetched when missing, impossible values are refused."""
+
+import os
+
+import pytest
+
+import data.wellknown
+from data.config import CaptionData, NLVRData, NoCapsData, PretrainData, RetrievalData, VideoData, VQAData
+from download import DownloadError
+
+
+@pytest.fixture
+def fetched(monkeypatch):
+    """Addresses that were asked for; the files come into being empty."""
+    addresses = []
+
+    def download(url, path):
+        addresses.append(url)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("[]")
+        return path
+
+    monkeypatch.setattr(data.wellknown, "download", download)
+    return addresses
+
+
+ADDRESS = "https://storage.googleapis.com/sfr-vision-language-research/datasets/"
+
+
+@pytest.mark.parametrize(
+    ("config", "split", "names"),
+    [
+        (CaptionData, "train", ["coco_karpathy_train.json"]),
+        (CaptionData, "test", ["coco_karpathy_test.json"]),
+        (RetrievalData, "val", ["coco_karpathy_val.json"]),
+        (lambda **keys: RetrievalData(dataset="flickr", **keys), "test", ["flickr30k_test.json"]),
+        (NLVRData, "val", ["nlvr_dev.json"]),
+        (NoCapsData, "test", ["nocaps_test.json"]),
+        (VQAData, "train", ["vqa_train.json", "vqa_val.json", "vg_qa.json"]),
+        (VQAData, "test", ["vqa_test.json"]),
+        (VideoData, "test", ["msrvtt_test.jsonl"]),
+    ],
+)
+def test_published_annotations_are_fetched_once(tmp_path, fetched, config, split, names):
+    values = config(ann_root=str(tmp_path / "annotation"))
+    assert values.annotations(split) == [tmp_path / "annotation" / name for name in names]
+    assert fetched == [ADDRESS + name for name in names]
+    values.annotations(split)
+    assert len(fetched) == len(names)
+
+
+def test_answer_list_and_ground_truth_are_fetched_too(tmp_path, fetched):
+    assert VQAData(ann_root=str(tmp_path)).answer_file() == tmp_path / "answer_list.json"
+    assert CaptionData(coco_gt_root=str(tmp_path)).ground_truth("val") == tmp_path / "coco_karpathy_val_gt.json"
+    assert fetched == [ADDRESS + "answer_list.json", ADDRESS + "coco_karpathy_val_gt.json"]
+
+
+def test_own_files_come_first_and_bring_their_own_ground_truth(tmp_path, fetched):
+    own = tmp_path / "mine.json"
+    own.write_text("[]")
+    config = CaptionData(train_file=str(own), val_file=str(own), test_file=str(own), test_gt_file=str(own))
+    assert config.annotations("train") == config.annotations("val") == [own]
+    assert config.ground_truth("val") is None
+    assert config.ground_truth("test") == own
+    assert VQAData(train_file=str(own)).annotations("train") == [own]
+    assert not fetched
+
+
+def test_a_missing_own_file_is_named_with_where_it_was_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"looked for at {tmp_path}{os.sep}mine.json"):
+        NLVRData(train_file="mine.json").annotations("train")
+    with pytest.raises(ValueError, match="give val_file"):
+        VQAData().annotations("val")
+
+
+def test_offline_a_published_file_is_named_with_its_address_and_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("BLIP_OFFLINE", "1")
+    with pytest.raises(DownloadError) as error:
+        NLVRData(ann_root=str(tmp_path)).annotations("val")
+    for part in ("nlvr_dev.json", ADDRESS + "nlvr_dev.json", str(tmp_path / "nlvr_dev.json")):
+        assert part in str(error.value)
+
+
+def test_further_pretraining_files_are_those_of_a_folder_in_order(tmp_path):
+    for name in ("b.json", "a.jsonl", "notes.txt"):
+        (tmp_path / name).write_text("[]")
+    config = PretrainData(laion_path=str(tmp_path))
+    assert config.laion_files() == [tmp_path / "a.jsonl", tmp_path / "b.json"]
+    with pytest.raises(FileNotFoundError, match=r"holds no .json or .jsonl file"):
+        PretrainData(laion_path=str(tmp_path / "nowhere")).laion_files()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "nothing to train on"),
+        ({"train_file": ["a"], "shards_share": 0.5}, "give both"),
+        ({"train_file": ["a"], "shards": ["b"], "shards_share": 1.5}, "shards_share is 1.5"),
+        ({"train_file": ["a"], "max_bad_images": 2.0}, "max_bad_images is 2.0"),
+        ({"train_file": ["a"], "batch_size": 0}, "batch_size is 0"),
+        ({"train_file": ["a"], "num_workers": -1}, "num_workers is -1"),
+    ],
+)
+def test_impossible_values_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        PretrainData(**values)

@@ -1,0 +1,125 @@
+"""Batches are the same for any number of workers and after a resume; bad images are counted and limited."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.caption import CaptionEval, CaptionTrain
+from data.loaders import TooManyBadImages, TrainLoader, eval_loader
+from transform.image import EvalTransform, TrainTransform
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """23 pictures of noise with a caption each."""
+    monkeypatch.setenv("BLIP_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for i in range(23):
+        Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8)).save(tmp_path / f"{i}.jpg")
+    records = [{"image": f"{i}.jpg", "caption": [f"caption {i} {j}" for j in range(3)]} for i in range(23)]
+    (tmp_path / "train.json").write_text(json.dumps(records))
+    return tmp_path
+
+
+def dataset(folder, seed=3):
+    return CaptionTrain([folder / "train.json"], folder, TrainTransform(32, min_scale=0.5), seed=seed)
+
+
+def same(first, second):
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert torch.equal(value, second[key]) if isinstance(value, torch.Tensor) else value == second[key], key
+
+
+def epochs(loader, count=2):
+    batches = []
+    for epoch in range(count):
+        loader.set_epoch(epoch)
+        batches += list(loader)
+    return batches
+
+
+def test_batches_are_the_same_for_any_number_of_workers(folder):
+    (folder / "5.jpg").write_bytes(b"broken")
+    wanted = epochs(TrainLoader(dataset(folder), 4, max_bad_images=1))
+    assert len(wanted) == 10
+    assert sum(len(batch["bad_images"]) for batch in wanted) >= 1
+    for num_workers in (1, 2):
+        loader = TrainLoader(dataset(folder), 4, num_workers=num_workers, max_bad_images=1)
+        for batch, other in zip(wanted, epochs(loader), strict=True):
+            same(batch, other)
+
+
+def test_neither_the_global_random_state_nor_its_use_matters(folder):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    loader = TrainLoader(dataset(folder), 4, num_workers=1)
+    first = list(loader)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(1)
+    for batch, again in zip(first, loader, strict=True):
+        same(batch, again)
+    assert not torch.equal(first[0]["image"], next(iter(TrainLoader(dataset(folder, seed=4), 4)))["image"])
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_resumed_epoch_goes_on_with_the_same_batches_and_reads_no_others(folder, num_workers):
+    whole = TrainLoader(dataset(folder), 4)
+    whole.set_epoch(1)
+    wanted = list(whole)[3:]
+    resumed = TrainLoader(dataset(folder), 4, num_workers=num_workers)
+    resumed.set_epoch(1, start_batch=3)
+    needed = {file for batch in wanted for file in batch["files"]}
+    for file in folder.glob("*.jpg"):
+        if str(file) not in needed:
+            file.unlink()
+    for batch, other in zip(wanted, resumed, strict=True):
+        same(batch, other)
+
+
+def test_a_loader_left_in_the_middle_starts_anew(folder):
+    loader = TrainLoader(dataset(folder), 4, num_workers=2)
+    next(iter(loader))
+    loader.set_epoch(1)
+    wanted = TrainLoader(dataset(folder), 4)
+    wanted.set_epoch(1)
+    for batch, other in zip(wanted, loader, strict=True):
+        same(batch, other)
+
+
+def test_two_processes_share_the_global_batches_of_one(folder):
+    one = epochs(TrainLoader(dataset(folder), 6))
+    two = [epochs(TrainLoader(dataset(folder), 3, rank=rank, world_size=2)) for rank in range(2)]
+    for whole, first, second in zip(one, *two, strict=True):
+        assert torch.equal(whole["image"], torch.cat([first["image"], second["image"]]))
+        assert whole["caption"] == first["caption"] + second["caption"]
+
+
+def test_bad_images_are_logged_with_path_and_reason_and_end_the_run_past_the_limit(folder, caplog):
+    (folder / "7.jpg").write_bytes(b"")
+    (folder / "8.jpg").write_bytes(b"no picture")
+    list(TrainLoader(dataset(folder), 23, max_bad_images=0.5))
+    assert f"unreadable image replaced: {folder / '7.jpg'}: an empty file" in caplog.text
+    with pytest.raises(TooManyBadImages, match=r"unreadable images among the first 23 .* max_bad_images = 0.05 of 23"):
+        list(TrainLoader(dataset(folder), 23, max_bad_images=0.05))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_evaluation_sees_each_image_once_over_two_processes(folder, num_workers):
+    dataset = CaptionEval([folder / "train.json"], folder, EvalTransform(32))
+    loaders = [eval_loader(dataset, 4, rank=rank, world_size=2, num_workers=num_workers) for rank in range(2)]
+    batches = [batch for loader in loaders for batch in loader]
+    assert [len(loader) for loader in loaders] == [3, 3]
+    assert [image_id for batch in batches for image_id in batch["image_id"]] == list(range(23))
+    assert torch.cat([batch["index"] for batch in batches]).tolist() == list(range(23))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_bad_image_ends_an_evaluation_with_its_name(folder, num_workers):
+    (folder / "9.jpg").write_bytes(b"")
+    loader = eval_loader(CaptionEval([folder / "train.json"], folder, EvalTransform(32)), 4, num_workers=num_workers)
+    with pytest.raises(Exception, match=f"{folder / '9.jpg'}: an empty file"):
+        list(loader)
