@@ -62,7 +62,10 @@ class SelfAttentionCache:
         if layer == len(self._buffers):
             rows, heads, _, width = key.shape
             self._buffers.append(
-                (key.new_empty(rows, heads, self.max_length, width), value.new_empty(rows, heads, self.max_length, width))
+                (
+                    key.new_empty(rows, heads, self.max_length, width),
+                    value.new_empty(rows, heads, self.max_length, width),
+                )
             )
         end = self.length + key.shape[2]
         keys, values = self._buffers[layer]
@@ -145,6 +148,8 @@ def attend(
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     weights = scores.float().softmax(dim=-1).to(value.dtype)
-    context = F.dropout(weights, dropout) @ value
     weights = weights.unflatten(2, (-1, length)).transpose(1, 2).flatten(0, 1)  # [B, heads, L, T]
+    # What is returned must be what the context is made of, so that gradients reach it.
+    folded = weights.unflatten(0, (len(key), -1)).transpose(1, 2).flatten(2, 3)  # [N, heads, (B / N) * L, T]
+    context = F.dropout(folded, dropout) @ value
     return context.transpose(1, 2).reshape(batch, length, heads * width), weights

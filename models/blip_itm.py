@@ -103,7 +103,9 @@ class ImageTextModel(nn.Module):
             ValueError: `pairwise` with another number of texts than of images.
         """
         if pairwise and len(text) != len(image):
-            raise ValueError(f"pairwise scores need as many texts as images, and there are {len(text)} and {len(image)}")
+            raise ValueError(
+                f"pairwise scores need as many texts as images, and there are {len(text)} and {len(image)}"
+            )
         image_embeds = self.visual_encoder(image)
         cosine = self.project_image(image_embeds) @ self.encode_text(text).T
         enc = self.tokenizer.enc_token_id

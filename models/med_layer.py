@@ -50,7 +50,9 @@ class TextConfig:
         """
         values = med_config if isinstance(med_config, Mapping) else json.loads(Path(med_config).read_text())
         if values.get("hidden_act", "gelu") != "gelu":
-            raise ValueError(f"hidden_act={values['hidden_act']!r} in {med_config}: only the exact 'gelu' is implemented")
+            raise ValueError(
+                f"hidden_act={values['hidden_act']!r} in {med_config}: only the exact 'gelu' is implemented"
+            )
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in names})
 
@@ -73,7 +75,9 @@ class QueryKeyValue(nn.Module):
         """source [N, T, source_width] -> key and value, each [N, heads, T, d]."""
         return self._split(self.key(source)).transpose(1, 2), self._split(self.value(source)).transpose(1, 2)
 
-    def forward(self, hidden: Tensor, key_value: KeyValue, mask: Tensor | None, **options: Any) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, hidden: Tensor, key_value: KeyValue, mask: Tensor | None, **options: Any
+    ) -> tuple[Tensor, Tensor]:
         """hidden [B, L, D] attends to key_value; `options` are those of `attend` -> context [B, L, D], weights."""
         dropout = self.dropout if self.training else 0.0
         return attend(self._split(self.query(hidden)), *key_value, mask, dropout=dropout, **options)

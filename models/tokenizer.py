@@ -47,9 +47,7 @@ def build_tokenizer(vocab_file: str | Path | None = None) -> PreTrainedTokenizer
     wordpiece = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
     wordpiece.normalizer = normalizers.BertNormalizer(lowercase=True)
     wordpiece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    wordpiece.post_processor = processors.BertProcessing(
-        ("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"])
-    )
+    wordpiece.post_processor = processors.BertProcessing(("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"]))
     wordpiece.decoder = decoders.WordPiece()
     # PreTrainedTokenizerFast is the one public class whose meaning has stayed the same from transformers 4 to 5.
     tokenizer = PreTrainedTokenizerFast(

@@ -93,6 +93,8 @@ def check_gradients() -> Callable[[torch.nn.Module, dict[str, float | None], Pat
         for name, expected in recorded.items():
             # The largest gradients are of size 100; 1e-4 of that is rounding.
             tolerance = 1e-5 + 1e-5 * expected.abs().max().item()
-            torch.testing.assert_close(parameters[name].grad, expected, rtol=1e-4, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(
+                parameters[name].grad, expected, rtol=1e-4, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+            )
 
     return check

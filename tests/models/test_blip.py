@@ -22,7 +22,11 @@ def extractor(golden, tiny):
 
 
 def test_caption_losses(decoder, promptless, arrays, facts, close):
-    images, inputs, losses = arrays("caption/images.npy"), facts("caption/inputs.json"), facts("caption/expected.json")["loss"]
+    images, inputs, losses = (
+        arrays("caption/images.npy"),
+        facts("caption/inputs.json"),
+        facts("caption/expected.json")["loss"],
+    )
     for name in ("captions", "captions_with_truncation"):
         close(decoder(images, inputs[name]), torch.tensor(losses[name]))
     close(decoder(images[:1], inputs["captions"][:1]), torch.tensor(losses["single_first_pair"]))
@@ -48,7 +52,8 @@ def test_teacher_forced_logits(decoder, arrays, close):
     ids, mask = expected["input_ids"], expected["attention_mask"].bool()
     states = decoder.text_decoder.bert(ids, memory=decoder.text_decoder.project(embeds), causal=True)
     logits = decoder.text_decoder.logits(states)
-    close(logits[..., expected["vocab_columns"].long()][mask], expected["logits"][mask])
+    # Logits reach 14, and the recorded ones are themselves 1.4e-5 away from those of float64.
+    close(logits[..., expected["vocab_columns"]][mask], expected["logits"][mask], atol=2e-5)
     close(logits.logsumexp(-1)[mask], expected["logsumexp"][mask])
 
 
@@ -60,7 +65,15 @@ def token_ids(generated, like):
     return torch.nn.functional.pad(ids[:, :length], (0, length - min(length, ids.shape[1]))).tolist()
 
 
-SEARCHES = ["beam3", "greedy", "beam5_rep1_3", "beam3_rep1_1", "greedy_rep1_3", "beam3_default_lengths", "beam2_min1_max8"]
+SEARCHES = [
+    "beam3",
+    "greedy",
+    "beam5_rep1_3",
+    "beam3_rep1_1",
+    "greedy_rep1_3",
+    "beam3_default_lengths",
+    "beam2_min1_max8",
+]
 
 
 @pytest.mark.parametrize("name", [*SEARCHES, "nucleus_top_p_1e_6"])
@@ -126,7 +139,11 @@ def test_the_nucleus_of_every_step(decoder, arrays, facts, close, monkeypatch, t
 
 
 def test_features_of_texts_and_images(extractor, arrays, facts, close):
-    images, texts, expected = arrays("features/images.npy"), facts("features/texts.json"), arrays("features/expected.npz")
+    images, texts, expected = (
+        arrays("features/images.npy"),
+        facts("features/texts.json"),
+        arrays("features/expected.npz"),
+    )
     close(extractor(images, None, mode="image"), expected["image"])
     for j, caption in enumerate(texts["captions"]):
         close(extractor(None, [caption], mode="text"), expected[f"text_{j}"])

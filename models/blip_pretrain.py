@@ -1,0 +1,99 @@
+"""Pre-training: contrast, matching and language modelling at once (paper, section 3.2)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.checkpoint import load_checkpoint
+from models.med import TextDecoder, TextModel
+from models.med_layer import TextConfig
+from models.momentum import MomentumModel, sample_negatives
+
+MAX_TEXT_LENGTH = 30  # tokens
+NEGATIVE_FLOOR = 1e-4  # added to every probability of being drawn as a negative
+
+
+class BLIPPretrain(MomentumModel):
+    """The three objectives over one image memory: the decoder shares all but its self-attention with the encoder.
+
+    Args:
+        med_config: sizes of the text encoder and decoder: a BERT configuration, as a file or a mapping.
+        label_smoothing: share of each target spread over the vocabulary in the language-model loss.
+        kwargs: see `MomentumModel` and `ImageTextModel`.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 224,
+        med_config: str | Path | Mapping[str, Any] = "configs/bert_config.json",
+        label_smoothing: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(pointer="queue_ptr", image_size=image_size, med_config=med_config, **kwargs)
+        config = TextConfig.read(med_config)
+        self.text_decoder = TextDecoder(config, len(self.tokenizer), self.visual_encoder.embed_dim)
+        share_all_but_self_attention(self.text_encoder, self.text_decoder)
+        self.label_smoothing = label_smoothing
+
+    def forward(self, image: Tensor, caption: Sequence[str], alpha: float) -> tuple[Tensor, Tensor, Tensor]:
+        """One training step's losses; updates momentum copies and queues.
+
+        Args:
+            image: `[B, 3, H, W]`, normalised.
+            caption: B texts; those over 30 tokens are cut.
+            alpha: share of the momentum models' similarities in the contrastive targets.
+
+        Returns:
+            loss_ita, loss_itm, loss_lm: contrastive, matching and language-model loss.
+        """
+        ids, mask = self.tokenize(caption, MAX_TEXT_LENGTH)
+        batch = len(ids)
+        diagonal = torch.eye(batch, device=image.device)
+        positive = torch.cat([diagonal, diagonal.new_zeros(batch, self.queue_size)], dim=1)
+        loss_ita, image_embeds, features = self.contrast(image, ids, mask, alpha, positive)
+        self.enqueue(image_queue=features["image_m"], text_queue=features["text_m"])
+
+        memory = self.text_encoder.project(image_embeds)
+        with torch.no_grad():
+            negative_image, image_exists = sample_negatives(
+                features["text"] @ features["image_m"].T / self.temp, diagonal.bool(), NEGATIVE_FLOOR
+            )
+            negative_text, text_exists = sample_negatives(
+                features["image"] @ features["text_m"].T / self.temp, diagonal.bool(), NEGATIVE_FLOOR
+            )
+        grounded = self.grounded(ids)
+        loss_itm = self.matching_loss(
+            memory,
+            (torch.arange(batch, device=ids.device), negative_image),
+            (grounded, grounded[negative_text]),
+            (mask, mask[negative_text]),
+            (image_exists, text_exists),
+        )
+
+        decoded = ids.clone()
+        decoded[:, 0] = self.tokenizer.dec_token_id
+        labels = decoded.masked_fill(mask == 0, -100)
+        loss_lm = self.text_decoder.mean_loss(decoded, labels, memory, self.label_smoothing)
+        return loss_ita, loss_itm, loss_lm
+
+
+def share_all_but_self_attention(encoder: TextModel, decoder: TextDecoder) -> None:
+    """Let `decoder` use the encoder's own embeddings, cross-attentions and feed-forward blocks."""
+    decoder.bert.embeddings = encoder.embeddings
+    decoder.cls["predictions"].decoder.weight = encoder.embeddings.word_embeddings.weight
+    for mine, theirs in zip(decoder.bert.layers, encoder.layers, strict=True):
+        mine.crossattention = theirs.crossattention
+        mine.intermediate = theirs.intermediate
+        mine.output = theirs.output
+
+
+def blip_pretrain(pretrained: str = "", **kwargs: Any) -> BLIPPretrain:
+    """A model to pre-train, with the weights of `pretrained` (a released name, path, URL or hub name) if given."""
+    model = BLIPPretrain(**kwargs)
+    if pretrained:
+        load_checkpoint(model, pretrained)
+    return model

@@ -1,0 +1,200 @@
+"""Visual question answering: an encoder reads the question beside the image, a decoder answers (paper, section 5.3)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import BatchEncoding
+
+from models.attention import Memory
+from models.blip import MED_CONFIG
+from models.checkpoint import load_checkpoint
+from models.generation import Rules, generate
+from models.med import TextDecoder, TextModel
+from models.med_layer import TextConfig
+from models.tokenizer import build_tokenizer, tokenize
+from models.vit import create_vit
+
+MAX_QUESTION_LENGTH = 35  # tokens
+MAX_ANSWER_LENGTH = 10  # tokens of a generated answer, start and end counted
+CANDIDATES_AT_ONCE = 32  # of each question; sorted by length, so that few are padded
+
+
+class BLIPVQA(nn.Module):
+    """Answers questions about images, by ranking given answers or by writing one.
+
+    Args:
+        image_size: side of the square input, in pixels.
+        vit: a name of `models.vit.VIT_SIZES` or a mapping of sizes.
+        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
+        med_config: sizes of the text models: a BERT configuration, as a file or a mapping.
+        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
+        label_smoothing: share of each target spread over the vocabulary in the loss, which ranking uses too.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 480,
+        vit: str | Mapping[str, int] = "base",
+        vit_grad_ckpt: bool = False,
+        vit_ckpt_layer: int = 0,
+        med_config: str | Path | Mapping[str, Any] = MED_CONFIG,
+        vocab_file: str | Path | None = None,
+        label_smoothing: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.tokenizer = build_tokenizer(vocab_file)
+        self.visual_encoder = create_vit(vit, image_size, vit_grad_ckpt, vit_ckpt_layer)
+        config, vocabulary = TextConfig.read(med_config), len(self.tokenizer)
+        self.text_encoder = TextModel(config, vocabulary, self.visual_encoder.embed_dim)
+        self.text_decoder = TextDecoder(config, vocabulary, config.hidden_size)  # it reads the question, not the image
+        self.label_smoothing = label_smoothing
+
+    def forward(
+        self,
+        image: Tensor,
+        question: Sequence[str],
+        answer: Sequence[str] | BatchEncoding | None = None,
+        n: Sequence[int] | Tensor | None = None,
+        weights: Tensor | None = None,
+        train: bool = True,
+        inference: str = "rank",
+        k_test: int = 128,
+    ) -> Tensor | list[str]:
+        """Train on answers, choose among them, or write them.
+
+        Args:
+            image: `[B, 3, H, W]`, normalised.
+            question: B texts; those over 35 tokens are cut.
+            answer: in training, the answers of all questions one after another; for ranking, the candidates, as texts or
+                as the tokenizer returns them.
+            n: in training, how many answers each question has.
+            weights: in training, the weight of each answer, `[sum(n)]`.
+            train: compute the loss.
+            inference: 'rank' or 'generate'.
+            k_test: how many candidates are ranked by their whole loss.
+
+        Returns:
+            the loss; or with 'rank' each question's best candidate `[B]`, an index; or with 'generate' B answers.
+
+        Raises:
+            ValueError: an unknown `inference`, or answers whose number does not fit.
+        """
+        if train:
+            return self._loss(self.read_question(image, question), answer, n, weights)
+        if inference == "generate":
+            return self.generate_answers(image, question)
+        if inference != "rank":
+            raise ValueError(f"inference={inference!r} must be 'rank' or 'generate'")
+        candidates, _ = self.rank_answers(image, question, answer, k_test)
+        return candidates[:, 0]
+
+    def read_question(self, image: Tensor, question: Sequence[str]) -> Memory:
+        """Encode B questions with their images, and project them for the decoder -> their memory, padding masked."""
+        ids, mask = tokenize(
+            self.tokenizer,
+            question,
+            image.device,
+            first_token=self.tokenizer.enc_token_id,
+            max_length=MAX_QUESTION_LENGTH,
+        )
+        states = self.text_encoder(ids, mask, self.text_encoder.project(self.visual_encoder(image)))
+        return self.text_decoder.project(states, mask)
+
+    def _answer_tokens(self, answer: Sequence[str] | BatchEncoding, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Answers -> ids starting with `[DEC]`, and mask, each [A, L]."""
+        if not isinstance(answer, BatchEncoding):
+            return tokenize(self.tokenizer, answer, device, first_token=self.tokenizer.dec_token_id)
+        ids = answer.input_ids.clone()
+        ids[:, 0] = self.tokenizer.dec_token_id
+        return ids.to(device), answer.attention_mask.to(device)
+
+    def _loss(self, memory: Memory, answer: Sequence[str] | BatchEncoding, n: Any, weights: Tensor) -> Tensor:
+        """Each answer's summed loss times its weight, over the number of questions."""
+        device = self.text_encoder.embeddings.word_embeddings.weight.device
+        ids, mask = self._answer_tokens(answer, device)
+        counts = torch.as_tensor(n)
+        if counts.sum() != len(ids) or len(weights) != len(ids):
+            raise ValueError(f"{len(ids)} answers came with {len(weights)} weights and n={counts.tolist()}")
+        index = torch.arange(len(counts), device=counts.device).repeat_interleave(counts).to(device)
+        labels = ids.masked_fill(mask == 0, -100)
+        losses = self.text_decoder.token_losses(ids, labels, memory, index, self.label_smoothing).sum(dim=1)
+        return (losses * weights.to(losses)).sum() / len(counts)
+
+    @torch.no_grad()
+    def generate_answers(self, image: Tensor, question: Sequence[str]) -> list[str]:
+        """Write an answer to each question by beam search, of at most 8 tokens."""
+        generated = generate(
+            self.text_decoder,
+            self.read_question(image, question),
+            torch.full((len(image), 1), self.tokenizer.dec_token_id, device=image.device),
+            Rules(
+                end_token=self.tokenizer.sep_token_id,
+                pad_token=self.tokenizer.pad_token_id,
+                max_length=MAX_ANSWER_LENGTH,
+                min_length=1,
+            ),
+            num_beams=3,
+        )
+        return self.tokenizer.batch_decode(generated.ids[:, 0], skip_special_tokens=True)
+
+    @torch.no_grad()
+    def rank_answers(
+        self, image: Tensor, question: Sequence[str], answer: Sequence[str] | BatchEncoding, k: int = 128
+    ) -> tuple[Tensor, Tensor]:
+        """Rank the k candidates with the most probable first token by the loss of the whole answer.
+
+        Args:
+            image: `[B, 3, H, W]`, normalised.
+            question: B texts.
+            answer: the candidates of all questions.
+            k: how many are ranked; all, if there are fewer.
+
+        Returns:
+            indices into the candidates, best first, and their scores (the negative smoothed losses), each `[B, k]`. A
+            softmax over the scores compares the answers.
+        """
+        memory = self.read_question(image, question)
+        ids, mask = self._answer_tokens(answer, image.device)
+        start = ids[0, :1].expand(len(image), 1)
+        first = self.text_decoder.logits(self.text_decoder.bert(start, memory=memory, causal=True)[:, 0])
+        chosen = first.softmax(dim=1)[:, ids[:, 1]].topk(min(k, len(ids)), dim=1).indices
+
+        lengths = mask.sum(dim=1)
+        chosen = chosen.gather(1, lengths[chosen].argsort(dim=1))
+        scores = torch.cat(
+            [self._candidate_scores(memory, ids, lengths, part) for part in chosen.split(CANDIDATES_AT_ONCE, dim=1)],
+            dim=1,
+        )
+        scores, order = scores.sort(dim=1, descending=True)
+        return chosen.gather(1, order), scores
+
+    def _candidate_scores(self, memory: Memory, ids: Tensor, lengths: Tensor, chosen: Tensor) -> Tensor:
+        """Negative loss of the candidates chosen [B, c], all of which look at their question's memory -> [B, c]."""
+        rows = chosen.flatten()
+        longest = int(lengths[rows].max())
+        tokens, scored = ids[rows, :longest], torch.arange(1, longest, device=ids.device) < lengths[rows, None]
+        states = self.text_decoder.bert(tokens[:, :-1], memory=memory, causal=True)
+        # Only real tokens pass through the vocabulary, which costs more than all else.
+        losses = nn.functional.cross_entropy(
+            self.text_decoder.logits(states[scored]),
+            tokens[:, 1:][scored],
+            reduction="none",
+            label_smoothing=self.label_smoothing,
+        )
+        return -torch.zeros_like(scored, dtype=losses.dtype).masked_scatter(scored, losses).sum(dim=1).view_as(chosen)
+
+
+def blip_vqa(pretrained: str = "", **kwargs: Any) -> BLIPVQA:
+    """A question answerer, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
+
+    The decoder's cross-attention reads question states, so that its keys and values start anew where the pre-trained ones
+    read image states of another width (ViT-L).
+    """
+    model = BLIPVQA(**kwargs)
+    if pretrained:
+        cross_attention = "text_decoder.bert.encoder.layer.*.crossattention.self"
+        load_checkpoint(model, pretrained, remade=(f"{cross_attention}.key.*", f"{cross_attention}.value.*"))
+    return model

@@ -1,0 +1,79 @@
+"""The image encoder: sizes, checkpointing, interpolation, errors."""
+
+import pytest
+import torch
+
+from models.vit import VIT_SIZES, create_vit, interpolate_pos_embed
+
+SMALL = {"embed_dim": 24, "depth": 4, "num_heads": 2, "patch_size": 8}
+
+
+@pytest.mark.parametrize("sizes", ["4x4_to_6x6", "8x8_to_6x6", "3x3_to_6x6", "14x14_to_24x24", "4x4_to_4x4"])
+def test_position_embeddings_are_resized_as_the_released_checkpoints_were(sizes, arrays, close):
+    old, new = sizes.split("_to_")
+    tables = arrays("pos_embed/interpolate.npz")
+    patches = int(new.split("x")[0]) ** 2
+    resized = interpolate_pos_embed(tables[f"in_{old}"], patches)
+    close(resized, tables[f"out_{sizes}"])
+    assert torch.equal(resized[:, 0], tables[f"in_{old}"][:, 0])
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("tiny", 5_524_416), ("small", 21_665_664), ("base", 85_798_656)])
+def test_named_sizes_have_the_published_number_of_parameters(name, parameters):
+    with torch.device("meta"):
+        vit = create_vit(name, 224)
+    assert sum(p.numel() for p in vit.parameters()) == parameters
+
+
+def test_large_has_stochastic_depth_and_the_rest_none():
+    with torch.device("meta"):
+        assert create_vit("large", 224).blocks[-1].drop_path1.drop_prob == pytest.approx(0.1)
+        assert isinstance(create_vit("base", 224).blocks[-1].drop_path1, torch.nn.Identity)
+        assert create_vit("base", 224, drop_path_rate=0.2).blocks[-1].drop_path1.drop_prob == pytest.approx(0.2)
+    assert VIT_SIZES["large"]["depth"] == 24
+
+
+def test_only_the_last_blocks_are_recomputed_and_gradients_stay_the_same(monkeypatch):
+    torch.manual_seed(0)
+    plain, saving = create_vit(SMALL, 32), create_vit(SMALL, 32, vit_grad_ckpt=True, vit_ckpt_layer=3)
+    saving.load_state_dict(plain.state_dict())
+    calls = []
+    for i, block in enumerate(saving.blocks):
+        block.register_forward_pre_hook(lambda *_, i=i: calls.append(i))
+    image = torch.randn(2, 3, 32, 32)
+    for vit in (plain, saving):
+        vit(image).square().sum().backward()
+    assert sorted(calls) == [0, 1, 1, 2, 2, 3, 3]
+    for a, b in zip(plain.parameters(), saving.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+    assert create_vit(SMALL, 32, vit_grad_ckpt=False, vit_ckpt_layer=3).checkpointed_blocks == 0
+
+
+def test_nothing_is_recomputed_without_gradients():
+    vit = create_vit(SMALL, 32, vit_grad_ckpt=True, vit_ckpt_layer=4)
+    calls = []
+    for block in vit.blocks:
+        block.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        vit(torch.randn(1, 3, 32, 32))
+    assert len(calls) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"vit": "huge"}, "vit='huge' is unknown; use one of tiny, small, base, large"),
+        ({"vit": {"embed_dim": 24, "depth": 2}}, "must have exactly the keys embed_dim, depth, num_heads"),
+        ({"vit": {**SMALL, "num_heads": 5}}, "embed_dim=24 is not divisible by num_heads=5"),
+        ({"vit": SMALL, "image_size": 30}, "image_size=30 is not a multiple of the patch size 8"),
+        ({"vit": SMALL, "vit_ckpt_layer": 5}, "vit_ckpt_layer=5 must lie between 0 and the depth 4"),
+    ],
+)
+def test_impossible_sizes_are_errors(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        create_vit(**{"image_size": 32, **arguments})
+
+
+def test_an_image_of_another_size_is_an_error_that_tells_the_cure():
+    with pytest.raises(ValueError, match=r"built for 32x32 pixels and got .* build the model with image_size=48"):
+        create_vit(SMALL, 32)(torch.zeros(1, 3, 48, 48))
