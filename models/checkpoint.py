@@ -175,10 +175,8 @@ def _double_cross_attention(state: State, expected: State) -> State:
 
 
 def _matching(key: str, reasons: Mapping[str, str]) -> str | None:
-    return next(
-        (why for name, why in reasons.items() if key == name or key.startswith(f"{name}.") or fnmatchcase(key, name)),
-        None,
-    )
+    """The reason of the first name or pattern that is `key` or a part of it from the front."""
+    return next((why for name, why in reasons.items() if fnmatchcase(key, name) or fnmatchcase(key, f"{name}.*")), None)
 
 
 def _is_momentum(key: str) -> bool:

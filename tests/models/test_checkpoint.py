@@ -22,7 +22,7 @@ from utils import REPOSITORY
 Golden = Callable[[str], Path]
 VQA_REMADE = ["text_decoder.bert.encoder.layer.*.crossattention.self.key.*"]
 VQA_REMADE += [pattern.replace("key", "value") for pattern in VQA_REMADE]
-NLVR_REMADE = ["cls_head", "text_encoder.encoder.layer.*.crossattention.output.merge_layer.*"]
+NLVR_REMADE = ["cls_head", "text_encoder.encoder.layer.*.crossattention.output.merge_layer"]
 
 
 class StandIn(nn.Module):
