@@ -1,8 +1,8 @@
 """Attention over one's own text and over an image that was projected once.
 
-An image (or a question, for the VQA decoder) is projected to keys and values a single time: that is its `Memory`. Any number
-of texts, beams and decoding steps then look at it. Where the texts of an image stand side by side they are folded into one
-long query, so nothing is repeated; elsewhere they name the image by index.
+An image (or a question, for the VQA decoder) is projected to keys and values a single time: that is its `Memory`. Any
+number of texts, beams and decoding steps then look at it. Where the texts of an image stand side by side they are
+folded into one long query, so nothing is repeated; elsewhere they name the image by index.
 """
 
 from dataclasses import dataclass, field

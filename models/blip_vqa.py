@@ -68,8 +68,8 @@ class BLIPVQA(nn.Module):
         Args:
             image: `[B, 3, H, W]`, normalised.
             question: B texts; those over 35 tokens are cut.
-            answer: in training, the answers of all questions one after another; for ranking, the candidates, as texts or
-                as the tokenizer returns them.
+            answer: in training, the answers of all questions one after another; for ranking, the candidates, as texts
+                or as the tokenizer returns them.
             n: in training, how many answers each question has.
             weights: in training, the weight of each answer, `[sum(n)]`.
             train: compute the loss.
@@ -190,8 +190,8 @@ class BLIPVQA(nn.Module):
 def blip_vqa(pretrained: str = "", **kwargs: Any) -> BLIPVQA:
     """A question answerer, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
 
-    The decoder's cross-attention reads question states, so that its keys and values start anew where the pre-trained ones
-    read image states of another width (ViT-L).
+    The decoder's cross-attention reads question states, so that its keys and values start anew where the pre-trained
+    ones read image states of another width (ViT-L).
     """
     model = BLIPVQA(**kwargs)
     if pretrained:

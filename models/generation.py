@@ -1,7 +1,7 @@
 """Greedy search, sampling and beam search over a `TextDecoder`.
 
-The beams and samples of an image are extra queries to its one memory; the prompt is read once an image; the self-attention
-cache is allocated once. Nothing in here knows what the text is for.
+The beams and samples of an image are extra queries to its one memory; the prompt is read once an image; the
+self-attention cache is allocated once. Nothing in here knows what the text is for.
 """
 
 from dataclasses import dataclass
@@ -49,8 +49,8 @@ class Generated:
 
     Attributes:
         ids: `[N, n, T]`, start, prompt and end token included, padded on the right.
-        scores: `[N, n]`, what ranks them: in beam search, the sum of (penalised) log-probabilities divided by the number
-            of tokens, start and prompt counted and the end token not; elsewhere the log-probability.
+        scores: `[N, n]`, what ranks them: in beam search, the sum of (penalised) log-probabilities divided by the
+            number of tokens, start and prompt counted and the end token not; elsewhere the log-probability.
         log_probs: `[N, n]`, log-probability that the model gives to the generated tokens, the end token included and
             the prompt not, before any penalty or truncation.
     """
@@ -164,8 +164,8 @@ def _beam_search(
 ) -> Generated:
     """Keep the `beams` best running texts and the `beams` best finished ones of every image.
 
-    A finished text scores its log-probability / its length, the prompt counted. An image is done when its worst finished
-    text is at least as good as its best running one would be at the present length.
+    A finished text scores its log-probability / its length, the prompt counted. An image is done when its worst
+    finished text is at least as good as its best running one would be at the present length.
     """
     images, start = prompt.shape
     cache = SelfAttentionCache(rules.max_length)

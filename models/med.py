@@ -1,8 +1,8 @@
 """BERT with cross-attention to an image: the "mixture of encoder-decoder" of the paper (arXiv 2201.12086, section 3.1).
 
 One `TextModel` is, by how it is called, a text encoder (no memory), an image-grounded text encoder (with memory) or an
-image-grounded decoder (with memory, causal). It has no, one or two cross-attentions a layer. Its parameter names are those
-of the released checkpoints.
+image-grounded decoder (with memory, causal). It has no, one or two cross-attentions a layer. Its parameter names are
+those of the released checkpoints.
 """
 
 import torch
@@ -91,8 +91,8 @@ class TextModel(nn.Module):
         start = 0 if cache is None else cache.length
         if start + ids.shape[1] > self.config.max_position_embeddings:
             raise ValueError(
-                f"a text of {start + ids.shape[1]} tokens exceeds the {self.config.max_position_embeddings} positions of "
-                f"the text model; truncate it, or raise max_position_embeddings in its configuration"
+                f"a text of {start + ids.shape[1]} tokens exceeds the {self.config.max_position_embeddings} positions "
+                f"of the text model; truncate it, or raise max_position_embeddings in its configuration"
             )
         mask = None if mask is None or causal else mask.bool()
         inputs = AttentionInputs(mask, memory, index, causal and ids.shape[1] > 1, cache, maps)

@@ -1,6 +1,7 @@
 """One layer of the text model: self-attention, cross-attention to no, one or two images, feed-forward.
 
-The attribute names (`self`, `output.dense`, `LayerNorm`, `self0`, `dense1`, ...) are the parameter names of the checkpoints.
+The attribute names (`self`, `output.dense`, `LayerNorm`, `self0`, `dense1`, ...) are the parameter names of the
+checkpoints.
 """
 
 import json
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from models.attention import AttentionInputs, KeyValue, attend
 
-# In NLVR2 the two images' contexts are averaged in the layers before this one, and merged by a learned layer from it on.
+# In NLVR2 the contexts of the two images are averaged in the layers before this one, and merged by a layer from it on.
 FIRST_MERGING_LAYER = 6
 
 

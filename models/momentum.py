@@ -188,7 +188,8 @@ class MomentumModel(ImageTextModel):
             memory: projected images.
             image_index: `[B]` each: where a text's own image and its negative image are in `memory`.
             ids, mask: `[B, L]` each: the texts, starting with `[ENC]`, and the images' negative texts.
-            exists: `[B]` each: whether a text has a negative image and an image a negative text; other rows are left out.
+            exists: `[B]` each: whether a text has a negative image and an image a negative text; other rows are left
+                out.
         """
         own, negative = image_index
         logits = self.match_logits(

@@ -115,8 +115,8 @@ def create_vit(
 def interpolate_pos_embed(pos_embed: Tensor, num_patches: int) -> Tensor:
     """Resize learned position embeddings [1, 1 + N, D] of a square image to [1, 1 + num_patches, D].
 
-    Bicubic, corners not aligned, no antialiasing, as the released fine-tuned checkpoints were made; the class token's row
-    is kept.
+    Bicubic, corners not aligned, no antialiasing, as the released fine-tuned checkpoints were made; the class token's
+    row is kept.
     """
     old_side = round((pos_embed.shape[1] - 1) ** 0.5)
     new_side = round(num_patches**0.5)

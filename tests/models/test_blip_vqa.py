@@ -41,7 +41,7 @@ def test_the_loss_of_each_answer(model, images, inputs, facts, close):
         close(alone, torch.tensor(loss), atol=5e-5)
 
 
-def test_question_states(model, images, inputs, arrays, close):
+def test_question_states(model, images, arrays, close):
     expected = arrays("vqa/expected.npz")
     embeds = model.visual_encoder(images)
     close(embeds, expected["image_embeds"])

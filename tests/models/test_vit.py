@@ -33,7 +33,7 @@ def test_large_has_stochastic_depth_and_the_rest_none():
     assert VIT_SIZES["large"]["depth"] == 24
 
 
-def test_only_the_last_blocks_are_recomputed_and_gradients_stay_the_same(monkeypatch):
+def test_only_the_last_blocks_are_recomputed_and_gradients_stay_the_same():
     torch.manual_seed(0)
     plain, saving = create_vit(SMALL, 32), create_vit(SMALL, 32, vit_grad_ckpt=True, vit_ckpt_layer=3)
     saving.load_state_dict(plain.state_dict())
