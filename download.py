@@ -7,6 +7,7 @@ when its size and hash are right.
 `BLIP_CACHE` moves the cache from `~/.cache/blip`; `BLIP_OFFLINE=1` (or `HF_HUB_OFFLINE=1`) forbids the network.
 """
 
+import glob
 import hashlib
 import http.client
 import logging
@@ -103,26 +104,14 @@ def _fetch(url: str, path: Path, size: int | None) -> Path:
 
 def _transfer(url: str, path: Path, size: int | None) -> Path:
     """One attempt: ask for what is missing, append it to the part, and return the part when it is whole."""
-    parts = sorted(path.parent.glob(f".{path.name}.*.part"), key=lambda part: part.stat().st_size)
-    have = parts[-1].stat().st_size if parts else 0
-    try:
-        response = _open(url, start=have)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # 416: the part is not shorter than the file, so it is a part of something else
-            raise
-        response = _open(url, start=0)
-    if response.status == 206 and (
-        _part(path, response) not in parts[-1:]
-        or not response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-    ):
-        response.close()
-        response = _open(url, start=0)
-    start = have if response.status == 206 else 0
+    parts = list(path.parent.glob(f".{glob.escape(path.name)}.*.part"))
+    response = _resume(url, path, parts[0]) if parts else None
+    if response is None:
+        for part in parts:
+            part.unlink()
+        response = _open(url)
     part = _part(path, response)
-    for old in parts:
-        if not start or old != part:
-            old.unlink()
-
+    start = part.stat().st_size if part.exists() else 0
     left = response.headers.get("Content-Length")
     total = size if left is None else start + int(left)
     with (
@@ -138,15 +127,35 @@ def _transfer(url: str, path: Path, size: int | None) -> Path:
     return part
 
 
-def _open(url: str, start: int) -> http.client.HTTPResponse:
+def _resume(url: str, path: Path, part: Path) -> http.client.HTTPResponse | None:
+    """The server's answer with the rest of the file, or None if `part` does not begin what the server has now."""
+    start = part.stat().st_size
+    try:
+        response = _open(url, start)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # the file is not longer than the part
+            return None
+        raise
+    goes_on = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+    if goes_on and _version(response) and _part(path, response) == part:
+        return response
+    response.close()
+    return None
+
+
+def _open(url: str, start: int = 0) -> http.client.HTTPResponse:
     headers = {"User-Agent": "blip"} | ({"Range": f"bytes={start}-"} if start else {})
     return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_STALL)
 
 
+def _version(response: http.client.HTTPResponse) -> str:
+    """What tells one version of the file from another; empty if the server does not say."""
+    return response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+
+
 def _part(path: Path, response: http.client.HTTPResponse) -> Path:
     """The part's path for the version of the file that the server has now."""
-    version = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
-    return path.with_name(f".{path.name}.{hashlib.sha256(version.encode()).hexdigest()[:8]}.part")
+    return path.with_name(f".{path.name}.{hashlib.sha256(_version(response).encode()).hexdigest()[:8]}.part")
 
 
 def _verify(part: Path, url: str, path: Path, sha256: str | None, size: int | None) -> None:

@@ -53,7 +53,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(206 if wanted else 200)
         if wanted:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("ETag", self.server.etag)
+        if self.server.etag:
+            self.send_header("ETag", self.server.etag)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.server.delay.wait(timeout=1.0)
@@ -118,6 +119,12 @@ def test_halves_of_two_versions_are_never_joined(server: Server, tmp_path: Path)
     server.content, server.etag = CONTENT[::-1], '"two"'
     assert download(server.url, path).read_bytes() == CONTENT[::-1]
     assert leftovers(tmp_path) == []
+
+
+def test_where_the_server_names_no_version_a_download_starts_again(server: Server, tmp_path: Path) -> None:
+    server.etag, server.break_after = "", [100_000]
+    assert download(server.url, tmp_path / "weights.pth").read_bytes() == CONTENT
+    assert server.requests == [None, "bytes=100000-", None]
 
 
 def test_a_part_longer_than_the_file_is_dropped(server: Server, tmp_path: Path) -> None:
