@@ -1,0 +1,141 @@
+"""What captions cost: memory-mapped annotations beside the plain way, a list of dicts.
+
+    python -m benchmarks.annotations [--captions 5000000]
+
+Each way runs in a process of its own: it opens the captions, and two loader workers read all of them in random order.
+A worker's private memory is what no other process shares with it (Private_* of /proc/self/smaps_rollup, Linux), less
+what a worker holds without any data set. Results go to benchmarks/results/annotations.json and .md.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from data.annotations import Annotations
+from data.pretrain import PAIR
+from data.sampler import shuffled
+from utils import REPOSITORY, atomic_write
+
+_WORKERS = 2
+_BATCH = 10_000  # records read between two looks at the memory
+
+
+class Reads(Dataset):
+    """Reads the records of a batch of rows; gives the worker's id and private memory in bytes."""
+
+    def __init__(self, rows: Sequence) -> None:
+        self.rows = rows
+
+    def __getitem__(self, batch: list[int]) -> tuple[int, int]:
+        for row in batch:
+            if len(self.rows):
+                assert self.rows[row]["caption"]
+        return torch.utils.data.get_worker_info().id, private_memory()
+
+
+def private_memory() -> int:
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+
+def measure(way: str, file: Path, captions: int, results: multiprocessing.Queue) -> None:
+    """Open `file` in one of the ways, read everything in two workers, and put seconds and bytes into `results`."""
+    start = time.perf_counter()
+    if way == "none":
+        rows = []
+    elif way == "list of dicts":
+        rows = json.loads(file.read_text())
+    else:
+        rows = Annotations([file], PAIR)
+    opened = time.perf_counter()
+    batches = shuffled(captions, (0,)).reshape(-1, _BATCH).tolist()
+    loader = DataLoader(Reads(rows), sampler=batches, batch_size=None, num_workers=_WORKERS)
+    private = dict(loader)
+    results.put(
+        {
+            "start_seconds": opened - start,
+            "records_per_second": captions / (time.perf_counter() - opened),
+            "worker_private_bytes": max(private.values()),
+        }
+    )
+
+
+def run(way: str, file: Path, captions: int) -> dict[str, float]:
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    process = context.Process(target=measure, args=(way, file, captions, results))
+    process.start()
+    result = results.get()
+    process.join()
+    return result
+
+
+def write_captions(file: Path, count: int) -> None:
+    """Captions as the web has them in length: 8 to 16 of 20,000 words."""
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), rng.integers(2, 9))) for _ in range(20_000)]
+    with file.open("w") as out:
+        for first in range(0, count, _BATCH):
+            for n, drawn in enumerate(rng.integers(0, len(words), (_BATCH, 16)).tolist(), start=first):
+                caption = " ".join([words[i] for i in drawn[: 8 + n % 9]])
+                record = {"image": f"{n // 10_000:05d}/{n:09d}.jpg", "caption": caption}
+                out.write(("[" if n == 0 else ",\n") + json.dumps(record))
+        out.write("]")
+
+
+def table(measured: dict) -> str:
+    rows = "\n".join(
+        f"| {way} | {r['start_seconds']:.2f} s | {r['worker_private_bytes'] / 1e6:,.0f} MB "
+        f"| {r['records_per_second']:,.0f} |"
+        for way, r in measured["ways"].items()
+    )
+    return (
+        f"{measured['captions']:,} captions ({measured['file_bytes'] / 1e6:,.0f} MB of JSON), "
+        f"{_WORKERS} loader workers, {measured['machine']}: `python -m benchmarks.annotations`\n\n"
+        f"| way | start | private memory a worker | records/s |\n| --- | --- | --- | --- |\n{rows}\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--captions", type=int, default=5_000_000, help="a multiple of 10,000")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["BLIP_CACHE"] = folder
+        file = Path(folder) / "captions.json"
+        write_captions(file, options.captions)
+        nothing = run("none", file, options.captions)["worker_private_bytes"]
+        ways = {
+            "memory-mapped, first start": run("memory-mapped", file, options.captions),
+            "memory-mapped, later starts": run("memory-mapped", file, options.captions),
+            "list of dicts": run("list of dicts", file, options.captions),
+        }
+        for result in ways.values():
+            result["worker_private_bytes"] -= nothing
+        measured = {
+            "captions": options.captions,
+            "file_bytes": file.stat().st_size,
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+            "worker_private_bytes_without_data": nothing,
+            "ways": ways,
+        }
+    results = REPOSITORY / "benchmarks" / "results"
+    with atomic_write(results / "annotations.json") as temporary:
+        temporary.write_text(json.dumps(measured, indent=2) + "\n")
+    with atomic_write(results / "annotations.md") as temporary:
+        temporary.write_text(table(measured))
+    print(table(measured))
+
+
+if __name__ == "__main__":
+    main()
