@@ -91,7 +91,8 @@ def _located(rng: random.Random, scene: Scene, mentioned: Collection[str]) -> st
     if None in places:
         return None
     phrases = [_describe(thing, mentioned).counted(1) for thing in things]
-    return enumeration([f"{phrase} {where}" for phrase, where in zip(phrases, places, strict=True)])
+    opening = rng.choice(("", "there is "))
+    return opening + enumeration([f"{phrase} {where}" for phrase, where in zip(phrases, places, strict=True)])
 
 
 def _related(rng: random.Random, scene: Scene, mentioned: Collection[str]) -> str | None:

@@ -29,8 +29,8 @@ def sample_clip(rng: random.Random, level: Level, max_objects: int) -> Clip:
         frames = tuple(_moved(scene, mover, direction, step / (FRAMES - 1)) for step in range(FRAMES))
         if all(map(_clear, frames)):
             phrases = [list_things(rng, replace(scene, things=(thing,)), level.attributes) for thing in scene.things]
-            phrases[mover] += f" moving {direction}"
-            return Clip(frames, enumeration(rng.sample(phrases, len(phrases))))
+            moving = f"{phrases.pop(mover)} moving {direction}"
+            return Clip(frames, enumeration([moving, *phrases]))
 
 
 def _moved(scene: Scene, mover: int, direction: str, progress: float) -> Scene:

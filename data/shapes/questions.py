@@ -10,7 +10,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, permutations
+from itertools import permutations
 
 from data.shapes.description import ANY_NOUN, NUMBERS, Description, reference, with_article
 from data.shapes.scene import COLORS, GAP, OPPOSITE, RADIUS, SEEN, SHAPES, Scene, Thing, relation
@@ -96,21 +96,28 @@ def _existence(rng: random.Random, scene: Scene, attributes: Sequence[str]) -> A
 def _relation(rng: random.Random, scene: Scene, attributes: Sequence[str]) -> Asked:
     pairs = [(a, b) for a, b in permutations(scene.things, 2) if relation(a, b)]
     rng.shuffle(pairs)
-    for a, b in pairs:
-        words = reference(rng, b, scene, attributes)
-        direction = relation(a, b)
-        if words is None:
-            continue
-        if rng.random() < 0.4:
-            other = reference(rng, a, scene, attributes)
-            if other is not None:
-                asked, answer = rng.choice(((direction, "yes"), (OPPOSITE[direction], "no")))
-                return f"is the {other} {asked} the {words}?", answer
-        if _alone(a, b, direction, scene):
-            if rng.random() < 0.5:
-                return f"what shape is {direction} the {words}?", a.shape
-            return f"what color is the {ANY_NOUN} {direction} the {words}?", a.color
-    return None
+    forms = (_neighbour, _stands) if rng.random() < 0.7 else (_stands, _neighbour)
+    return next(filter(None, (form(rng, scene, attributes, *pair) for form in forms for pair in pairs)), None)
+
+
+def _neighbour(rng: random.Random, scene: Scene, attributes: Sequence[str], a: Thing, b: Thing) -> Asked:
+    """what shape is left of the circle?"""
+    words, direction = reference(rng, b, scene, attributes), relation(a, b)
+    if words is None or not _alone(a, b, direction, scene):
+        return None
+    if rng.random() < 0.5:
+        return f"what shape is {direction} the {words}?", a.shape
+    return f"what color is the {ANY_NOUN} {direction} the {words}?", a.color
+
+
+def _stands(rng: random.Random, scene: Scene, attributes: Sequence[str], a: Thing, b: Thing) -> Asked:
+    """is the star left of the circle?"""
+    first, second = (reference(rng, thing, scene, attributes) for thing in (a, b))
+    if first is None or second is None:
+        return None
+    direction = relation(a, b)
+    asked, answer = rng.choice(((direction, "yes"), (OPPOSITE[direction], "no")))
+    return f"is the {first} {asked} the {second}?", answer
 
 
 def _alone(a: Thing, b: Thing, direction: str, scene: Scene) -> bool:
@@ -128,15 +135,19 @@ def _comparison(rng: random.Random, scene: Scene, attributes: Sequence[str]) -> 
 
 def _more(rng: random.Random, scene: Scene, _attributes: Sequence[str]) -> Asked:
     """are there more red things than blue things?"""
-    name = rng.choice(("shape", "color"))
-    described = sorted({Description.of(thing, [name]) for thing in scene.things}, key=lambda d: d.words)
-    pairs = [(a, b) for a, b in combinations(described, 2) if a.count(scene) != b.count(scene)]
+    name, values = rng.choice((("shape", SHAPES), ("color", COLORS)))
+    # what is there, and something that may not be
+    compared = dict.fromkeys([*(getattr(thing, name) for thing in scene.things), rng.choice(values)])
+    described = {value: Description(**{name: value}) for value in compared}
+    counts = {value: description.count(scene) for value, description in described.items()}
+    pairs = [(a, b) for a, b in permutations(described, 2) if counts[a] > counts[b]]
     if not pairs:
         return None
-    many, few = sorted(rng.choice(pairs), key=lambda description: -description.count(scene))
+    many, few = rng.choice(pairs)
+    a, b = (described[value].plural for value in rng.sample((many, few), 2))
     if rng.random() < 0.5:
-        return f"are there more {many.plural} than {few.plural}?", "yes"
-    return f"are there more {few.plural} than {many.plural}?", "no"
+        return f"are there more {a} or more {b}?", many
+    return f"are there more {a} than {b}?", "yes" if a == described[many].plural else "no"
 
 
 def _larger(rng: random.Random, scene: Scene, _attributes: Sequence[str]) -> Asked:
