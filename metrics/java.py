@@ -22,7 +22,8 @@ _SPICE_FOLDER = _PACKAGE / "spice"
 _CORENLP_URL = "http://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip"
 _CORENLP_JARS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
 # SPICE (2016) reaches into classes that Java 17 closed. Java 8 does not read JDK_JAVA_OPTIONS, and needs none.
-_OPEN_MODULES = " ".join(f"--add-opens=java.base/java.{name}=ALL-UNNAMED" for name in ("lang", "math", "util", "net"))
+_OPENED = ("lang", "math", "net", "text", "util", "util.concurrent")
+_OPEN_MODULES = " ".join(f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in _OPENED)
 
 
 class JavaMissing(Exception):
@@ -50,6 +51,8 @@ def meteor(references: Mapping[int, list[str]], candidates: Mapping[int, list[st
     finally:
         if scorer.lock.locked():  # left locked by an exception; the scorer's destructor would wait for ever
             scorer.lock.release()
+        scorer.meteor_p.stdout.close()
+        scorer.meteor_p.stderr.close()
     return total, each
 
 

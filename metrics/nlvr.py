@@ -39,7 +39,7 @@ def score_nlvr(predictions: Sequence[bool], labels: Sequence[bool], statements: 
     """
     if not len(predictions) == len(labels) == len(statements) or not len(labels):
         raise ValueError(
-            f"{len(predictions)} predictions, {len(labels)} labels, {len(statements)} statements: as many of each are needed"
+            f"{len(predictions)} predictions, {len(labels)} labels, {len(statements)} statements: the counts must agree"
         )
     correct = tuple(bool(got) == bool(wanted) for got, wanted in zip(predictions, labels, strict=True))
     whole: dict[Hashable, bool] = {}

@@ -1,0 +1,87 @@
+"""The table against published figures, `evaluate.txt`, samples by error, and the gallery."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from metrics.gallery import Case, write_gallery
+from metrics.report import checkpoint_warnings, compare, table, write_evaluation, write_samples
+
+GOT = {"COCO BLEU-4": 39.5, "COCO CIDEr": 133.61}
+PUBLISHED = {"COCO BLEU-4": 39.7, "COCO CIDEr": 133.3, "NoCaps CIDEr": 109.6}
+
+
+def test_the_table_shows_got_published_and_difference() -> None:
+    assert table(compare(GOT, PUBLISHED, {"COCO SPICE": "needs Java"})) == "\n".join(
+        [
+            "metric          got  published  difference",
+            "COCO BLEU-4   39.50      39.70       -0.20",
+            "COCO CIDEr   133.61     133.30       +0.31",
+            "COCO SPICE   not computed: needs Java",
+        ]
+    )
+
+
+def test_without_a_released_checkpoint_the_table_has_two_columns() -> None:
+    assert table(compare({"accuracy": 82.0})) == "metric      got\naccuracy  82.00"
+
+
+def test_evaluate_txt_is_one_json_object(tmp_path: Path) -> None:
+    path = tmp_path / "evaluate.txt"
+    write_evaluation(path, compare(GOT, PUBLISHED, {"COCO METEOR": "needs Java"}), split="COCO test", images=5000)
+    assert json.loads(path.read_text()) == {
+        "split": "COCO test",
+        "images": 5000,
+        "scores": GOT,
+        "published": {"COCO BLEU-4": 39.7, "COCO CIDEr": 133.3},
+        "difference": {"COCO BLEU-4": -0.2, "COCO CIDEr": 0.31},
+        "not_computed": {"COCO METEOR": "needs Java"},
+    }
+
+
+def test_warnings_for_a_seen_split_and_a_checkpoint_of_another_task() -> None:
+    seen = checkpoint_warnings("VQA v2 val", "vqa", "vqa", ("VQA v2 train", "VQA v2 val"))
+    assert len(seen) == 1
+    assert "trained on VQA v2 val" in seen[0]
+    assert "not fine-tuned" in checkpoint_warnings("COCO test", "caption", "pretrain", ())[0]
+    assert "fine-tuned for vqa, not for caption" in checkpoint_warnings("COCO test", "caption", "vqa", ())[0]
+    assert checkpoint_warnings("COCO test", "caption", "caption", ("COCO train",)) == []
+
+
+def test_samples_stand_worst_first(tmp_path: Path) -> None:
+    path = tmp_path / "samples.json"
+    write_samples(path, [{"image_id": 1, "error": 0.1}, {"image_id": 2, "error": 0.9}, {"image_id": 3, "error": 0.9}])
+    assert [sample["image_id"] for sample in json.loads(path.read_text())] == [2, 3, 1]
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_samples(path, [{"error": float("nan")}])
+
+
+def test_the_gallery_is_one_file_with_the_worst_and_the_best(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.full((600, 300, 4), 128, np.uint8)).save(photo)
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    cases = [
+        Case([photo], {"prediction": f"caption {i}", "references": ["<b>", "two & three"]}, error=i, score=f"CIDEr {i}")
+        for i in range(5)
+    ]
+    cases.append(Case([tmp_path / "broken.jpg", Image.new("L", (4, 4))], {"prediction": "broken"}, error=9))
+    page = tmp_path / "gallery.html"
+    write_gallery(page, "Captions <test>", cases, number=2)
+    text = page.read_text(encoding="utf-8")
+    assert text.index("broken") < text.index("caption 4") < text.index("<h2>Best") < text.index("caption 0")
+    assert "caption 2" not in text
+    assert text.count("data:image/jpeg;base64,") == 4  # photos of 4, 0, 1 and the grey picture beside the broken file
+    assert "&lt;b&gt;" in text
+    assert "cannot identify image file" in text
+    assert "src='http" not in text
+    assert len(text) < 30_000
+
+
+def test_a_small_gallery_shows_each_case_once(tmp_path: Path) -> None:
+    cases = [Case([], {"prediction": f"caption {i}"}, error=i) for i in range(3)]
+    write_gallery(tmp_path / "g.html", "t", cases)
+    text = (tmp_path / "g.html").read_text()
+    assert [text.count(f"caption {i}") for i in range(3)] == [1, 1, 1]
