@@ -4,11 +4,13 @@
 """
 
 import json
+import math
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pycocoevalcap
@@ -51,8 +53,9 @@ def meteor(references: Mapping[int, list[str]], candidates: Mapping[int, list[st
     finally:
         if scorer.lock.locked():  # left locked by an exception; the scorer's destructor would wait for ever
             scorer.lock.release()
-        scorer.meteor_p.stdout.close()
-        scorer.meteor_p.stderr.close()
+        for pipe in (scorer.meteor_p.stdin, scorer.meteor_p.stdout, scorer.meteor_p.stderr):
+            with suppress(OSError):  # what a dead process did not read cannot be flushed
+                pipe.close()
     return total, each
 
 
@@ -70,7 +73,7 @@ def spice(references: Mapping[int, list[str]], candidates: Mapping[int, list[str
         _run(["-Xmx8G", "-jar", str(archive), str(source), "-out", str(target), "-subset", "-silent"])
         results = json.loads(target.read_text())
     f_scores = {item["image_id"]: item["scores"]["All"]["f"] for item in results}
-    unscored = [key for key in candidates if not isinstance(f_scores.get(key), int | float)]
+    unscored = [key for key in candidates if f_scores.get(key) is None or math.isnan(f_scores[key])]
     if unscored:
         raise JavaMissing(f"SPICE gave no score for {len(unscored)} images, image {unscored[0]} among them")
     each = [float(f_scores[key]) for key in candidates]
