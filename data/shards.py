@@ -128,6 +128,9 @@ def _caption(tar: tarfile.TarFile, sample: dict[str, Any]) -> str | None:
     if "txt" in sample:
         return tar.extractfile(sample["txt"]).read().decode("utf-8", errors="replace")
     if "json" in sample:
-        caption = json.loads(tar.extractfile(sample["json"]).read()).get("caption")
+        try:
+            caption = json.loads(tar.extractfile(sample["json"]).read())["caption"]
+        except (ValueError, KeyError, TypeError):  # no JSON, no caption, no object
+            return None
         return caption if isinstance(caption, str) else None
     return None

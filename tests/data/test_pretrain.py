@@ -99,10 +99,11 @@ def test_a_caption_may_stand_in_the_json_only_and_samples_without_are_left_out(t
         tar.write({"__key__": "a", "png": jpeg(1), "json": {"caption": "from json"}})
         tar.write({"__key__": "b", "jpg": jpeg(2)})
         tar.write({"__key__": "c", "txt": "no picture"})
+        tar.write({"__key__": "cc", "jpg": jpeg(3), "json": b"{broken"})
         tar.write({"__key__": "d", "jpg": jpeg(4), "txt": "from txt", "json": {"caption": "other"}})
     shards = Shards([tmp_path / "a.tar"])
     assert [shards[row]["caption"] for row in range(len(shards))] == [["from json"], ["from txt"]]
-    assert "2 samples without a picture or a caption are left out" in caplog.text
+    assert "3 samples without a picture or a caption are left out" in caplog.text
 
 
 def test_a_truncated_shard_gives_the_samples_before_its_end(tmp_path, caplog):
