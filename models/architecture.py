@@ -1,0 +1,97 @@
+"""Build the model that a checkpoint was made for, from the checkpoint alone."""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
+
+from models.checkpoint import load_state
+from models.huggingface import from_huggingface, is_huggingface
+from models.med_layer import TextConfig
+from models.vit import VIT_SIZES
+from models.weight_files import CheckpointError, State, read_state
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def build_from_checkpoint(kind: type[Model], source: str | Path) -> Model:
+    """A model of one's choice with all sizes, and all weights, from a checkpoint.
+
+    Args:
+        kind: the model's class, such as `BLIPDecoder`.
+        source: released name, path, URL or hub name.
+
+    Raises:
+        CheckpointError: the checkpoint is not of this task, or does not tell its sizes.
+        DownloadError: it is not here and cannot be fetched.
+    """
+    state, metadata = read_state(source)
+    config = metadata.get("config")
+    sizes = read_architecture(state, config if isinstance(config, Mapping) else {}, str(source))
+    parameters = inspect.signature(kind).parameters
+    model = kind(**{name: value for name, value in sizes.items() if name in parameters})
+    load_state(model, state, source=str(source))
+    return model
+
+
+def read_architecture(state: State, config: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The constructor arguments of the model that `state` belongs to.
+
+    Shapes tell all but the numbers of attention heads: those are taken from `config` (a training run's, or Hugging
+    Face's), else from the named sizes, which have 64 dimensions a head.
+    """
+    vision_heads = config.get("vision_config", {}).get("num_attention_heads")
+    text_heads = config.get("text_config", {}).get("num_attention_heads")
+    if is_huggingface(state):
+        state = from_huggingface(dict(state))
+    if "visual_encoder.pos_embed" not in state:
+        raise CheckpointError(f"{source} holds no image encoder, so it is no BLIP checkpoint")
+    patches, width = state["visual_encoder.pos_embed"].shape[1] - 1, state["visual_encoder.pos_embed"].shape[2]
+    patch_size = state["visual_encoder.patch_embed.proj.weight"].shape[-1]
+    text = next((part for part in ("text_encoder", "text_decoder.bert") if _has(state, part)), None)
+    if text is None:
+        raise CheckpointError(f"{source} holds no text model, so it is no BLIP checkpoint")
+
+    vit = config.get("vit")
+    if isinstance(vit, Mapping):
+        vision_heads = vit.get("num_heads", vision_heads)
+    med_config = config.get("med_config")
+    if isinstance(med_config, Mapping) or (med_config and Path(med_config).is_file()):
+        text_heads = TextConfig.read(med_config).num_attention_heads
+    positions, hidden_size = state[f"{text}.embeddings.position_embeddings.weight"].shape
+    arguments: dict[str, Any] = {
+        "image_size": round(patches**0.5) * patch_size,
+        "vit": {
+            "embed_dim": width,
+            "depth": _count(state, "visual_encoder.blocks."),
+            "num_heads": vision_heads or _heads(width, source, "vit: {num_heads: ...}"),
+            "patch_size": patch_size,
+        },
+        "med_config": {
+            "hidden_size": hidden_size,
+            "num_hidden_layers": _count(state, f"{text}.encoder.layer."),
+            "num_attention_heads": text_heads or _heads(hidden_size, source, "med_config: {num_attention_heads: ...}"),
+            "intermediate_size": state[f"{text}.encoder.layer.0.intermediate.dense.weight"].shape[0],
+            "max_position_embeddings": positions,
+        },
+    }
+    if "vision_proj.weight" in state:
+        arguments["embed_dim"] = state["vision_proj.weight"].shape[0]
+    arguments["vit"] = next((name for name, size in VIT_SIZES.items() if size == arguments["vit"]), arguments["vit"])
+    return arguments | {key: config[key] for key in ("prompt", "vocab_file") if config.get(key) is not None}
+
+
+def _has(state: State, prefix: str) -> bool:
+    return any(key.startswith(f"{prefix}.") for key in state)
+
+
+def _count(state: State, prefix: str) -> int:
+    return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})
+
+
+def _heads(width: int, source: str, key: str) -> int:
+    if width % 64:
+        raise CheckpointError(f"{source} does not tell its number of attention heads: add `{key}` to its `config`")
+    return width // 64

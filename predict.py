@@ -1,0 +1,263 @@
+"""Describe, question, match or embed pictures with a BLIP checkpoint.
+
+    python predict.py caption  photo.jpg holiday/ 'more/*.png' [--out captions.jsonl | --sidecar .txt]
+    python predict.py vqa      photo.jpg --question "what is on the table?"
+    python predict.py match    photo.jpg --text "a cat on a sofa" --text "a dog"
+    python predict.py features holiday/ --out features.safetensors
+
+`--checkpoint` is a released name (docs/checkpoints.md), a path, a URL or a Hugging Face hub name; without it the
+released model for the task is fetched once. Sizes are read from the checkpoint.
+
+Exit status: 0 if every picture was read, 1 if some were not (they are named, the others are done), 2 if nothing could
+be done.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from data.pictures import find_pictures, read_batches
+from download import DownloadError
+from engine.config import ConfigError
+from engine.run import choose_device, precision_of
+from models.architecture import build_from_checkpoint
+from models.blip import BLIPDecoder
+from models.blip_itm import BLIPMatcher
+from models.blip_vqa import BLIPVQA
+from models.released import find_released
+from models.weight_files import CheckpointError
+from transform.image import normalize
+from utils import atomic_write
+
+Record = dict[str, Any]
+
+
+def caption(model: BLIPDecoder, image: Tensor, flags: argparse.Namespace) -> list[Record]:
+    """Captions of image [B, 3, H, W] with their log-probabilities."""
+    captions, generated = model.generate_n_best(
+        image,
+        flags.n_best,
+        sample=flags.sample,
+        num_beams=max(flags.num_beams, 1 if flags.sample else flags.n_best),
+        max_length=flags.max_length,
+        min_length=flags.min_length,
+        top_p=flags.top_p,
+        top_k=flags.top_k,
+        repetition_penalty=flags.repetition_penalty,
+        generator=flags.generator,
+    )
+    records = []
+    for texts, log_probs in zip(captions, generated.log_probs.tolist(), strict=True):
+        record = {"caption": texts[0], "log_prob": log_probs[0]}
+        if flags.n_best > 1:
+            record["captions"] = [{"caption": t, "log_prob": p} for t, p in zip(texts, log_probs, strict=True)]
+        records.append(record)
+    return records
+
+
+def vqa(model: BLIPVQA, image: Tensor, flags: argparse.Namespace) -> list[Record]:
+    """Answers to every question about image [B, 3, H, W]: written, or the best of those given."""
+    records: list[Record] = [{"answers": []} for _ in image]
+    for question in flags.question:
+        questions = [question] * len(image)
+        if flags.answers is None:
+            answers = [{"answer": answer} for answer in model.generate_answers(image, questions)]
+        else:
+            best, scores = model.rank_answers(image, questions, flags.answers, flags.k_test)
+            probability = scores.softmax(dim=1)[:, 0].tolist()
+            chosen = [flags.answers[i] for i in best[:, 0].tolist()]
+            answers = [{"answer": a, "probability": p} for a, p in zip(chosen, probability, strict=True)]
+        for record, answer in zip(records, answers, strict=True):
+            record["answers"].append({"question": question, **answer})
+    return records
+
+
+def match(model: BLIPMatcher, image: Tensor, flags: argparse.Namespace) -> list[Record]:
+    """Matching probability and cosine of image [B, 3, H, W] with every text."""
+    scores = model.score(image, flags.text)
+    return [
+        {"texts": [{"text": t, "match": m, "cosine": c} for t, m, c in zip(flags.text, *row, strict=True)]}
+        for row in zip(scores.match.tolist(), scores.cosine.tolist(), strict=True)
+    ]
+
+
+def features(model: BLIPMatcher, image: Tensor, flags: argparse.Namespace) -> list[Record]:
+    """Unit vectors of image [B, 3, H, W], and all its token states if asked for."""
+    tokens = model.visual_encoder(image)
+    records: list[Record] = [{"vector": row} for row in model.project_image(tokens).cpu()]
+    if flags.tokens:
+        for record, row in zip(records, tokens.float().cpu(), strict=True):
+            record["tokens"] = row
+    return records
+
+
+TASKS: dict[str, tuple[type, Callable, str]] = {
+    "caption": (BLIPDecoder, caption, "model_base_caption_capfilt_large"),
+    "vqa": (BLIPVQA, vqa, "model_base_vqa_capfilt_large"),
+    "match": (BLIPMatcher, match, "model_base_retrieval_coco"),
+    "features": (BLIPMatcher, features, "model_base_retrieval_coco"),
+}
+
+
+def show(record: Record) -> Iterator[str]:
+    """What a person reads of a record, a line each."""
+    name = record["image"]
+    if "captions" in record:
+        yield from (f"{name}\t{row['log_prob']:.2f}\t{row['caption']}" for row in record["captions"])
+    elif "caption" in record:
+        yield f"{name}\t{record['caption']}"
+    for row in record.get("answers", []):
+        certainty = f"\t{row['probability']:.1%}" if "probability" in row else ""
+        yield f"{name}\t{row['question']}\t{row['answer']}{certainty}"
+    for row in record.get("texts", []):
+        yield f"{name}\tmatch {row['match']:.1%}\tcosine {row['cosine']:.3f}\t{row['text']}"
+
+
+@contextlib.contextmanager
+def lines_to(path: Path | None) -> Iterator[TextIO | None]:
+    """A file that appears whole when the block ends, or None."""
+    if path is None:
+        yield None
+    else:
+        with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+            yield file
+
+
+def save_features(records: Sequence[Record], texts: Sequence[str], vectors: Tensor | None, path: Path) -> None:
+    """Write `image` [N, D] (and `image_tokens`, `text`), with the names of pictures and texts in the same order."""
+    arrays = {"image": torch.stack([record["vector"] for record in records])}
+    if "tokens" in records[0]:
+        arrays["image_tokens"] = torch.stack([record["tokens"] for record in records])
+    if vectors is not None:
+        arrays["text"] = vectors.cpu()
+    names = {"images": [record["image"] for record in records], "texts": list(texts)}
+    with atomic_write(path) as temporary:
+        if path.suffix == ".npz":
+            plain = {name: array.numpy() for name, array in arrays.items()}
+            np.savez(temporary, **plain, **{name: np.array(value, dtype=np.str_) for name, value in names.items()})
+        else:
+            metadata = {name: json.dumps(value) for name, value in names.items()}
+            save_file({name: array.contiguous() for name, array in arrays.items()}, temporary, metadata)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("images", nargs="+", help="files, folders and globs")
+    shared.add_argument(
+        "--checkpoint", help="released name, path, URL or hub name (default: the task's released model)"
+    )
+    shared.add_argument("--batch_size", type=int, default=32, help="pictures at once (default: %(default)s)")
+    shared.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    shared.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"], help="default: %(default)s")
+    tasks = parser.add_subparsers(dest="task", required=True, metavar="{" + ",".join(TASKS) + "}")
+
+    task = tasks.add_parser("caption", parents=[shared], help="describe pictures")
+    task.add_argument(
+        "--num_beams", type=int, default=3, help="beams of the search; 1 is greedy (default: %(default)s)"
+    )
+    task.add_argument("--sample", action="store_true", help="nucleus sampling instead of a search")
+    task.add_argument("--top_p", type=float, default=0.9, help="probability of the nucleus (default: %(default)s)")
+    task.add_argument("--top_k", type=int, default=50, help="most tokens of the nucleus, 0: all (default: %(default)s)")
+    task.add_argument("--seed", type=int, default=0, help="of the samples (default: %(default)s)")
+    task.add_argument("--max_length", type=int, default=20, help="tokens, prompt included (default: %(default)s)")
+    task.add_argument("--min_length", type=int, default=5, help="tokens, prompt included (default: %(default)s)")
+    task.add_argument("--repetition_penalty", type=float, help="default: none in a search, 1.1 in sampling")
+    task.add_argument("--n_best", type=int, default=1, help="captions of each picture (default: %(default)s)")
+    task.add_argument("--sidecar", metavar=".txt", help="write each caption beside its picture, with this suffix")
+
+    task = tasks.add_parser("vqa", parents=[shared], help="answer questions")
+    task.add_argument("--question", action="append", required=True, help="may be given several times")
+    task.add_argument("--answers", type=Path, help="JSON list of answers to choose from (default: write an answer)")
+    task.add_argument("--k_test", type=int, default=128, help="answers compared to the end (default: %(default)s)")
+
+    task = tasks.add_parser("match", parents=[shared], help="compare pictures with texts")
+    task.add_argument("--text", action="append", required=True, help="may be given several times")
+
+    task_features = tasks.add_parser("features", parents=[shared], help="write unit vectors")
+    task_features.add_argument("--text", action="append", default=[], help="also embed this; several times if need be")
+    task_features.add_argument("--tokens", action="store_true", help="also write the states of all image tokens")
+    for name in TASKS:
+        needed = name == "features"
+        kind = ".safetensors or .npz file" if needed else "JSON lines file"
+        tasks.choices[name].add_argument("--out", type=Path, required=needed, help=f"{kind} to write")
+    flags = parser.parse_args(arguments)
+    if flags.task == "features" and flags.out.suffix not in (".safetensors", ".npz"):
+        parser.error(f"--out {flags.out} must end in .safetensors or .npz")
+    if flags.task == "caption" and flags.out and flags.sidecar:
+        parser.error("--out and --sidecar exclude each other")
+    if flags.batch_size < 1:
+        parser.error(f"--batch_size {flags.batch_size} must be at least 1")
+    return flags
+
+
+@torch.inference_mode()
+def run(flags: argparse.Namespace) -> int:
+    """Do the task; the exit status."""
+    kind, predict, released = TASKS[flags.task]
+    paths = find_pictures(flags.images)
+    device = choose_device(flags.device)
+    if flags.task == "vqa" and flags.answers is not None:
+        flags.answers = json.loads(flags.answers.read_text(encoding="utf-8"))
+    if flags.task == "caption":
+        flags.generator = torch.Generator(device).manual_seed(flags.seed) if flags.sample else None
+    source = flags.checkpoint or released
+    entry = find_released(source)
+    if entry and entry.task == "pretrain":
+        print(f"predict.py: {entry.name} was not fine-tuned; expect poor results", file=sys.stderr)
+    model = build_from_checkpoint(kind, source).to(device).eval()
+
+    dtype = precision_of(flags.precision, device)
+    autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
+    kept, unreadable = [], 0
+    out = None if flags.task == "features" else flags.out
+    with lines_to(out) as file, autocast, tqdm(total=len(paths), unit="picture", disable=None) as bar:
+        for names, pixels, broken in read_batches(paths, model.visual_encoder.image_size, flags.batch_size):
+            for error in broken:
+                tqdm.write(f"predict.py: skipped {error}", file=sys.stderr)
+            unreadable += len(broken)
+            predicted = predict(model, normalize(pixels.to(device)), flags) if names else []
+            for name, record in zip(names, predicted, strict=True):
+                record = {"image": str(name), **record}
+                if flags.task == "features":
+                    kept.append(record)
+                elif file is not None:
+                    print(json.dumps(record, ensure_ascii=False), file=file)
+                elif flags.task == "caption" and flags.sidecar:
+                    with atomic_write(name.with_suffix(flags.sidecar)) as temporary:
+                        temporary.write_text(record["caption"] + "\n", encoding="utf-8")
+                else:
+                    for line in show(record):
+                        tqdm.write(line)
+            bar.update(len(names) + len(broken))
+        if kept:
+            vectors = model.encode_text(flags.text) if flags.text else None
+            save_features(kept, flags.text, vectors, flags.out)
+    if unreadable:
+        print(f"predict.py: {unreadable} of {len(paths)} pictures could not be read", file=sys.stderr)
+    return 1 if unreadable else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    flags = parse(arguments)
+    try:
+        return run(flags)
+    except DownloadError as error:
+        print(f"predict.py: {error}\nTo see everything work without a download, run `make demo`.", file=sys.stderr)
+    except (CheckpointError, ConfigError, FileNotFoundError, ValueError) as error:
+        print(f"predict.py: {error}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""predict.py does what the models do, on files as people have them, and says what it could not read."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+import predict
+from data.image_file import open_image
+from models.blip import blip_decoder
+from models.blip_itm import blip_itm
+from models.blip_vqa import blip_vqa
+from transform.image import EvalTransform, normalize
+
+SIZES = {
+    "image_size": 32,
+    "vit": {"embed_dim": 32, "depth": 2, "num_heads": 2, "patch_size": 16},
+    "med_config": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": 64,
+    },
+}
+TEXTS = ["a red square", "something else entirely"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """For each task a random model and the checkpoint that holds it."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    built = {}
+    for name, build in (("caption", blip_decoder), ("match", blip_itm), ("vqa", blip_vqa)):
+        torch.manual_seed(0)
+        model = build(**SIZES).eval()
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        torch.save({"model": model.state_dict(), "config": SIZES}, folder / f"{name}.pth")
+        built[name] = (model, str(folder / f"{name}.pth"))
+    return built
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    (folder / "deeper").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.jpg", "deeper/c.png"):
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def pixels_of(*paths):
+    return normalize(torch.stack([EvalTransform(32)(open_image(path)) for path in paths]))
+
+
+def in_order(folder):
+    return [folder / "a.png", folder / "b.jpg", folder / "deeper" / "c.png"]
+
+
+def test_captions_of_a_folder_as_json_lines(models, pictures, tmp_path, capsys):
+    model, checkpoint = models["caption"]
+    out = tmp_path / "captions.jsonl"
+    status = predict.main(
+        ["caption", str(pictures), "--checkpoint", checkpoint, "--batch_size", "2", "--out", str(out)]
+    )
+    assert status == 0
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [record["image"] for record in records] == [str(path) for path in in_order(pictures)]
+    expected = model.generate(pixels_of(*in_order(pictures)), num_beams=3, max_length=20, min_length=5)
+    assert [record["caption"] for record in records] == expected
+    assert all(record["log_prob"] < 0 for record in records)
+    assert capsys.readouterr().out == ""
+
+
+def test_several_captions_and_their_probabilities(models, pictures, capsys):
+    model, checkpoint = models["caption"]
+    assert predict.main(["caption", str(pictures / "a.png"), "--checkpoint", checkpoint, "--n_best", "4"]) == 0
+    captions, generated = model.generate_n_best(
+        pixels_of(pictures / "a.png"), 4, num_beams=4, max_length=20, min_length=5
+    )
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [line[2] for line in lines] == [text.strip("\n") for text in captions[0]]
+    assert [line[1] for line in lines] == [f"{value:.2f}" for value in generated.log_probs[0].tolist()]
+
+
+def test_a_seed_decides_sampled_captions(models, pictures, capsys):
+    _, checkpoint = models["caption"]
+    outputs = []
+    for seed in ("1", "1", "2"):
+        arguments = ["caption", str(pictures), "--checkpoint", checkpoint, "--sample", "--seed", seed, "--top_p", "1.0"]
+        assert predict.main(arguments) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1] != outputs[2]
+
+
+def test_captions_beside_their_pictures(models, pictures):
+    model, checkpoint = models["caption"]
+    assert predict.main(["caption", str(pictures / "*.png"), "--checkpoint", checkpoint, "--sidecar", ".txt"]) == 0
+    expected = model.generate(pixels_of(pictures / "a.png"), max_length=20, min_length=5)[0]
+    assert (pictures / "a.txt").read_text() == expected + "\n"
+    assert not (pictures / "b.txt").exists(), "the glob named .png files only"
+
+
+def test_questions(models, pictures, capsys, tmp_path):
+    model, checkpoint = models["vqa"]
+    answers = tmp_path / "answers.json"
+    answers.write_text(json.dumps(["yes", "no", "a dog"]))
+    image = pixels_of(pictures / "a.png")
+    arguments = ["vqa", str(pictures / "a.png"), "--checkpoint", checkpoint, "--question", "is it red?"]
+    assert predict.main(arguments) == 0
+    written = model.generate_answers(image, ["is it red?"])[0]
+    assert capsys.readouterr().out.rstrip("\n").split("\t")[1:] == ["is it red?", written]
+    assert predict.main([*arguments, "--answers", str(answers)]) == 0
+    best, scores = model.rank_answers(image, ["is it red?"], ["yes", "no", "a dog"])
+    chosen = ["yes", "no", "a dog"][best[0, 0]]
+    certainty = f"{scores.softmax(dim=1)[0, 0].item():.1%}"
+    assert capsys.readouterr().out.rstrip("\n").split("\t")[1:] == ["is it red?", chosen, certainty]
+
+
+def test_matching(models, pictures, tmp_path):
+    model, checkpoint = models["match"]
+    out = tmp_path / "scores.jsonl"
+    texts = [flag for text in TEXTS for flag in ("--text", text)]
+    assert predict.main(["match", str(pictures), "--checkpoint", checkpoint, *texts, "--out", str(out)]) == 0
+    scores = model.score(pixels_of(*in_order(pictures)), TEXTS)
+    for i, line in enumerate(out.read_text().splitlines()):
+        rows = json.loads(line)["texts"]
+        assert [row["text"] for row in rows] == TEXTS
+        assert [row["match"] for row in rows] == pytest.approx(scores.match[i].tolist(), abs=1e-5)
+        assert [row["cosine"] for row in rows] == pytest.approx(scores.cosine[i].tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_features(models, pictures, tmp_path, close, suffix):
+    model, checkpoint = models["match"]
+    out = tmp_path / f"features{suffix}"
+    arguments = ["features", str(pictures), "--checkpoint", checkpoint, "--text", TEXTS[0], "--tokens"]
+    assert predict.main([*arguments, "--out", str(out)]) == 0
+    if suffix == ".npz":
+        file = np.load(out, allow_pickle=False)
+        arrays = {name: torch.from_numpy(file[name]) for name in ("image", "image_tokens", "text")}
+        names = file["images"].tolist()
+    else:
+        with safe_open(out, "pt") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = json.loads(file.metadata()["images"])
+    image = pixels_of(*in_order(pictures))
+    assert names == [str(path) for path in in_order(pictures)]
+    with torch.no_grad():
+        close(arrays["image"], model.encode_image(image))
+        close(arrays["image_tokens"], model.visual_encoder(image))
+        close(arrays["text"], model.encode_text(TEXTS[:1]))
+
+
+def test_an_unreadable_picture_is_named_and_the_others_go_on(models, pictures, tmp_path, capsys):
+    _, checkpoint = models["caption"]
+    (pictures / "b.jpg").write_bytes((pictures / "b.jpg").read_bytes()[:100])
+    (pictures / "empty.png").write_bytes(b"")
+    out = tmp_path / "captions.jsonl"
+    assert predict.main(["caption", str(pictures), "--checkpoint", checkpoint, "--out", str(out)]) == 1
+    images = [json.loads(line)["image"] for line in out.read_text().splitlines()]
+    assert images == [str(pictures / "a.png"), str(pictures / "deeper" / "c.png")]
+    errors = capsys.readouterr().err
+    assert "b.jpg" in errors
+    assert "empty.png" in errors
+    assert "2 of 4 pictures could not be read" in errors
+
+
+def test_half_precision_stays_near_full_precision(models, pictures, tmp_path):
+    model, checkpoint = models["match"]
+    out = tmp_path / "features.npz"
+    arguments = ["features", str(pictures), "--checkpoint", checkpoint, "--precision", "bf16", "--out", str(out)]
+    assert predict.main(arguments) == 0
+    with torch.no_grad():
+        full = model.encode_image(pixels_of(*in_order(pictures)))
+    cosine = (torch.from_numpy(np.load(out)["image"]) * full).sum(dim=1)
+    assert cosine.min() > 0.99
+
+
+def test_without_checkpoint_and_network_the_error_tells_what_to_do(pictures, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("BLIP_OFFLINE", "1")
+    monkeypatch.setenv("BLIP_CACHE", str(tmp_path))
+    assert predict.main(["caption", str(pictures)]) == 2
+    errors = capsys.readouterr().err
+    assert "model_base_caption_capfilt_large.pth" in errors
+    assert str(tmp_path) in errors
+    assert "make demo" in errors
+
+
+def test_a_checkpoint_of_another_task_is_an_error_that_names_what_it_lacks(models, pictures, capsys):
+    assert predict.main(["caption", str(pictures), "--checkpoint", models["match"][1]]) == 2
+    assert "text_decoder" in capsys.readouterr().err
+
+
+def test_heads_that_nothing_tells_are_an_error(pictures, golden, capsys):
+    assert predict.main(["caption", str(pictures), "--checkpoint", str(golden("caption/checkpoint.pth"))]) == 2
+    assert "does not tell its number of attention heads" in capsys.readouterr().err
+
+
+def test_a_name_that_means_nothing_is_an_error(models, capsys, tmp_path):
+    assert predict.main(["caption", str(tmp_path / "absent*.jpg"), "--checkpoint", models["caption"][1]]) == 2
+    assert "absent*.jpg: there is no such file" in capsys.readouterr().err
