@@ -51,12 +51,17 @@ def init_process_group(launch: Launch, device: torch.device) -> None:
     """Join the other processes, if any. Tensors on a GPU travel by NCCL, all others by gloo."""
     if launch.world_size == 1:
         return
+    address = "env://" if "RANK" in os.environ else f"tcp://{launch.address}:{launch.port}"
+    store, rank, world_size = next(dist.rendezvous(address, launch.rank, launch.world_size))
+    # After a failure torchrun starts the processes again over the same store, where the addresses of the dead remain.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    on_gpu = device.type == "cuda"
     dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-        init_method=f"tcp://{launch.address}:{launch.port}" if "RANK" not in os.environ else "env://",
-        rank=launch.rank,
-        world_size=launch.world_size,
-        device_id=device if device.type == "cuda" else None,
+        "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+        store=dist.PrefixStore(f"attempt_{attempt}", store),
+        rank=rank,
+        world_size=world_size,
+        device_id=device if on_gpu else None,
     )
 
 
@@ -129,17 +134,21 @@ class Preemption:
         """Whether to stop now; call once a step, on every process. Follows a signal by one step at most."""
         if world_size() == 1:
             return self.received
-        if self._exchange is not None:
-            self._exchange.wait()
-        stop = bool(self._flag)
+        stop = self.settle()
         self._flag = torch.tensor([float(self.received)])
         self._exchange = dist.all_reduce(self._flag, dist.ReduceOp.MAX, async_op=True)
         return stop
 
+    def settle(self) -> bool:
+        """Finish the exchange that is under way, if any, as before leaving; returns what it says."""
+        if self._exchange is None:
+            return False
+        self._exchange.wait()
+        self._exchange = None
+        return bool(self._flag)
+
     def restore(self) -> None:
         """Give the signals back to whom they belonged before."""
-        if self._exchange is not None:
-            self._exchange.wait()
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

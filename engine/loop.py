@@ -199,6 +199,7 @@ class Training:
                 "rng": rng,
             }
             checkpoint.save_last(self.run.output_dir, state, self.config.keep_checkpoints)
+        self.preemption.settle()
         barrier()  # nobody leaves, to be taken for dead by the launcher, while the file is being written
 
     def _resume(self) -> None:

@@ -107,7 +107,7 @@ def test_a_finished_run_goes_on_when_given_more_epochs(toy, uninterrupted, tmp_p
 
 
 def test_resume_with_another_number_of_processes_goes_on_at_the_same_sample(toy, torchrun, tmp_path, capsys):
-    torchrun(2, "--output_dir", tmp_path, *SETTINGS, "stop_at=7", "stop_by=SIGKILL")  # 5 steps of 8 samples are saved
+    torchrun(2, "--output_dir", tmp_path, *SETTINGS, "stop_at=5", "stop_by=SIGKILL")  # 5 steps of 8 samples are saved
     assert final(tmp_path)["samples"] == 40
     toy.main(["--output_dir", str(tmp_path), *SETTINGS, "--resume"])
     printed = capsys.readouterr().out
