@@ -17,8 +17,7 @@ things stand. `out` then holds
     vocab.txt               a WordPiece vocabulary of about 170 entries
     world.json              the settings
 
-Image paths are relative to `images/`. The same settings give the same files, whatever the process or the machine does
-besides; what is written for picture k of a split does not depend on how many pictures follow.
+Image paths are relative to `images/`. The same settings give the same pictures and texts in any process; what is written for picture k of a split does not depend on how many pictures follow.
 """
 
 from data.shapes.caption_check import caption_is_right

@@ -12,11 +12,22 @@ from data.shapes.scene import COLORS, FILLS, SHAPES, SIZES
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _NOUNS = (ANY_NOUN, *SHAPES)
-_OTHERS = (
+_ARTICLES_AND_VERBS = (
     "a",
     "an",
-    "and",
     "the",
+    "and",
+    "or",
+    "is",
+    "are",
+    "do",
+    "does",
+    "have",
+    "contain",
+    "contains",
+    "moving",
+)
+_PREPOSITIONS = (
     "of",
     "in",
     "at",
@@ -24,55 +35,42 @@ _OTHERS = (
     "with",
     "to",
     "than",
-    "or",
-    "is",
-    "are",
-    "do",
-    "does",
-    "have",
-    "there",
-    "you",
-    "see",
-    "how",
-    "many",
-    "more",
-    "what",
-    "which",
-    "color",
-    "shape",
     "left",
     "right",
     "above",
     "below",
     "under",
+    "up",
+    "down",
     "top",
     "bottom",
     "middle",
-    "picture",
-    "image",
-    "images",
-    "contain",
-    "contains",
-    "both",
-    "neither",
-    "least",
-    "exactly",
-    "same",
-    "number",
-    "total",
+)
+_ASKING = (
+    "what",
+    "which",
+    "how",
+    "many",
+    "more",
+    "there",
+    "you",
+    "see",
+    "color",
+    "shape",
     "larger",
     "smaller",
     "largest",
     "smallest",
-    "moving",
-    "up",
-    "down",
+    "yes",
+    "no",
 )
+_PICTURES = ("picture", "image", "images", "both", "neither", "least", "exactly", "same", "number", "total")
 
 
 def vocabulary() -> list[str]:
     """Entries in the order of their ids, `[PAD]` = 0. Any ASCII text has a tokenization without `[UNK]`."""
-    words = (*NUMBERS, *COLORS, *SIZES, *FILLS, *_NOUNS, *map(plural, _NOUNS), *_OTHERS)
+    words = (*NUMBERS, *COLORS, *SIZES, *FILLS, *_NOUNS, *map(plural, _NOUNS))
+    words += (*_ARTICLES_AND_VERBS, *_PREPOSITIONS, *_ASKING, *_PICTURES)
     letters = (*string.punctuation, *string.digits, *string.ascii_lowercase)
     pieces = (f"##{letter}" for letter in string.digits + string.ascii_lowercase)
     return list(dict.fromkeys((*_SPECIAL, *letters, *pieces, *words)))

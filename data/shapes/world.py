@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data.shapes import annotations
-from data.shapes.annotations import Split, image_name
+from data.shapes.annotations import Split
 from data.shapes.clips import FPS, sample_clip
 from data.shapes.questions import ANSWERS
 from data.shapes.render import render
@@ -52,6 +52,10 @@ class World:
     def clips(self) -> int:
         return min(max(self.images // 50, 4), 100)
 
+    def split(self, name: str) -> Split:
+        scenes = [self.scene(name, k) for k in range(self.splits[name])]
+        return Split(self.seed, name, LEVELS[self.level], scenes)
+
     def scene(self, split: str, k: int) -> Scene:
         rng = stream(self.seed, split, k, "scene")
         count = rng.randint(1, self.max_objects)
@@ -89,17 +93,18 @@ def build_world(
     """
     world, out = World(images, seed, noise, size, max_objects, level), Path(out)
     _claim(out, world)
-    scenes = {name: [world.scene(name, k) for k in range(count)] for name, count in world.splits.items()}
-    for name, members in scenes.items():
+    splits = {name: world.split(name) for name in world.splits}
+    scenes = {
+        image: scene for split in splits.values() for image, scene in zip(split.images, split.scenes, strict=True)
+    }
+    for name in splits:
         (out / "images" / name).mkdir(parents=True, exist_ok=True)
-        for k, scene in enumerate(members):
-            # full chroma resolution: small colored things are all there is to see
-            render(scene, size).save(out / "images" / image_name(name, k), quality=92, subsampling=0)
-    splits = {name: Split(seed, name, LEVELS[level], members) for name, members in scenes.items()}
+    for image, scene in scenes.items():
+        # full chroma resolution: small colored things are all there is to see
+        render(scene, size).save(out / "images" / image, quality=92, subsampling=0)
     _write_clips(out, world)
     _write_annotations(out, world, splits)
-    described = (pair for split in splits.values() for pair in zip(split.images, split.scenes, strict=True))
-    _write_json(out / "scenes.json", {image: scene.to_json() for image, scene in described})
+    _write_json(out / "scenes.json", {image: scene.to_json() for image, scene in scenes.items()})
 
 
 def read_scenes(path: str | os.PathLike) -> dict[str, Scene]:
