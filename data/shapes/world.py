@@ -137,7 +137,7 @@ def _write_annotations(out: Path, world: World, splits: dict[str, Split]) -> Non
         "vqa_train": annotations.vqa(train, with_answers=True),
         "vqa_val": annotations.vqa(splits["val"], with_answers=True),
         "vqa_test": annotations.vqa(splits["test"], with_answers=False),
-        "vg_train": annotations.visual_genome(train),
+        "vg_qa": annotations.visual_genome(train),
         "answer_list": list(ANSWERS),
     }
     for name in ("val", "test"):

@@ -134,7 +134,7 @@ def test_retrieval_captions_tell_pictures_apart(world):
 
 
 def test_answers_are_true(world, scenes):
-    records = load(world, "vqa_train") + load(world, "vg_train") + load(world, "vqa_val")
+    records = load(world, "vqa_train") + load(world, "vg_qa") + load(world, "vqa_val")
     assert len(records) > 4 * SPLITS["train"]
     for record in records:
         given = record["answer"]
@@ -185,7 +185,7 @@ def test_training_records_have_the_published_fields(world):
     train = load(world, "vqa_train")
     assert {tuple(record) for record in train} == {("dataset", "image", "question", "question_id", "answer")}
     assert {len(record["answer"]) for record in train} == {10}
-    assert {tuple(record) for record in load(world, "vg_train")} == {("dataset", "image", "question", "answer")}
+    assert {tuple(record) for record in load(world, "vg_qa")} == {("dataset", "image", "question", "answer")}
     assert {tuple(record) for record in load(world, "nlvr_train")} == {("images", "sentence", "label", "identifier")}
     assert {tuple(record) for record in load(world, "nocaps_val")} == {("image", "img_id")}
 
