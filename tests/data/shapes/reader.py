@@ -1,7 +1,9 @@
 """A second reading of the world's sentences, written apart from the code that writes them: regular expressions over the
 text, coordinates of the scene."""
 
+import json
 import re
+from pathlib import Path
 
 from data.shapes import Scene, Thing
 
@@ -14,6 +16,10 @@ COUNTED = re.compile(rf"\b(an?|the|two|three|four) {PHRASE}")
 COUNTS = {"a": 1, "an": 1, "the": 1, "two": 2, "three": 3, "four": 4}
 RADIUS = {"small": 1, "medium": 2, "large": 3}
 RELATIONS = r"(?:to the )?(left of|right of|above|below|under)"
+
+
+def load(world: Path, name: str):
+    return json.loads((world / f"{name}.json").read_text())
 
 
 def having(scene: Scene, adjectives: str, noun: str) -> list[Thing]:
