@@ -194,6 +194,15 @@ def task_of(file: Path) -> str | None:
     return next((name for name in ("msrvtt", *TASKS) if name in file.stem), None)
 
 
+def _has(config: DataConfig, split: str) -> bool:
+    """Whether the split has annotations of its own, own or published."""
+    try:
+        own = config.own_split(split)
+    except ValueError:  # an own val or test alone, to evaluate on
+        return False
+    return own == split or (own is None and (split == "train" or split in config.published))
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m data.check", description=__doc__.partition("\n")[0])
     parser.add_argument("config", type=Path, help="YAML file of a task")
@@ -213,8 +222,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     good = True
     for split in TASKS[name].formats:
-        if isinstance(config, VQAData) and split == "val" and not config.val_file:
-            continue  # the published data has none
+        if not _has(config, split):
+            continue
         print(f"{split}: {name} data of {file}")
         try:
             findings, sheet = check_split(TASKS[name], config, split, options.read)

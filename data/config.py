@@ -35,12 +35,27 @@ class DataConfig:
         if following:
             following()
 
+    def own_split(self, split: str) -> str | None:
+        """The split whose own file serves as `split`; None where the published annotations do.
+
+        Published data come in only where no own file is named, lest someone's own model be tested on COCO: beside own
+        files, val and test stand in for each other.
+        """
+        own = [name for name in ("train", "val", "test") if getattr(self, f"{name}_file", "")]
+        if split in own or not own:
+            return split if own else None
+        other = {"val": "test", "test": "val"}.get(split)
+        if other not in own:
+            raise ValueError(f"{own[0]}_file is your own, but there is no {split}_file: give it, published or own")
+        return other
+
     def annotations(self, split: str) -> list[Path]:
         """The files of 'train', 'val' or 'test': the user's own, or the published one (fetched when missing)."""
-        own = getattr(self, f"{split}_file", "")
-        if not own and split not in self.published:
+        if own := self.own_split(split):
+            return [annotation_file(getattr(self, f"{own}_file"))]
+        if split not in self.published:
             raise ValueError(f"no annotations were published for this task's split {split!r}: give {split}_file")
-        return [annotation_file(own or Path(self.ann_root) / self.published[split])]
+        return [annotation_file(Path(self.ann_root) / self.published[split])]
 
 
 @dataclass
@@ -103,10 +118,10 @@ class CaptionData(DataConfig):
 
     def ground_truth(self, split: str) -> Path | None:
         """The COCO ground truth of 'val' or 'test'; None when the split is the user's own and brings none."""
-        own = getattr(self, f"{split}_gt_file")
-        if not own and getattr(self, f"{split}_file"):
-            return None
-        return annotation_file(own or Path(self.coco_gt_root) / f"coco_karpathy_{split}_gt.json")
+        if own := self.own_split(split):
+            file = getattr(self, f"{own}_gt_file")
+            return annotation_file(file) if file else None
+        return annotation_file(Path(self.coco_gt_root) / f"coco_karpathy_{split}_gt.json")
 
 
 @dataclass
@@ -162,6 +177,11 @@ class VQAData(DataConfig):
     image_size: int = setting(480, "side in pixels of the square that images are resized to")
 
     published: ClassVar[dict[str, str]] = {"test": "vqa_test.json"}
+
+    def own_split(self, split: str) -> str | None:
+        if split == "train" and not self.train_file:
+            return None  # an own val beside published questions is a sensible thing: theirs has no answers
+        return super().own_split(split)
 
     def annotations(self, split: str) -> list[Path]:
         if split == "train" and not self.train_file:

@@ -66,6 +66,20 @@ def test_own_files_come_first_and_bring_their_own_ground_truth(tmp_path, fetched
     assert not fetched
 
 
+def test_published_files_are_left_alone_where_some_are_own(tmp_path, fetched):
+    own, truth = tmp_path / "own.json", tmp_path / "truth.json"
+    own.write_text("[]")
+    truth.write_text("{}")
+    config = CaptionData(val_file=str(own), val_gt_file=str(truth), ann_root=str(tmp_path))
+    assert config.annotations("test") == config.annotations("val") == [own]
+    assert config.ground_truth("test") == truth
+    with pytest.raises(ValueError, match="val_file is your own, but there is no train_file"):
+        config.annotations("train")
+    assert not fetched
+    config = VQAData(val_file=str(own), ann_root=str(tmp_path), train_files=["vqa_train"])
+    assert config.annotations("train") == [tmp_path / "vqa_train.json"]
+
+
 def test_a_missing_own_file_is_named_with_where_it_was_looked_for(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=f"looked for at {tmp_path}{os.sep}mine.json"):
