@@ -1,5 +1,6 @@
 """NLVR2: `{images: [left, right], sentence, label: 'True' / 'False'}`; is the sentence true of the two images?"""
 
+import json
 import logging
 import os
 import re
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from data.annotations import Annotations
@@ -24,11 +27,6 @@ _log = logging.getLogger("blip.data")
 
 _MAX_WORDS = 40
 _OTHER_SIDE = {"left": "right", "right": "left"}
-
-
-def unclear_labels(annotations: Annotations) -> list[int]:
-    """The rows whose label is neither 'True' nor 'False': they count as false, be it the truth value `true`."""
-    return [row for row, record in enumerate(annotations) if record["label"] not in ("True", "False")]
 
 
 def swap_sides(sentence: str) -> str:
@@ -86,7 +84,9 @@ class NLVREval(EvalDataset):
 
 def _pairs(files: Sequence[str | Path]) -> Annotations:
     annotations = Annotations(files, PAIR)
-    if unclear := unclear_labels(annotations):
+    clear = pc.is_in(annotations.column("label"), pa.array([json.dumps(label) for label in ("True", "False")]))
+    unclear = np.flatnonzero(~np.asarray(clear, dtype=bool))
+    if len(unclear):
         _log.warning(
             "%s: %d labels are neither 'True' nor 'False' (the first is %r) and count as false",
             annotations.place(unclear[0]),
