@@ -1,7 +1,7 @@
 """Picture files as people have them: opened, checked, turned upright, and read as RGB.
 
-    image = open_image("photo.jpg")                     # a Pillow picture, RGB; raises BadImage(path, reason)
-    crop = ImageFile("photo.jpg").region((10, 20, 410, 320), min_size=(224, 224))
+    image = open_image("photo.jpg")     # a Pillow picture, RGB; raises BadImage(path, reason)
+    crop = ImageFile("photo.jpg").region((10, 20, 410, 320), min_size=(224, 224))      # of 400x300
 
 What a person would see is what is read: the camera's EXIF orientation is applied (the 2022 code ignored it), 16-bit
 grey is scaled to 8 bits instead of clipped to white, CMYK becomes RGB. Palettes and alpha are converted as by Pillow's
@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 MAX_PIXELS = 89_478_485
 """Larger pictures are refused as decompression bombs: a quarter of a gigabyte of RGB, from where on Pillow warns."""
+MAX_BYTES = 2**30
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -65,10 +66,12 @@ class ImageFile:
     """
 
     def __init__(self, source: Source, name: str | None = None) -> None:
-        self._source = io.BytesIO(source) if isinstance(source, bytes) else source
         self.name = name or str(source if isinstance(source, str | os.PathLike) else getattr(source, "name", "<bytes>"))
         with self._errors_named():
-            self._image: Image.Image | None = Image.open(self._source)  # the first decoding takes it over
+            self._data = _bytes_of(source, self.name)
+            if not self._data:
+                raise BadImage(self.name, "an empty file")
+            self._image: Image.Image | None = Image.open(io.BytesIO(self._data))  # the first decoding takes it over
             width, height = self._image.size
             if width * height > MAX_PIXELS:
                 raise BadImage(self.name, f"{width}x{height} pixels: more than {MAX_PIXELS:,} are refused as a bomb")
@@ -87,19 +90,16 @@ class ImageFile:
         height), and its edges are rounded to whole pixels of that scale.
         """
         left, top, right, bottom = box
+        needed_width = math.ceil(self.size[0] * min_size[0] / (right - left))
+        needed_height = math.ceil(self.size[1] * min_size[1] / (bottom - top))
         with self._errors_named():
-            image = self._decode(
-                (
-                    math.ceil(self.size[0] * min_size[0] / (right - left)),
-                    math.ceil(self.size[1] * min_size[1] / (bottom - top)),
-                )
-            )
+            image = self._decode((needed_width, needed_height))
             x, y = image.width / self.size[0], image.height / self.size[1]
             return _to_rgb(image.crop((round(left * x), round(top * y), round(right * x), round(bottom * y))))
 
     def _decode(self, min_size: tuple[int, int]) -> Image.Image:
         """The whole picture, upright, in its own mode, at the smallest scale whose size is at least `min_size`."""
-        image, self._image = self._image or Image.open(self._source), None
+        image, self._image = self._image or Image.open(io.BytesIO(self._data)), None
         image.draft(None, min_size[::-1] if self._orientation in _SIDEWAYS else min_size)  # JPEG only, else nothing
         image.load()
         return image.transpose(_UPRIGHT[self._orientation]) if self._orientation in _UPRIGHT else image
@@ -112,17 +112,22 @@ class ImageFile:
         except BadImage:
             raise
         except UnidentifiedImageError as error:
-            raise BadImage(self.name, "an empty file" if self._is_empty() else "not a picture") from error
+            raise BadImage(self.name, "not a picture") from error
         except OSError as error:
             raise BadImage(self.name, error.strerror or str(error)) from error
         except Exception as error:
             raise BadImage(self.name, f"{type(error).__name__}: {error}") from error
 
-    def _is_empty(self) -> bool:
-        if isinstance(self._source, str | os.PathLike):
-            return Path(self._source).stat().st_size == 0
-        self._source.seek(0)
-        return not self._source.read(1)
+
+def _bytes_of(source: Source, name: str) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    if not isinstance(source, str | os.PathLike):
+        return source.read()
+    path = Path(source)
+    if path.stat().st_size > MAX_BYTES:
+        raise BadImage(name, f"{path.stat().st_size / 2**30:.1f} GiB: too large to be a picture")
+    return path.read_bytes()
 
 
 def _orientation(image: Image.Image) -> int:

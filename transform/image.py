@@ -32,7 +32,7 @@ class Picture(Protocol):
     size: tuple[int, int]
 
     def region(self, box: Box, min_size: tuple[int, int]) -> Image.Image:
-        """RGB of the `box`, at any scale that gives it at least `min_size` or at its own."""
+        """The `box` in RGB, at its own scale or at a smaller one that gives it at least `min_size`."""
         ...
 
 
@@ -106,5 +106,5 @@ def random_crop(
 
 
 def _to_tensor(image: Image.Image) -> torch.Tensor:
-    """uint8 [3, H, W] whose memory is that of the picture, channels last: what torch's fast resize wants."""
+    """uint8 [3, H, W], in memory channels last as the picture: what torch's fast resize wants."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
