@@ -104,9 +104,24 @@ class VQAEval(EvalDataset):
         return {
             "image": self.image(record["image"], self._folders[record["dataset"]]),
             "question": clean_question(record["question"]),
-            "question_id": row if record["question_id"] is None else record["question_id"],
+            "question_id": _question_id(record, row),
             "index": row,
         }
+
+    def ground_truth(self) -> dict[Any, dict[str, Any]]:
+        """question_id -> `answers` that people gave, `question_type`, `answer_type`, each where the file has it."""
+        return {
+            _question_id(record, row): {
+                "answers": record["answer"],
+                **{key: record[key] for key in ("question_type", "answer_type") if record[key]},
+            }
+            for row, record in enumerate(self.annotations)
+            if record["answer"]
+        }
+
+
+def _question_id(record: dict[str, Any], row: int) -> Any:
+    return row if record["question_id"] is None else record["question_id"]
 
 
 def answer_list(file: str | Path) -> list[str]:

@@ -1,11 +1,11 @@
 """The one training loop: processes, precision, checkpoints, logs. It knows no task; scripts pass it functions."""
 
-from engine.config import ConfigError, RunConfig, TrainConfig, load_config
+from engine.config import ConfigError, RunConfig, TrainConfig, check, load_config
 from engine.distributed import PREEMPTED, gather_objects
 from engine.loop import fit, run_evaluation
-from engine.progress import Progress
+from engine.progress import Progress, cosine_by_epoch
 from engine.run import Run, start
-from engine.step import NotFinite
+from engine.step import NotFinite, unwrap
 
 __all__ = [
     "PREEMPTED",
@@ -15,9 +15,12 @@ __all__ = [
     "Run",
     "RunConfig",
     "TrainConfig",
+    "check",
+    "cosine_by_epoch",
     "fit",
     "gather_objects",
     "load_config",
     "run_evaluation",
     "start",
+    "unwrap",
 ]

@@ -6,6 +6,9 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from engine.config import TrainConfig
+from utils import cosine_lr
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -38,3 +41,8 @@ class Loader(Protocol):
 TrainStep = Callable[[nn.Module, dict[str, Any], Progress], dict[str, Tensor]]
 Schedule = Callable[[Progress], float]
 Evaluate = Callable[[nn.Module], dict[str, float]]
+
+
+def cosine_by_epoch(config: TrainConfig) -> Schedule:
+    """The schedule of all fine-tuning: from init_lr to min_lr along half a cosine, constant within an epoch."""
+    return lambda progress: cosine_lr(progress.epoch, config.max_epoch, config.init_lr, config.min_lr)

@@ -40,6 +40,11 @@ class Run(Generic[Config]):
         """Whether this process is the one that writes."""
         return self.rank == 0
 
+    @property
+    def share(self) -> dict[str, Any]:
+        """What makes a loader give this process its part of the data, in memory that copies fast to its device."""
+        return {"rank": self.rank, "world_size": self.world_size, "pin_memory": self.device.type == "cuda"}
+
     def autocast(self, precision: str) -> torch.autocast:
         """Autocast of this device to 'bf16', 'fp16', 'fp32' (off) or 'auto'."""
         dtype = precision_of(precision, self.device)

@@ -99,6 +99,11 @@ class Optimization:
         self.scaler.load_state_dict(state["scaler"])
 
 
+def unwrap(model: nn.Module) -> nn.Module:
+    """The script's own model, out of what train_step gets when several processes train."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
 def compile_blocks(model: nn.Module) -> None:
     """Compile each repeated block (of an `nn.ModuleList` or `nn.Sequential`) in place.
 

@@ -1,0 +1,75 @@
+"""Caption NoCaps, whose objects COCO never names, for its server (paper, section 5.2).
+
+Published, validation, a captioner fine-tuned on COCO (CIDEr / SPICE): ViT-B with CapFilt-L 109.6 / 14.7, ViT-L 113.2 /
+14.8.
+
+    python eval_nocaps.py --config configs/nocaps.yaml --output_dir output/nocaps
+    python -m torch.distributed.run --nproc_per_node=8 eval_nocaps.py --config configs/nocaps.yaml
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from torch.utils.data import DataLoader
+
+import engine
+from data.config import NoCapsData
+from data.loaders import eval_loader
+from data.nocaps import NoCapsEval
+from metrics.nocaps import score_nocaps
+from models.blip import BLIPDecoder, blip_decoder
+from models.config import ModelConfig
+from transform.image import EvalTransform, normalize
+from utils import setting
+
+
+@dataclass
+class Config(engine.RunConfig, ModelConfig, NoCapsData):
+    """NoCaps's keys beside those of model and data."""
+
+    val_gt_file: str = setting("", "ground truth of val with a domain an image, to score here; empty: predictions only")
+    max_length: int = setting(20, "most tokens of a caption, the prompt's counted")
+    min_length: int = setting(5, "fewest tokens of a caption, the prompt's counted")
+    num_beams: int = setting(3, "beams of the search; 1 is greedy")
+
+
+def build_data(run: engine.Run[Config]) -> dict[str, DataLoader]:
+    """The images of each split."""
+    config = run.config
+    loaders = {}
+    for split in dict.fromkeys(config.own_split(split) or split for split in ("val", "test")):
+        images = NoCapsEval(config.annotations(split), config.image_root, EvalTransform(config.image_size))
+        loaders[split] = eval_loader(images, config.batch_size, num_workers=config.num_workers, **run.share)
+    return loaders
+
+
+def build_model(config: Config) -> BLIPDecoder:
+    return blip_decoder(config.pretrained, image_size=config.image_size, prompt=config.prompt, **config.architecture())
+
+
+def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLIPDecoder) -> dict[str, float]:
+    """Caption every image: `result/SPLIT.json` is what the server takes. Scores by domain where there is a truth."""
+    config, metrics = run.config, {}
+    lengths = {"max_length": config.max_length, "min_length": config.min_length}
+    for split, loader in loaders.items():
+        predictions = []
+        for batch in run.batches(loader, f"caption {split}"):
+            captions = model.generate(normalize(batch["image"]), num_beams=config.num_beams, **lengths)
+            pairs = zip(batch["image_id"], captions, strict=True)
+            predictions += [{"image_id": image, "caption": caption} for image, caption in pairs]
+        predictions = engine.gather_objects(predictions, key="image_id")
+        run.write_json(f"result/{split}.json", predictions)
+        if split == "val" and config.val_gt_file and run.is_first:
+            for domain, scored in score_nocaps(predictions, config.val_gt_file).items():
+                metrics |= {f"val_{domain}_{name}": value for name, value in scored.scores.items()}
+    return metrics
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    with engine.start(Config, __doc__, "configs/nocaps.yaml", "output/nocaps", arguments) as run:
+        engine.run_evaluation(run, build_model(run.config), partial(evaluate, run, build_data(run)))
+
+
+if __name__ == "__main__":
+    main()

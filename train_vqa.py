@@ -1,0 +1,110 @@
+"""Fine-tune visual question answering, or answer a test split (paper, section 5.3).
+
+Published accuracy, VQA v2 test-dev / test-std: ViT-B 78.24 / 78.17 (CapFilt-L 78.25 / 78.32). The paper trains on
+train, val and Visual Genome, which leaves nothing to validate on: name a `val_file` to see accuracy while training.
+
+    python train_vqa.py --config configs/vqa.yaml --output_dir output/vqa
+    python -m torch.distributed.run --nproc_per_node=8 train_vqa.py --config configs/vqa.yaml
+    python train_vqa.py --evaluate --checkpoint model_base_vqa_capfilt_large
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+import engine
+from data.config import VQAData
+from data.loaders import TrainLoader, eval_loader
+from data.vqa import VQAEval, VQATrain, answer_list
+from metrics.vqa import read_annotations, score_vqa
+from models.blip_vqa import BLIPVQA, blip_vqa
+from models.config import ModelConfig
+from transform.image import EvalTransform, TrainTransform, normalize
+from utils import setting
+
+
+@dataclass
+class Config(engine.TrainConfig, ModelConfig, VQAData):
+    """VQA's keys beside those of training, model and data."""
+
+    val_gt_file: str = setting("", "official annotations to score val_file by; empty: its own answers")
+    test_gt_file: str = setting("", "official annotations to score test_file by; empty: its own answers, if any")
+    inference: Literal["rank", "generate"] = setting("rank", "choose among the answer list, or write an answer")
+    k_test: int = setting(128, "candidates, by their first token, that are ranked by the whole answer's loss")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        engine.check(self.k_test >= 1, "k_test", self.k_test, "at least 1")
+
+
+def build_data(run: engine.Run[Config]) -> tuple[TrainLoader | None, dict[str, DataLoader]]:
+    """Batches to train on, and questions: of a validation file after each epoch, of the test split with --evaluate."""
+    config, share = run.config, {"num_workers": run.config.num_workers, **run.share}
+    roots = {"image_root": config.image_root, "vqa_root": config.vqa_root, "vg_root": config.vg_root}
+
+    def questions(split: str) -> dict[str, DataLoader]:
+        dataset = VQAEval(config.annotations(split), EvalTransform(config.image_size), **roots)
+        return {split: eval_loader(dataset, config.batch_size_test, **share)}
+
+    if run.evaluate_only:
+        return None, questions("test")
+    transform = TrainTransform(config.image_size, min_scale=0.5)
+    dataset = VQATrain(config.annotations("train"), transform, seed=run.seed, **roots)
+    loader = TrainLoader(dataset, config.batch_size_train, max_bad_images=config.max_bad_images, **share)
+    return loader, questions("val") if config.val_file else {}
+
+
+def build_model(config: Config) -> BLIPVQA:
+    return blip_vqa(config.pretrained, image_size=config.image_size, **config.architecture())
+
+
+def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progress) -> dict[str, Tensor]:  # noqa: ARG001
+    image = normalize(batch["image"])
+    return {"loss": model(image, batch["question"], batch["answers"], n=batch["n"], weights=batch["weights"])}
+
+
+def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLIPVQA) -> dict[str, float]:
+    """Answer every question: `result/SPLIT.json` is what the server takes. Accuracy where the split has answers."""
+    config, metrics = run.config, {}
+    candidates = answer_list(config.answer_file()) if config.inference == "rank" else []
+    for split, loader in loaders.items():
+        predictions = []
+        for batch in run.batches(loader, f"answer {split}"):
+            image = normalize(batch["image"])
+            if config.inference == "rank":
+                best = model(image, batch["question"], candidates, train=False, k_test=config.k_test)
+                answers = [candidates[i] for i in best.tolist()]
+            else:
+                answers = model(image, batch["question"], train=False, inference="generate")
+            given = zip(batch["question_id"], answers, strict=True)
+            predictions += [{"question_id": question, "answer": answer} for question, answer in given]
+        predictions = engine.gather_objects(predictions, key="question_id")
+        run.write_json(f"result/{split}.json", predictions)
+        official = getattr(config, f"{split}_gt_file")
+        annotated = read_annotations(official) if official else loader.dataset.ground_truth()
+        if annotated:
+            scores = score_vqa(predictions, annotated)
+            metrics |= {f"{split}_acc": scores.overall}
+            metrics |= {f"{split}_acc_{kind}": accuracy for kind, accuracy in scores.by_answer_type.items()}
+    return metrics
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    with engine.start(Config, __doc__, "configs/vqa.yaml", "output/vqa", arguments) as run:
+        loader, evaluated = build_data(run)
+        engine.fit(
+            run,
+            build_model(run.config),
+            loader,
+            train_step,
+            schedule=engine.cosine_by_epoch(run.config),
+            evaluate=partial(evaluate, run, evaluated) if evaluated else None,
+        )
+
+
+if __name__ == "__main__":
+    main()
