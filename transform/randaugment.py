@@ -71,12 +71,12 @@ def sharpness(image: torch.Tensor, factor: float) -> torch.Tensor:
 
 def shear_x(image: torch.Tensor, shear: float) -> torch.Tensor:
     """Row y moves right by `shear * y` pixels."""
-    return _warp(image, ((1, -shear, 0), (0, 1, 0)))
+    return _shear(image, shear)
 
 
 def shear_y(image: torch.Tensor, shear: float) -> torch.Tensor:
     """Column x moves down by `shear * x` pixels."""
-    return _warp(image, ((1, 0, 0), (-shear, 1, 0)))
+    return _shear(image.transpose(1, 2), shear).transpose(1, 2)
 
 
 def translate_x(image: torch.Tensor, pixels: float) -> torch.Tensor:
@@ -111,6 +111,27 @@ def _shift(image: torch.Tensor, pixels: int) -> torch.Tensor:
     from_, to = (pixels, 0) if pixels > 0 else (0, -pixels)
     shifted.narrow(-1, min(to, image.shape[-1]), kept).copy_(image.narrow(-1, min(from_, image.shape[-1]), kept))
     return shifted
+
+
+def _shear(image: torch.Tensor, shear: float) -> torch.Tensor:
+    """Row y moves by `shear * y` along the last dimension, blended in steps of 1/32 as by OpenCV.
+
+    Rows that move by the same whole number of pixels are copied at once: a quarter of the time that `_warp` takes.
+    """
+    source = image.numpy()
+    channels, height, width = source.shape
+    position = -shear * np.arange(height)  # of the input pixel that appears at column 0
+    whole = np.floor(position).astype(int)
+    pixels = np.full((channels, height, width + 1), FILL, np.uint8)  # each result lies between one and the next
+    for run in np.split(np.arange(height), np.flatnonzero(np.diff(whole)) + 1):
+        first, rows = whole[run[0]], slice(run[0], run[-1] + 1)
+        begin, end = max(-first, 0), min(width - first, width + 1)
+        if begin < end:
+            pixels[:, rows, begin:end] = source[:, rows, begin + first : end + first]
+    weight = torch.from_numpy(np.rint((position - whole) * 32).astype(np.int16))[:, None]
+    wide = torch.from_numpy(pixels).to(torch.int16)
+    near, far = wide[..., :-1], wide[..., 1:]
+    return (far - near).mul_(weight).add_(16).bitwise_right_shift_(5).add_(near).to(torch.uint8)
 
 
 def _warp(image: torch.Tensor, source: tuple[tuple[float, ...], tuple[float, ...]]) -> torch.Tensor:
