@@ -4,8 +4,8 @@
     model(normalize(batch.to(device)))                                     # float32, a quarter of the bytes copied
 
 Evaluation resizes with Pillow, because published numbers were made so. In training Pillow's resize would be the largest
-cost of a loader worker; torch's antialiased bicubic on uint8 takes a fifth of the time and rounds differently: by one
-grey level, by two in one value of 100,000 (`benchmarks/loader.py`).
+cost of a loader worker; torch's antialiased bicubic on uint8 takes a fifth of the time and differs by its rounding
+between the two passes: 0.1 grey levels in the mean (`benchmarks/loader.py`).
 """
 
 import math
@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
+import pyarrow
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -56,7 +57,8 @@ class EvalTransform:
         self.image_size = image_size
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        return _to_tensor(image.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)).contiguous()
+        resized = image.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
+        return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
 
 
 class TrainTransform:
@@ -72,10 +74,12 @@ class TrainTransform:
 
     def __call__(self, picture: Image.Image | Picture, rng: np.random.Generator) -> torch.Tensor:
         """`picture`: RGB, or a file that is still to be decoded, of which only the crop is read."""
-        square = (self.image_size, self.image_size)
         box = random_crop(*picture.size, self.min_scale, rng)
-        crop = picture.crop(box) if isinstance(picture, Image.Image) else picture.region(box, min_size=square)
-        image = F.interpolate(_to_tensor(crop)[None], square, mode="bicubic", antialias=True)[0]
+        if isinstance(picture, Image.Image):
+            crop = picture.crop(box)
+        else:
+            crop = picture.region(box, min_size=(self.image_size, self.image_size))
+        image = resize(crop, self.image_size)
         if rng.random() < 0.5:
             image = image.flip(-1)
         return self.augment(image, rng).contiguous()
@@ -105,6 +109,19 @@ def random_crop(
     return left, top, left + w, top + h
 
 
-def _to_tensor(image: Image.Image) -> torch.Tensor:
-    """uint8 [3, H, W], in memory channels last as the picture: what torch's fast resize wants."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+def resize(image: Image.Image, image_size: int) -> torch.Tensor:
+    """RGB -> uint8 [3, S, S]: bicubic with antialiasing, as Pillow's, by torch."""
+    size = (image_size, image_size)
+    return F.interpolate(_channels_last(image)[None], size, mode="bicubic", antialias=True)[0, :3]
+
+
+def _channels_last(image: Image.Image) -> torch.Tensor:
+    """RGB -> uint8 [4 or 3, H, W]. Four are Pillow's own memory, where a fourth byte follows those of a pixel.
+
+    To pack three out of four takes a fifth of the time of the resize, which is as fast on four.
+    """
+    try:
+        pixels = torch.from_dlpack(pyarrow.array(image).flatten())
+    except (TypeError, ValueError):  # Pillow before 11.2, or a picture of over 16 MB, whose memory is in pieces
+        pixels = torch.from_numpy(np.array(image))
+    return pixels.view(image.height, image.width, -1).permute(2, 0, 1)
