@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import AttentionInputs, KeyValue, attend
+from utils import resolve
 
 # In NLVR2 the contexts of the two images are averaged in the layers before this one, and merged by a layer from it on.
 FIRST_MERGING_LAYER = 6
@@ -45,11 +46,14 @@ class TextConfig:
     def read(cls, med_config: str | Path | Mapping[str, Any]) -> "TextConfig":
         """Read a BERT configuration from a JSON file or a mapping; keys that describe other things are passed over.
 
+        `vocab_size` is one of these: there is a word embedding for each token of the tokenizer. A relative path is
+        looked for in the working directory, then in the repository.
+
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: sizes that do not fit, or an activation other than the exact GELU.
         """
-        values = med_config if isinstance(med_config, Mapping) else json.loads(Path(med_config).read_text())
+        values = med_config if isinstance(med_config, Mapping) else json.loads(resolve(med_config).read_text())
         if values.get("hidden_act", "gelu") != "gelu":
             raise ValueError(
                 f"hidden_act={values['hidden_act']!r} in {med_config}: only the exact 'gelu' is implemented"
