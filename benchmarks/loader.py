@@ -139,7 +139,7 @@ def measure(width: int, height: int, quality: int, size: int, rounds: int, draws
             "ours_decode": our_decoding,
             "ours_augment": lambda sample: ours.augment(our_picture, rng(sample)),
         },
-        rounds // 2,
+        max(rounds // 2, 1),
         draws,
     )
     return {
