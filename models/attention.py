@@ -46,32 +46,29 @@ class AttentionMaps:
 
 
 class SelfAttentionCache:
-    """Keys and values of the tokens decoded so far, in buffers allocated once.
+    """Keys and values of the tokens decoded so far, in one buffer allocated at the first of them.
 
     Args:
+        layers: how many layers write to it.
         max_length: the most tokens a row can hold, prompt included.
     """
 
-    def __init__(self, max_length: int) -> None:
+    def __init__(self, layers: int, max_length: int) -> None:
+        self.layers = layers
         self.max_length = max_length
         self.length = 0
-        self._buffers: list[KeyValue] = []
+        self._buffer: Tensor | None = None  # [layers, 2 (key, value), R, heads, max_length, d]
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> KeyValue:
-        """Write key, value [B, heads, L, d] of new tokens -> those of all tokens so far [B, heads, length + L, d]."""
-        if layer == len(self._buffers):
+        """Write key, value [R, heads, L, d] of new tokens -> those of all tokens so far [R, heads, length + L, d]."""
+        if self._buffer is None:
             rows, heads, _, width = key.shape
-            self._buffers.append(
-                (
-                    key.new_empty(rows, heads, self.max_length, width),
-                    value.new_empty(rows, heads, self.max_length, width),
-                )
-            )
+            self._buffer = key.new_empty(self.layers, 2, rows, heads, self.max_length, width)
         end = self.length + key.shape[2]
-        keys, values = self._buffers[layer]
-        keys[:, :, self.length : end] = key
-        values[:, :, self.length : end] = value
-        return keys[:, :, :end], values[:, :, :end]
+        written = self._buffer[layer, :, :, :, :end]
+        written[0, :, :, self.length :] = key
+        written[1, :, :, self.length :] = value
+        return written[0], written[1]
 
     def advance(self, tokens: int) -> None:
         """Count the tokens that every layer has now written."""
@@ -79,16 +76,12 @@ class SelfAttentionCache:
 
     def repeat(self, times: int) -> None:
         """Give every row `times` neighbours with the same content: one image's prompt becomes that of its beams."""
-        self._buffers = [
-            (keys.repeat_interleave(times, dim=0), values.repeat_interleave(times, dim=0))
-            for keys, values in self._buffers
-        ]
+        self._buffer = self._buffer.repeat_interleave(times, dim=2)
 
     def reorder(self, rows: Tensor) -> None:
         """Row i takes the content of row rows[i], for the tokens written so far."""
-        for keys, values in self._buffers:
-            for buffer in (keys, values):
-                buffer[:, :, : self.length] = buffer[:, :, : self.length].index_select(0, rows)
+        written = self._buffer[:, :, :, :, : self.length]
+        written.copy_(written.index_select(2, rows))
 
 
 @dataclass

@@ -127,7 +127,7 @@ def _continue_rows(
     generator: torch.Generator | None,
 ) -> Generated:
     """Extend every row by itself: by its most probable token, or by a sample where `nucleus` = (top_k, top_p)."""
-    cache = SelfAttentionCache(rules.max_length)
+    cache = SelfAttentionCache(len(decoder.bert.layers), rules.max_length)
     logits = _next_logits(decoder, memory, prompt, cache).repeat_interleave(rows_per_image, dim=0)
     cache.repeat(rows_per_image)
     ids = prompt.repeat_interleave(rows_per_image, dim=0)
@@ -168,7 +168,7 @@ def _beam_search(
     finished text is at least as good as its best running one would be at the present length.
     """
     images, start = prompt.shape
-    cache = SelfAttentionCache(rules.max_length)
+    cache = SelfAttentionCache(len(decoder.bert.layers), rules.max_length)
     logits = _next_logits(decoder, memory, prompt, cache)
     cache.repeat(beams)
     vocabulary = logits.shape[1]

@@ -126,7 +126,7 @@ def test_decoding_with_a_cache_equals_decoding_anew(decoder, batch, close):
     ids = ids.clamp(min=1)
     memory = decoder.project(images)
     full = decoder.bert(ids, memory=memory, causal=True)
-    cache = SelfAttentionCache(8)
+    cache = SelfAttentionCache(8, max_length=8)
     steps = [decoder.bert(ids[:, :3], memory=memory, causal=True, cache=cache)]
     steps += [decoder.bert(ids[:, i : i + 1], memory=memory, causal=True, cache=cache) for i in range(3, 8)]
     close(torch.cat(steps, dim=1), full)
@@ -136,7 +136,7 @@ def test_a_cache_can_be_repeated_and_reordered(decoder, batch, close):
     ids, _, images = batch
     ids = ids[:3].clamp(min=1)
     memory = decoder.project(images)
-    cache = SelfAttentionCache(8)
+    cache = SelfAttentionCache(8, max_length=8)
     decoder.bert(ids[:, :4], memory=memory, causal=True, cache=cache)
     cache.repeat(2)
     rows = torch.tensor([1, 0, 3, 3, 4, 5])  # within each image

@@ -1,0 +1,132 @@
+"""Captioning: how fast, where the time goes, and against what.
+
+    python -m benchmarks.caption [--images 4] [--device cpu] [--precision fp32] [--out benchmarks/results/caption.json]
+
+A ViT-B captioner at 384 pixels with random weights writes 20 tokens (16 after the prompt) an image with 3 beams, in
+three ways on the same weights:
+
+- ours: each image is projected once, its beams are queries to that memory;
+- textbook: the same beam search, but the image is repeated for every beam, and projected to keys and values anew in
+  every layer and step, as the 2022 code did;
+- Hugging Face: `BlipForConditionalGeneration.generate` of the installed `transformers`.
+
+Ours and textbook give the same tokens, which is checked; Hugging Face's beam search scores differently.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+
+from benchmarks.measurement import machine, save, seconds
+from engine.run import choose_device, precision_of
+from models.blip import BLIPDecoder
+from models.generation import Rules, generate
+from models.huggingface import save_huggingface
+from models.med import TextDecoder
+from utils import REPOSITORY
+
+BEAMS, LENGTH = 3, 20
+
+
+class Textbook:
+    """A text decoder whose memory is the image states themselves: it projects those of every beam in each step."""
+
+    def __init__(self, decoder: TextDecoder) -> None:
+        self.decoder, self.logits = decoder, decoder.logits
+        self.bert = self
+        self.layers = decoder.bert.layers
+
+    def __call__(self, ids: Tensor, memory: Tensor, **options: Any) -> Tensor:
+        beams = memory.repeat_interleave(len(ids) // len(memory), dim=0)
+        return self.decoder.bert(ids, memory=self.decoder.project(beams), **options)
+
+
+def ours(model: BLIPDecoder, image: Tensor) -> Tensor:
+    """image [B, 3, H, W] -> ids [B, 1, T]."""
+    _, generated = model.generate_n_best(image, num_beams=BEAMS, max_length=LENGTH, min_length=LENGTH)
+    return generated.ids
+
+
+def textbook(model: BLIPDecoder, image: Tensor) -> Tensor:
+    """image [B, 3, H, W] -> ids [B, 1, T]."""
+    with torch.no_grad():
+        image_embeds = model.visual_encoder(image)
+    tokenizer = model.tokenizer
+    rules = Rules(tokenizer.sep_token_id, tokenizer.pad_token_id, max_length=LENGTH, min_length=LENGTH)
+    prompt = torch.tensor([model.prompt_ids] * len(image), device=image.device)
+    return generate(Textbook(model.text_decoder), image_embeds, prompt, rules, num_beams=BEAMS).ids
+
+
+def encoder_share(model: BLIPDecoder, image: Tensor, rounds: int) -> float:
+    """The image encoder's share of the time that captioning takes, on a CPU."""
+    spent = []
+    start = model.visual_encoder.register_forward_pre_hook(lambda *_: spent.append(-time.perf_counter()))
+    end = model.visual_encoder.register_forward_hook(lambda *_: spent.append(spent.pop() + time.perf_counter()))
+    shares = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        ours(model, image)
+        shares.append(spent[-1] / (time.perf_counter() - begin))
+    start.remove()
+    end.remove()
+    return sorted(shares)[len(shares) // 2]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"])
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks/results/caption.json")
+    flags = parser.parse_args()
+    device = choose_device(flags.device)
+    dtype = precision_of(flags.precision, device)
+
+    torch.manual_seed(0)
+    model = BLIPDecoder(image_size=384, vit="base").to(device).eval()
+    image = torch.randn(flags.images, 3, 384, 384, device=device)
+    with tempfile.TemporaryDirectory() as folder:
+        save_huggingface(model, folder)
+        theirs = transformers.BlipForConditionalGeneration.from_pretrained(folder).to(device).eval()
+    prompt = torch.tensor([model.prompt_ids + [model.tokenizer.sep_token_id]] * flags.images, device=device)
+
+    def hugging_face() -> Tensor:
+        return theirs.generate(image, input_ids=prompt, num_beams=BEAMS, max_length=LENGTH, min_length=LENGTH)
+
+    ways = {
+        "ours": lambda: ours(model, image),
+        "textbook": lambda: textbook(model, image),
+        "hugging_face": hugging_face,
+    }
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32):
+        if dtype is torch.float32 and not torch.equal(ours(model, image), textbook(model, image)):
+            raise RuntimeError("ours and the textbook way wrote different tokens, so that their times mean nothing")
+        least = seconds(ways, flags.rounds, device)
+        share = encoder_share(model, image, flags.rounds) if device.type == "cpu" else None
+    result: dict[str, Any] = {
+        "what": f"{flags.images} images at 384 pixels, ViT-B, {BEAMS} beams, {LENGTH} tokens, {flags.precision}",
+        "seconds": least,
+        "images_per_second": {name: flags.images / elapsed for name, elapsed in least.items()},
+        "textbook_over_ours": least["textbook"] / least["ours"],
+        "hugging_face_over_ours": least["hugging_face"] / least["ours"],
+        "encoder_share_of_ours": share,
+        "machine": machine(device) | {"transformers": transformers.__version__},
+    }
+    for name, elapsed in least.items():
+        print(f"{name:13} {elapsed:7.2f} s  {flags.images / elapsed:7.2f} images/s")
+    print(f"ours is {result['textbook_over_ours']:.1f} times as fast as the textbook way, ", end="")
+    print(f"{result['hugging_face_over_ours']:.1f} times as fast as Hugging Face")
+    if share is not None:
+        print(f"{share:.0%} of ours is spent in the image encoder")
+    save(flags.out, result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What every benchmark needs: fair timing, the machine it ran on, and a file that keeps the figures."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from utils import atomic_write
+
+
+def machine(device: torch.device | None = None) -> dict[str, str | int]:
+    """The processor (and the GPU that was used), its cores and threads, and the versions that decide speed."""
+    found: dict[str, str | int] = {
+        "processor": _processor(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    if device is not None and device.type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def seconds(ways: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device | None = None) -> dict[str, float]:
+    """The least time that each way took. They take turns, because whatever else the machine does only adds time."""
+    least = dict.fromkeys(ways, float("inf"))
+    for number in range(rounds + 1):
+        for name, way in ways.items():
+            _wait(device)
+            start = time.perf_counter()
+            way()
+            _wait(device)
+            elapsed = time.perf_counter() - start
+            if number:  # the first round warms up
+                least[name] = min(least[name], elapsed)
+    return least
+
+
+def _wait(device: torch.device | None) -> None:
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def save(path: Path, result: Mapping[str, Any]) -> None:
+    """Write a benchmark's figures as JSON."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(f"written to {path}")
