@@ -179,6 +179,10 @@ class Training:
         }
         if best is None:
             checkpoint.save(self.run.output_dir / f"checkpoint_{self.epoch:02d}.pth", weights)
+        elif best not in metrics:
+            raise KeyError(
+                f"the best weights are chosen by {best}, which is not among the metrics: {', '.join(metrics)}"
+            )
         elif metrics[best] > self.best:
             self.best = metrics[best]
             checkpoint.save(self.run.output_dir / "checkpoint_best.pth", weights)

@@ -2,11 +2,12 @@
 
 import argparse
 import dataclasses
+import gc
 import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic
@@ -85,7 +86,7 @@ def precision_of(name: str, device: torch.device) -> torch.dtype:
 
 @contextmanager
 def start(
-    kind: type[Config], doc: str, config: str, output_dir: str, arguments: list[str] | None = None
+    kind: type[Config], doc: str, config: str, output_dir: str, arguments: Sequence[str] | None = None
 ) -> Iterator[Run[Config]]:
     """Begin a run from the command line, and end it: read the config, join the other processes, choose the device.
 
@@ -119,6 +120,9 @@ def start(
         logging.getLogger("blip").removeHandler(handler)
         if dist.is_initialized():
             dist.destroy_process_group()
+            # The group's threads end when its last owner goes. A DDP model is one, and only the collector frees it: a
+            # thread that outlives the interpreter aborts the process ("terminate called without an active exception").
+            gc.collect()
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
@@ -142,7 +146,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     return device
 
 
-def _parse(kind: type, doc: str, config: str, output_dir: str, arguments: list[str] | None) -> argparse.Namespace:
+def _parse(kind: type, doc: str, config: str, output_dir: str, arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=doc,
         epilog=f"keys of the config, each also settable here as key=value:\n{describe(kind)}",

@@ -2,6 +2,9 @@
 
 import json
 import lzma
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,6 +13,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+
+from data.shapes import build_world
+from engine import Progress
+from utils import REPOSITORY
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -98,3 +105,91 @@ def check_gradients() -> Callable[[torch.nn.Module, dict[str, float | None], Pat
             )
 
     return check
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory whose `output/demo/world` is a small embedded world, as `configs/demo/*.yaml` want it."""
+    folder = tmp_path_factory.mktemp("demo")
+    build_world(folder / "output" / "demo" / "world", images=60, seed=0)
+    return folder
+
+
+@pytest.fixture
+def in_demo_folder(demo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work there, without Java, whose start costs seconds an evaluation."""
+    monkeypatch.chdir(demo_folder)
+    monkeypatch.setenv("PATH", "")
+    return demo_folder
+
+
+@pytest.fixture(scope="session")
+def quick() -> list[str]:
+    """Overrides that make a demo config train an even smaller model for one epoch, reported twice."""
+    return [
+        "vit={embed_dim: 32, depth: 2, num_heads: 2, patch_size: 16}",
+        "med_config={hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64, "
+        "max_position_embeddings: 64, hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0}",
+    ]
+
+
+@pytest.fixture(scope="session")
+def torchrun_script(demo_folder: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """`torchrun_script(2, 'train_nlvr.py', '--config', ...)` in the demo folder; fails the test if the script does."""
+
+    def run(processes: int, script: str, *arguments: object) -> subprocess.CompletedProcess:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        result = subprocess.run(
+            [sys.executable, *launcher, str(REPOSITORY / script), *map(str, arguments)],
+            cwd=demo_folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": ""},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def pretrained(demo_folder: Path, quick: list[str]) -> Path:
+    """A checkpoint of `pretrain.py`, of the size that `quick` makes."""
+    import pretrain
+
+    output = demo_folder / "output" / "pretrained"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(demo_folder)
+        pretrain.main(
+            [
+                "--config",
+                "configs/demo/pretrain.yaml",
+                "--output_dir",
+                str(output),
+                *quick,
+                "max_epoch=1",
+                "batch_size=8",
+            ]
+        )
+    return output / "checkpoint_00.pth"
+
+
+@pytest.fixture(scope="session")
+def overfit() -> Callable[..., tuple[dict[str, float], dict[str, float]]]:
+    """Train a model on one batch; returns what its train_step gave in the first step and in the last."""
+
+    def train(model: torch.nn.Module, batch: dict, train_step: Callable, steps: int) -> tuple[dict, dict]:
+        optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=2e-3)
+        outputs = []
+        for step in range(steps):
+            torch.manual_seed(step)
+            output = train_step(model, batch, Progress(0, 0, 1, step))
+            optimizer.zero_grad()
+            output["loss"].backward()
+            optimizer.step()
+            outputs.append({name: float(value.detach()) for name, value in output.items()})
+        return outputs[0], outputs[-1]
+
+    return train

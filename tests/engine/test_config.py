@@ -1,0 +1,134 @@
+"""A mistake in a config ends the run with the place, the key and what is valid."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from engine.config import ConfigError, TrainConfig, describe, load_config, save_config
+from utils import setting
+
+
+@dataclass
+class Data:
+    """Keys that a script mixes in, with a rule of their own."""
+
+    train_file: str = setting("", "where the data is")
+    batch_size: int = setting(8, "samples a step")
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}: it must be at least 1")
+
+
+@dataclass
+class Config(TrainConfig, Data):
+    """What a script has."""
+
+    vit: str | dict[str, int] = setting("base", "which ViT")
+    files: list[str] = setting(["a"], "which files")
+    inference: Literal["rank", "generate"] = setting("rank", "how")
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(text: str, *overrides: str, kind: type = Config):
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        return load_config(kind, path, overrides)
+
+    return read
+
+
+def test_values_come_from_the_file_and_overrides_win(read):
+    config = read("init_lr: 1e-5\nmax_epoch: 5\nvit: {embed_dim: 48, depth: 2}\n", "max_epoch=7", "files=[b, c]")
+    assert (config.init_lr, config.max_epoch, config.vit) == (1e-5, 7, {"embed_dim": 48, "depth": 2})
+    assert config.files == ["b", "c"]
+    assert config.batch_size == 8
+
+
+def test_yaml_1_2_reads_numbers_and_words_as_people_mean_them(read):
+    assert read("init_lr: 1e-5").init_lr == 1e-5
+    assert read("train_file: no").train_file == "no"
+    assert read("compile: True").compile is True
+    assert read("min_lr: 0").min_lr == 0.0
+    assert read("clip_grad_norm: null").clip_grad_norm is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_epoch: 3\nbatchsize: 2\n", "line 2: unknown key 'batchsize'; the nearest valid key is 'batch_size'"),
+        ("\n\nmax_epoch: 3.5\n", "line 3: max_epoch is 3.5 (a number), expected a whole number"),
+        ("init_lr: fast", "line 1: init_lr is 'fast' (text), expected a number"),
+        ("compile: yes", "compile is 'yes' (text), expected true or false"),
+        ("batch_size: true", "batch_size is True (true or false), expected a whole number"),
+        ("files: a.json", "files is 'a.json' (text), expected a list of text"),
+        ("vit: 12", "vit is 12 (a whole number), expected text or a mapping"),
+        ("inference: rang", "inference is 'rang' (text), expected rank | generate"),
+        ("max_epoch: 0", "line 1: max_epoch = 0: must be at least 1"),
+        ("min_lr: 1.0", "line 1: min_lr = 1.0: must be from 0 to init_lr = 1e-05"),
+        ("max_epoch: 2\nbatch_size: 0", "line 2: batch_size is 0: it must be at least 1"),
+        ("a: [1\nb: 2", "not valid YAML"),
+        ("max_epoch: 1\nmax_epoch: 2", "not valid YAML"),
+        ("- 1\n- 2", "expected `key: value` lines, found a list"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named_with_its_place(read, text, message):
+    with pytest.raises(ConfigError) as caught:
+        read(text)
+    assert message in str(caught.value)
+    assert "config.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("max_epochs=3", "command line: unknown key 'max_epochs'; the nearest valid key is 'max_epoch'"),
+        ("max_epoch=x", "command line: max_epoch is 'x' (text), expected a whole number"),
+        ("max_epoch=-1", "command line: max_epoch = -1: must be at least 1"),
+        ("max_epoch", "'max_epoch' is no override: write key=value"),
+        ("files=[a", "'files=[a' is not valid YAML"),
+    ],
+)
+def test_a_mistake_in_an_override_is_named(read, override, message):
+    with pytest.raises(ConfigError) as caught:
+        read("max_epoch: 1", override)
+    assert message in str(caught.value)
+
+
+def test_a_key_without_default_must_be_given(read):
+    @dataclass
+    class Strict:
+        root: str = setting(..., "where")
+
+    with pytest.raises(ConfigError, match="missing root"):
+        read("", kind=Strict)
+    assert read("root: here", kind=Strict).root == "here"
+
+
+def test_a_missing_file_is_an_error_that_names_it():
+    with pytest.raises(ConfigError, match="nowhere.yaml: no such config file"):
+        load_config(Config, "nowhere.yaml")
+
+
+def test_what_is_saved_reads_back_as_the_same_config(read, tmp_path):
+    config = read("init_lr: 3e-4\nvit: {depth: 2}\nfiles: []\n")
+    save_config(config, tmp_path / "saved.yaml")
+    assert load_config(Config, tmp_path / "saved.yaml") == config
+
+
+def test_help_lists_each_key_with_type_default_and_meaning():
+    text = describe(Config)
+    assert "batch_size: a whole number [8]\n      samples a step" in text
+    assert "inference: rank | generate [rank]\n      how" in text
+    assert "clip_grad_norm: a number or null [null]" in text
+
+
+def test_paths_are_a_type(read):
+    @dataclass
+    class Places:
+        root: Path = setting(Path("here"), "where")
+
+    assert read("root: there", kind=Places).root == Path("there")

@@ -1,0 +1,55 @@
+"""How a process learns its rank, and that lists are put together without loss or duplicates."""
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from engine.distributed import Launch, broadcast_object, gather_objects, read_launch
+
+
+def test_alone_without_a_launcher():
+    assert read_launch({}) == Launch(rank=0, world_size=1, local_rank=0)
+
+
+def test_torchrun_variables():
+    environ = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "29"}
+    assert read_launch(environ) == Launch(5, 8, 1, "a", 29)
+
+
+def test_slurm_variables():
+    environ = {
+        "SLURM_PROCID": "9",
+        "SLURM_NTASKS": "16",
+        "SLURM_LOCALID": "1",
+        "SLURM_JOB_ID": "123456",
+        "SLURM_JOB_NODELIST": "gpu[012-015,020],cpu1",
+    }
+    assert read_launch(environ) == Launch(9, 16, 1, "gpu012", 15000 + 123456 % 15000)
+    assert read_launch({**environ, "SLURM_JOB_NODELIST": "node7,node8"}).address == "node7"
+    assert read_launch({**environ, "MASTER_ADDR": "x", "MASTER_PORT": "7"}).port == 7
+
+
+def test_a_slurm_step_of_one_process_is_alone_in_a_job_of_many():
+    environ = {"SLURM_PROCID": "0", "SLURM_NTASKS": "16", "SLURM_STEP_NUM_TASKS": "1"}
+    assert read_launch(environ).world_size == 1
+
+
+def test_gathering_alone_keeps_the_first_of_each_key():
+    results = [{"id": 3, "x": "a"}, {"id": 1, "x": "b"}, {"id": 3, "x": "c"}]
+    assert gather_objects(results) == results
+    assert gather_objects(results, key="id") == [{"id": 3, "x": "a"}, {"id": 1, "x": "b"}]
+
+
+def _exchange(rank, store):
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    mine = [{"id": i, "from": rank} for i in ((0, 1, 2) if rank == 0 else (2, 3))]
+    together = gather_objects(mine, key="id")
+    assert [(item["id"], item["from"]) for item in together] == [(0, 0), (1, 0), (2, 0), (3, 1)]
+    assert gather_objects([torch.tensor(rank)]) == [torch.tensor(0), torch.tensor(1)]
+    assert gather_objects([] if rank else ["only"]) == ["only"]
+    assert broadcast_object({"from": rank}) == {"from": 0}
+    dist.destroy_process_group()
+
+
+def test_two_processes_gather_in_the_order_of_their_ranks(tmp_path):
+    mp.spawn(_exchange, (str(tmp_path / "store"),), nprocs=2)

@@ -1,0 +1,215 @@
+"""The loop on a toy task: what a run leaves behind, accumulation, precision, the guard, and two processes as one."""
+
+import json
+import logging
+
+import pytest
+import torch
+
+import engine
+from engine import log, loop
+from engine.step import Losses, Optimization, compile_blocks
+
+FAST = ["tensorboard=false", "print_freq=4"]
+
+
+def weights(folder, name="checkpoint_last.pth"):
+    return torch.load(folder / name, weights_only=True)["model"]
+
+
+def test_a_run_leaves_its_config_log_weights_metrics_and_events(toy, tmp_path):
+    toy.main(["--output_dir", str(tmp_path), "max_epoch=2", "print_freq=4"])
+    assert {path.name for path in tmp_path.iterdir() if "tfevents" not in path.name} == {
+        "checkpoint_best.pth",
+        "checkpoint_last.pth",
+        "config.yaml",
+        "evaluate.txt",
+        "log.txt",
+    }
+    assert any("tfevents" in path.name for path in tmp_path.iterdir())
+    lines = [json.loads(line) for line in (tmp_path / "log.txt").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1]
+    assert lines[0].keys() == {"epoch", "train_loss", "train_twice", "train_grad_norm", "train_lr", "score"}
+    assert lines[0]["train_twice"] == pytest.approx(2 * lines[0]["train_loss"])
+    assert lines[0]["train_lr"] == 0.05
+    assert lines[1]["train_lr"] == pytest.approx(0.025)
+    assert json.loads((tmp_path / "evaluate.txt").read_text()) == {"score": lines[1]["score"]}
+    best = torch.load(tmp_path / "checkpoint_best.pth", weights_only=True)
+    assert best["epoch"] == max((0, 1), key=lambda epoch: lines[epoch]["score"])
+    assert best["config"]["batch_size"] == 4
+    assert best["metrics"]["score"] == lines[best["epoch"]]["score"]
+
+
+def test_evaluation_alone_leaves_the_training_untouched(toy, tmp_path):
+    toy.main(["--output_dir", str(tmp_path), "max_epoch=1", *FAST])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    toy.main(["--output_dir", str(tmp_path), "--evaluate", "max_epoch=9", *FAST])
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert after.pop("evaluate.txt") != before.pop("evaluate.txt")
+    assert after == before
+
+
+def test_evaluation_does_not_change_the_training(toy, tmp_path, monkeypatch):
+    toy.main(["--output_dir", str(tmp_path / "with"), "max_epoch=2", *FAST])
+    monkeypatch.setattr(toy, "evaluate", lambda model: {"score": 0.0})
+    toy.main(["--output_dir", str(tmp_path / "without"), "max_epoch=2", *FAST])
+    assert torch.equal(weights(tmp_path / "with")["linear.weight"], weights(tmp_path / "without")["linear.weight"])
+
+
+def test_accumulated_batches_equal_one_large_batch(toy, tmp_path):
+    common = ["dropout=0.0", "max_epoch=2", *FAST]
+    toy.main(["--output_dir", str(tmp_path / "large"), "batch_size=8", *common])
+    toy.main(["--output_dir", str(tmp_path / "small"), "batch_size=4", "accumulation_steps=2", *common])
+    for name in ("linear.weight", "linear.bias"):
+        torch.testing.assert_close(weights(tmp_path / "large")[name], weights(tmp_path / "small")[name])
+    logs = [json.loads((tmp_path / name / "log.txt").read_text().splitlines()[-1]) for name in ("large", "small")]
+    assert logs[0]["train_loss"] == pytest.approx(logs[1]["train_loss"], rel=1e-5)
+
+
+def test_two_processes_train_as_one_on_the_same_global_batch(toy, torchrun, tmp_path):
+    common = ["dropout=0.0", "max_epoch=2", *FAST]
+    toy.main(["--output_dir", str(tmp_path / "one"), "batch_size=8", *common])
+    result = torchrun(2, "--output_dir", tmp_path / "two", "batch_size=4", *common)
+    assert result.returncode == 0, result.stderr
+    for line_of_one, line_of_two in zip(*((tmp_path / n / "log.txt").open() for n in ("one", "two")), strict=True):
+        assert json.loads(line_of_two) == pytest.approx(json.loads(line_of_one), abs=1e-5)
+
+
+def test_more_accumulation_than_batches_is_an_error(toy, tmp_path):
+    with pytest.raises(ValueError, match="12 batches, fewer than accumulation_steps = 13"):
+        toy.main(["--output_dir", str(tmp_path), "accumulation_steps=13", *FAST])
+
+
+def test_clipping_bounds_the_step_and_the_log_keeps_the_norm(toy, tmp_path):
+    toy.main(["--output_dir", str(tmp_path), "clip_grad_norm=1e-9", "weight_decay=0.0", "max_epoch=1", *FAST])
+    assert json.loads((tmp_path / "log.txt").read_text())["train_grad_norm"] > 1
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
+def test_every_precision_learns(toy, tmp_path, precision):
+    toy.main(["--output_dir", str(tmp_path), f"precision={precision}", "max_epoch=4", *FAST])
+    losses = [json.loads(line)["train_loss"] for line in (tmp_path / "log.txt").read_text().splitlines()]
+    assert losses[-1] < losses[0]
+    assert weights(tmp_path)["linear.weight"].dtype == torch.float32
+
+
+def poisoned_step(toy, config_seed=42, sample=7):
+    order = toy.shuffled(48, (config_seed, 0)).tolist()
+    return order.index(sample) // 4
+
+
+@pytest.mark.parametrize("options", [["print_freq=1"], ["print_freq=50"], ["precision=fp16"], ["accumulation_steps=2"]])
+def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(toy, tmp_path, monkeypatch, options):
+    trained = {}
+    monkeypatch.setattr(toy, "Model", lambda dropout, make=toy.Model: trained.setdefault("model", make(dropout)))
+    steps = []
+    update = torch.optim.AdamW.step
+
+    def note(self, *arguments, **keywords):
+        steps.append(trained["model"].linear.weight.detach().clone())  # as they are before each update
+        return update(self, *arguments, **keywords)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", note)
+    with pytest.raises(engine.NotFinite) as stopped:
+        toy.main(["--output_dir", str(tmp_path), "poison=7", *FAST, *options])
+    step = poisoned_step(toy) // (2 if "accumulation_steps=2" in options else 1)
+    message = str(stopped.value)
+    assert f"step {step}:" in message
+    assert "sample7.jpg" in message
+    assert "loss=inf" in message or "loss=nan" in message
+    assert trained["model"].linear.weight.isfinite().all()
+    if "precision=fp16" not in options:  # a scaler skips the bad step and takes the next
+        assert torch.equal(trained["model"].linear.weight, steps[step])
+    assert not (tmp_path / "checkpoint_last.pth").exists()
+
+
+def test_the_process_with_the_bad_loss_is_the_one_that_is_named(toy, torchrun, tmp_path):
+    result = torchrun(2, "--output_dir", tmp_path, "poison=7", *FAST)
+    assert result.returncode != 0
+    place = toy.shuffled(48, (42, 0)).tolist().index(7)
+    assert f"step {place // 8}: the loss" in result.stderr
+    report = next(line for line in result.stderr.splitlines() if "files:" in line)
+    assert f"process {place // 4 % 2}: loss=" in report
+    assert "sample7.jpg" in report
+
+
+def test_figures_that_a_person_reads_are_in_the_lines(toy, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(log, "peak_flops", lambda device: 1e9)
+    toy.main(["--output_dir", str(tmp_path), "max_epoch=1", *FAST])
+    line = next(line for line in capsys.readouterr().out.splitlines() if "epoch 0 [8/12]" in line)
+    for part in ("loss ", "lr 0.05", "samples/s", "MFU ", "memory ", "data wait ", "ETA "):
+        assert part in line
+
+
+def test_no_step_reads_a_value_from_the_device_and_reports_do(toy, tmp_path, monkeypatch):
+    fetched = []
+    fetch, step = Losses.fetch, Optimization.step
+    monkeypatch.setattr(Losses, "fetch", lambda self: fetched.append(1) or fetch(self))
+
+    def guarded(self, *arguments):
+        with monkeypatch.context() as inside:
+            for name in ("item", "cpu", "tolist", "numpy", "__bool__", "__float__"):
+                inside.setattr(torch.Tensor, name, lambda *_: pytest.fail("a step read a value from the device"))
+            return step(self, *arguments)
+
+    monkeypatch.setattr(Optimization, "step", guarded)
+    toy.main(["--output_dir", str(tmp_path), "max_epoch=1", "print_freq=5", "tensorboard=false"])
+    assert len(fetched) == 3  # after 5, 10 and 12 steps
+
+
+def test_blocks_are_compiled_and_what_is_around_them_is_not(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
+    model = torch.nn.ModuleDict({"blocks": torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))})
+    model["head"] = torch.nn.Linear(2, 1)
+    compile_blocks(model)
+    assert compiled == ["Linear", "Linear"]
+
+
+def test_a_metric_that_evaluation_does_not_return_is_named(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(toy, "evaluate", lambda model: {"other": 1.0})
+    with pytest.raises(KeyError, match="score.*other"):
+        toy.main(["--output_dir", str(tmp_path), "max_epoch=1", *FAST])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["batch_sise=3"], "the nearest valid key is 'batch_size'"),
+        (["--config", "nowhere.yaml"], "no such config file"),
+        (["--device", "tpu9"], "--device tpu9: unknown"),
+        (["--evaluate", "--resume"], "give it with --checkpoint"),
+    ],
+)
+def test_a_mistake_on_the_command_line_ends_with_one_line(toy, tmp_path, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        toy.main(["--output_dir", str(tmp_path), *arguments])
+    assert message in str(stopped.value)
+
+
+def test_overrides_may_stand_anywhere_even_after_resume(toy, tmp_path):
+    toy.main(
+        ["max_epoch=1", "--output_dir", str(tmp_path), "tensorboard=false", "--resume", "batch_size=6", "--seed", "3"]
+    )
+    assert torch.load(tmp_path / "checkpoint_last.pth", weights_only=True)["config"]["batch_size"] == 6
+
+
+def test_the_checkpoint_flag_is_the_pretrained_key(toy, tmp_path):
+    toy.main(["--output_dir", str(tmp_path), "--checkpoint", "a: b.pth", "max_epoch=1", *FAST])
+    assert torch.load(tmp_path / "checkpoint_last.pth", weights_only=True)["config"]["pretrained"] == "a: b.pth"
+
+
+def test_a_run_leaves_no_handler_behind(toy, tmp_path):
+    before = list(logging.getLogger("blip").handlers)
+    toy.main(["--output_dir", str(tmp_path), "max_epoch=1", *FAST])
+    assert logging.getLogger("blip").handlers == before
+
+
+def test_the_first_step_is_counted_where_the_peak_is_known(toy, tmp_path, monkeypatch):
+    counted = []
+    monkeypatch.setattr(log, "peak_flops", lambda device: 1e9)
+    close = loop.Training.close
+    monkeypatch.setattr(loop.Training, "close", lambda self: counted.append(self.speed.flops_per_step) or close(self))
+    toy.main(["--output_dir", str(tmp_path), "max_epoch=1", *FAST])
+    # forward 2*4*6, backward for the weight the same; the inputs need no gradient
+    assert counted == [96]

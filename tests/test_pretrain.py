@@ -1,0 +1,91 @@
+"""Pre-training end to end on a small world, its schedule, and that each loss can be driven down."""
+
+import json
+from functools import partial
+
+import pytest
+import torch
+
+import pretrain
+from engine import ConfigError, Progress, load_config
+
+CONFIG = "configs/demo/pretrain.yaml"
+
+
+def read(*overrides):
+    return load_config(pretrain.Config, CONFIG, overrides)
+
+
+def test_an_epoch_leaves_weights_and_all_losses(pretrained):
+    folder = pretrained.parent
+    line = json.loads((folder / "log.txt").read_text())
+    for name in ("loss", "loss_ita", "loss_itm", "loss_lm", "itm_accuracy_match", "itm_accuracy_mismatch", "lr"):
+        assert f"train_{name}" in line
+    assert line["train_loss"] == pytest.approx(
+        line["train_loss_ita"] + line["train_loss_itm"] + line["train_loss_lm"], rel=1e-5
+    )
+    state = torch.load(pretrained, weights_only=True)
+    assert state["epoch"] == 0
+    assert {"visual_encoder_m.cls_token", "image_queue", "text_decoder.cls.predictions.bias"} <= set(state["model"])
+
+
+def test_two_processes_pre_train(torchrun_script, tmp_path, quick):
+    torchrun_script(
+        2, "pretrain.py", "--config", CONFIG, "--output_dir", tmp_path, *quick, "max_epoch=1", "batch_size=4"
+    )
+    state = torch.load(tmp_path / "checkpoint_last.pth", weights_only=True)
+    assert state["step"] == 42 // 8
+    assert int(state["model"]["queue_ptr"]) == 5 * 8  # the features of both processes
+
+
+def test_the_rate_rises_along_a_line_then_falls_with_each_epoch(facts):
+    config = load_config(pretrain.Config, "configs/pretrain.yaml")
+    rate = partial(pretrain.schedule, config)
+    recorded = facts("lr_schedules/expected.json")
+    for step, lr in zip(recorded["warmup"][0]["steps"], recorded["warmup"][0]["lr"], strict=True):
+        assert rate(Progress(0, step, 10_000, step)) == pytest.approx(lr, rel=1e-12)
+    for epoch, lr in zip(recorded["step"][0]["epochs"], recorded["step"][0]["lr"], strict=True):
+        assert rate(Progress(epoch, 0, 10_000, 10_000 * (epoch + 1))) == pytest.approx(lr, rel=1e-12)
+
+
+def test_alpha_is_reached_after_two_epochs():
+    seen = []
+
+    class Model(torch.nn.Module):
+        statistics: dict = {}
+
+        def forward(self, image, caption, alpha):
+            seen.append(alpha)
+            return (torch.zeros(()),) * 3
+
+    batch = {"image": torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "caption": ["a"]}
+    for progress in (Progress(0, 0, 10, 0), Progress(0, 5, 10, 5), Progress(1, 5, 10, 15), Progress(7, 0, 10, 70)):
+        pretrain.train_step(read(), Model(), batch, progress)
+    assert seen == pytest.approx([0.0, 0.1, 0.3, 0.4])
+
+
+def test_every_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overfit):
+    config = read(*quick)
+    model = pretrain.blip_pretrain(image_size=64, embed_dim=64, queue_size=64, **config.architecture())
+    dataset = pretrain.PretrainDataset(
+        config.annotations("train"), pretrain.TrainTransform(64, 0.2), image_root=config.image_root
+    )
+    batch = dataset.collate([dataset[0, i] for i in range(8)])
+    first, last = overfit(model, batch, partial(pretrain.train_step, config), steps=300)
+    assert last["loss_lm"] < 0.6 * first["loss_lm"]
+    assert last["loss_itm"] < 0.7 * first["loss_itm"]
+    assert last["loss_ita"] < 0.7 * first["loss_ita"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("initialize=true", "initialize = True: must be false for vit"),
+        ("alpha=1.5", "alpha = 1.5: must be from 0 to 1"),
+        ("warmup_lr=1", "warmup_lr = 1.0: must be from 0 to init_lr"),
+        ("lr_decay_rate=0.0", "lr_decay_rate = 0.0: must be above 0"),
+    ],
+)
+def test_impossible_values_are_refused(override, message):
+    with pytest.raises(ConfigError, match=message):
+        read(override)

@@ -1,0 +1,69 @@
+"""Captioning end to end: fine-tuning from pre-training at another image size, evaluation, one process and two."""
+
+import json
+
+import pytest
+import torch
+
+import train_caption
+from engine import load_config
+
+CONFIG = "configs/demo/caption.yaml"
+
+
+@pytest.fixture
+def arguments(quick, pretrained, in_demo_folder):
+    return ["--config", CONFIG, *quick, f"pretrained={pretrained}", "batch_size=8", "max_epoch=1", "max_length=12"]
+
+
+def test_fine_tuning_from_pre_training_at_another_image_size(arguments, tmp_path):
+    train_caption.main([*arguments, "--output_dir", str(tmp_path), "image_size=96"])
+    line = json.loads((tmp_path / "log.txt").read_text())
+    assert line["val_CIDEr+BLEU-4"] == pytest.approx(line["val_CIDEr"] + line["val_BLEU-4"])
+    best = torch.load(tmp_path / "checkpoint_best.pth", weights_only=True)
+    assert best["model"]["visual_encoder.pos_embed"].shape == (1, 1 + 6 * 6, 32)
+    for split in ("val", "test"):
+        predictions = json.loads((tmp_path / "result" / f"{split}.json").read_text())
+        assert [prediction["image_id"] for prediction in predictions] == list(range(6))
+        assert all(isinstance(prediction["caption"], str) for prediction in predictions)
+
+
+def test_evaluating_the_weights_gives_the_scores_of_the_training_on_one_process_and_two(
+    arguments, tmp_path, torchrun_script
+):
+    train_caption.main([*arguments, "--output_dir", str(tmp_path)])
+    trained = json.loads((tmp_path / "evaluate.txt").read_text())
+    results = json.loads((tmp_path / "result" / "test.json").read_text())
+    again = [*arguments, "--evaluate", "--checkpoint", str(tmp_path / "checkpoint_best.pth")]
+    train_caption.main([*again, "--output_dir", str(tmp_path / "one")])
+    torchrun_script(2, "train_caption.py", *again, "--output_dir", tmp_path / "two")
+    for folder in ("one", "two"):
+        assert json.loads((tmp_path / folder / "evaluate.txt").read_text()) == pytest.approx(trained)
+        assert json.loads((tmp_path / folder / "result" / "test.json").read_text()) == results
+
+
+def test_gradient_checkpointing_changes_no_gradient(in_demo_folder, quick):
+    config = load_config(train_caption.Config, CONFIG, [*quick, "pretrained=''"])
+    batch = {
+        "image": torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8),
+        "caption": ["a picture of a cat", "a picture of a red dog"],
+    }
+    gradients = []
+    for options in (["vit_grad_ckpt=false"], ["vit_grad_ckpt=true", "vit_ckpt_layer=2"]):
+        torch.manual_seed(0)
+        config = load_config(train_caption.Config, CONFIG, [*quick, "pretrained=''", *options])
+        model = train_caption.build_model(config)
+        train_caption.train_step(model, batch, None)["loss"].backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed)
+
+
+def test_the_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overfit):
+    config = load_config(train_caption.Config, CONFIG, [*quick, "pretrained=''"])
+    dataset = train_caption.CaptionTrain(
+        config.annotations("train"), config.image_root, train_caption.TrainTransform(64, 0.5), prompt=config.prompt
+    )
+    batch = dataset.collate([dataset[0, i] for i in range(0, 40, 5)])
+    first, last = overfit(train_caption.build_model(config), batch, train_caption.train_step, steps=150)
+    assert last["loss"] < 0.5 * first["loss"]

@@ -1,0 +1,52 @@
+"""NLVR2 end to end: from a pre-trained checkpoint, whose cross-attentions are doubled, one process and two."""
+
+import json
+
+import pytest
+import torch
+
+import train_nlvr
+from engine import load_config
+
+CONFIG = "configs/demo/nlvr.yaml"
+
+
+@pytest.fixture
+def arguments(quick, pretrained, in_demo_folder):
+    return ["--config", CONFIG, *quick, f"pretrained={pretrained}", "batch_size_train=8", "max_epoch=1"]
+
+
+def test_fine_tuning_from_pre_training_doubles_the_cross_attentions(arguments, pretrained):
+    config = load_config(train_nlvr.Config, CONFIG, arguments[2:])
+    state, weights = train_nlvr.build_model(config).state_dict(), torch.load(pretrained, weights_only=True)["model"]
+    single = weights["text_encoder.encoder.layer.1.crossattention.self.key.weight"]
+    for branch in ("self0", "self1"):
+        assert torch.equal(state[f"text_encoder.encoder.layer.1.crossattention.{branch}.key.weight"], single)
+
+
+def test_fine_tuning_and_judging_on_one_process_and_two(arguments, tmp_path, torchrun_script):
+    train_nlvr.main([*arguments, "--output_dir", str(tmp_path)])
+    trained = json.loads((tmp_path / "evaluate.txt").read_text())
+    assert {"val_acc", "val_consistency", "test_acc", "test_consistency"} == set(trained)
+    again = [*arguments, "--evaluate", "--checkpoint", str(tmp_path / "checkpoint_best.pth")]
+    train_nlvr.main([*again, "--output_dir", str(tmp_path / "one")])
+    torchrun_script(2, "train_nlvr.py", *again, "--output_dir", tmp_path / "two")
+    for folder in ("one", "two"):
+        assert json.loads((tmp_path / folder / "evaluate.txt").read_text()) == trained
+    predictions = json.loads((tmp_path / "two" / "result" / "test.json").read_text())
+    assert [prediction["index"] for prediction in predictions] == list(range(len(predictions)))
+    right = sum(prediction["prediction"] == prediction["label"] for prediction in predictions)
+    assert trained["test_acc"] == pytest.approx(100 * right / len(predictions))
+
+
+def test_two_processes_train(arguments, tmp_path, torchrun_script):
+    torchrun_script(2, "train_nlvr.py", *arguments, "--output_dir", tmp_path, "batch_size_train=4")
+    assert (tmp_path / "checkpoint_best.pth").exists()
+
+
+def test_the_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overfit):
+    config = load_config(train_nlvr.Config, CONFIG, [*quick, "pretrained=''"])
+    dataset = train_nlvr.NLVRTrain(config.annotations("train"), config.image_root, train_nlvr.TrainTransform(64, 0.5))
+    batch = dataset.collate([dataset[0, i] for i in range(8)])
+    first, last = overfit(train_nlvr.build_model(config), batch, train_nlvr.train_step, steps=150)
+    assert last["loss"] < 0.5 * first["loss"]

@@ -1,0 +1,48 @@
+"""Question answering end to end: training, ranked and written answers, one process and two."""
+
+import json
+
+import pytest
+import torch
+
+import train_vqa
+from engine import load_config
+
+CONFIG = "configs/demo/vqa.yaml"
+
+
+@pytest.fixture
+def arguments(quick, pretrained, in_demo_folder):
+    return ["--config", CONFIG, *quick, f"pretrained={pretrained}", "batch_size_train=16", "max_epoch=1"]
+
+
+@pytest.mark.parametrize("inference", ["rank", "generate"])
+def test_fine_tuning_and_answering_on_one_process_and_two(arguments, tmp_path, torchrun_script, inference):
+    train_vqa.main([*arguments, "--output_dir", str(tmp_path), f"inference={inference}"])
+    assert 0 <= json.loads((tmp_path / "log.txt").read_text())["val_acc"] <= 100
+    again = [*arguments, "--evaluate", "--checkpoint", str(tmp_path / "checkpoint_00.pth"), f"inference={inference}"]
+    train_vqa.main([*again, "--output_dir", str(tmp_path / "one")])
+    torchrun_script(2, "train_vqa.py", *again, "--output_dir", tmp_path / "two")
+    one, two = (json.loads((tmp_path / folder / "result" / "test.json").read_text()) for folder in ("one", "two"))
+    asked = json.loads((tmp_path.cwd() / "output/demo/world/vqa_test.json").read_text())
+    assert [answer["question_id"] for answer in one] == [question["question_id"] for question in asked]
+    assert one == two
+    scores = json.loads((tmp_path / "two" / "evaluate.txt").read_text())
+    assert scores == json.loads((tmp_path / "one" / "evaluate.txt").read_text())
+    assert {"test_acc", "test_acc_yes/no", "test_acc_number", "test_acc_other"} == set(scores)
+
+
+def test_two_processes_train(arguments, tmp_path, torchrun_script):
+    torchrun_script(2, "train_vqa.py", *arguments, "--output_dir", tmp_path, "batch_size_train=8")
+    assert (tmp_path / "checkpoint_00.pth").exists()
+
+
+def test_the_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overfit):
+    config = load_config(train_vqa.Config, CONFIG, [*quick, "pretrained=''"])
+    dataset = train_vqa.VQATrain(
+        config.annotations("train"), train_vqa.TrainTransform(64, 0.5), image_root=config.image_root
+    )
+    batch = dataset.collate([dataset[0, i] for i in range(8)])
+    assert isinstance(batch["weights"], torch.Tensor)
+    first, last = overfit(train_vqa.build_model(config), batch, train_vqa.train_step, steps=100)
+    assert last["loss"] < 0.5 * first["loss"]
