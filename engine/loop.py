@@ -70,7 +70,9 @@ def fit(
 def run_evaluation(run: Run, model: nn.Module, evaluate: Evaluate) -> dict[str, float]:
     """Evaluate, log the metrics and write them to `evaluate.txt`; every process gets those of the first."""
     model.to(run.device).eval()
-    with checkpoint.preserved_rng(), torch.no_grad(), run.autocast(run.config.eval_precision):
+    # Evaluations see many shapes, each of which compiled blocks would be compiled for anew.
+    eager = torch.compiler.set_stance("force_eager")
+    with checkpoint.preserved_rng(), torch.no_grad(), run.autocast(run.config.eval_precision), eager:
         metrics = broadcast_object(evaluate(model))
     run.write_json("evaluate.txt", metrics)
     logger.info("evaluation: %s", "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))

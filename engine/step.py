@@ -83,6 +83,7 @@ class Optimization:
             clip_grads_with_norm_(self.parameters, self.clip, norm)
         if self.scaler.is_enabled():  # infinite gradients are the scaler's trade: it skips the step and scales down
             self.broken = all_reduce((~loss.isfinite()).float(), dist.ReduceOp.MAX)
+            norm = torch.where(norm.isfinite(), norm, 0.0)  # of a step that moves nothing; an average needs a number
         else:
             finite = loss.isfinite() & norm.isfinite()
             self.broken = all_reduce(torch.maximum(self.broken, (~finite).float()), dist.ReduceOp.MAX)

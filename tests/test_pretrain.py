@@ -1,6 +1,8 @@
 """Pre-training end to end on a small world, its schedule, and that each loss can be driven down."""
 
 import json
+import os
+import signal
 from functools import partial
 
 import pytest
@@ -89,3 +91,27 @@ def test_every_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overf
 def test_impossible_values_are_refused(override, message):
     with pytest.raises(ConfigError, match=message):
         read(override)
+
+
+def test_stopped_in_the_middle_and_resumed_equals_uninterrupted(in_demo_folder, quick, tmp_path, monkeypatch):
+    dropout = quick[1].replace("dropout_prob: 0.0", "dropout_prob: 0.1")
+    arguments = ["--config", CONFIG, quick[0], dropout, "max_epoch=2", "batch_size=8", "num_workers=1"]
+    pretrain.main([*arguments, "--output_dir", str(tmp_path / "whole")])
+
+    train_step = pretrain.train_step
+
+    def interrupted(config, model, batch, progress):
+        if progress.step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return train_step(config, model, batch, progress)
+
+    monkeypatch.setattr(pretrain, "train_step", interrupted)
+    with pytest.raises(SystemExit):
+        pretrain.main([*arguments, "--output_dir", str(tmp_path / "stopped")])
+    monkeypatch.setattr(pretrain, "train_step", train_step)
+    pretrain.main([*arguments, "--output_dir", str(tmp_path / "stopped"), "--resume"])
+    whole, stopped = (
+        torch.load(tmp_path / folder / "checkpoint_01.pth", weights_only=True)["model"]
+        for folder in ("whole", "stopped")
+    )
+    assert all(torch.equal(tensor, stopped[name]) for name, tensor in whole.items())  # queues and copies too

@@ -32,9 +32,11 @@ def test_fine_tuning_and_answering_on_one_process_and_two(arguments, tmp_path, t
     assert {"test_acc", "test_acc_yes/no", "test_acc_number", "test_acc_other"} == set(scores)
 
 
-def test_two_processes_train(arguments, tmp_path, torchrun_script):
-    torchrun_script(2, "train_vqa.py", *arguments, "--output_dir", tmp_path, "batch_size_train=8")
-    assert (tmp_path / "checkpoint_00.pth").exists()
+def test_two_processes_train_as_one_on_the_same_global_batch(arguments, tmp_path, torchrun_script):
+    train_vqa.main([*arguments, "--output_dir", str(tmp_path / "one")])
+    torchrun_script(2, "train_vqa.py", *arguments, "--output_dir", tmp_path / "two", "batch_size_train=8")
+    one, two = (json.loads((tmp_path / folder / "log.txt").read_text()) for folder in ("one", "two"))
+    assert two["train_loss"] == pytest.approx(one["train_loss"], abs=1e-5)
 
 
 def test_the_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overfit):
