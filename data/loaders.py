@@ -6,6 +6,7 @@ for batch in loader: ...                        # dicts, as the dataset describe
 """
 
 import logging
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,5 +101,14 @@ def _loader(
         collate_fn=dataset.collate,
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
+        worker_init_fn=_leave_signals_to_the_run,
         generator=torch.Generator(),  # else each epoch would draw its workers' seed from the global generator
     )
+
+
+def _leave_signals_to_the_run(worker: int) -> None:
+    """Schedulers signal all processes of a job: the run wants to save itself then, and needs its workers alive."""
+    del worker
+    for name in ("SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):  # Windows has no SIGUSR1
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

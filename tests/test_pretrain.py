@@ -3,13 +3,17 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from functools import partial
 
 import pytest
 import torch
 
+import engine
 import pretrain
 from engine import ConfigError, Progress, load_config
+from utils import REPOSITORY
 
 CONFIG = "configs/demo/pretrain.yaml"
 
@@ -115,3 +119,23 @@ def test_stopped_in_the_middle_and_resumed_equals_uninterrupted(in_demo_folder, 
         for folder in ("whole", "stopped")
     )
     assert all(torch.equal(tensor, stopped[name]) for name, tensor in whole.items())  # queues and copies too
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_all_processes_of_a_job_saves_and_exits_with_its_status(demo_folder, quick, tmp_path, number):
+    script = [sys.executable, str(REPOSITORY / "pretrain.py"), "--config", CONFIG, "--output_dir", str(tmp_path)]
+    run = subprocess.Popen(
+        [*script, *quick, "max_epoch=1000", "batch_size=8", "num_workers=2", "print_freq=1"],
+        cwd=demo_folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # its process group is the run and its loader workers
+    )
+    for line in run.stdout:
+        if "epoch 1 [2/" in line:
+            os.killpg(run.pid, number)
+            break
+    assert "stopped by a signal" in run.stdout.read()
+    assert run.wait(timeout=60) == engine.PREEMPTED
+    assert torch.load(tmp_path / "checkpoint_last.pth", weights_only=True)["step"] >= 7
