@@ -1,11 +1,14 @@
 """What a task's records must hold: each dataset's file declares its format with these, and wrong records are named."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def text(name: str, required: bool = True) -> Field:
     def read(value: Any) -> str:
         if not isinstance(value, str):
             raise ValueError("a string")
-        return value
+        return _whole(value)
 
     return Field(name, read, pa.string(), required)
 
@@ -82,7 +85,7 @@ def path(name: str, required: bool = True) -> Field:
     def read(value: Any) -> str:
         if not isinstance(value, str) or not value:
             raise ValueError("a string that is not empty")
-        return value
+        return _whole(value)
 
     return Field(name, read, pa.string(), required)
 
@@ -96,7 +99,7 @@ def texts(name: str, required: bool = True, count: int | None = None) -> Field:
             raise ValueError(f"a list of {count} strings" if count else "a string or a list of strings")
         if count not in (None, len(strings)):
             raise ValueError(f"a list of {count} strings")
-        return strings
+        return [_whole(string) for string in strings]
 
     return Field(name, read, pa.list_(pa.string()), required)
 
@@ -123,6 +126,14 @@ def identity(name: str, required: bool = True) -> Field:
     return Field(name, read, pa.string(), required, restore=json.loads)
 
 
+def _whole(text: str) -> str:
+    """`text` with a replacement mark for each half of a character, as texts cut in the middle of an emoji end in.
+
+    JSON can spell such a half (a lone surrogate); UTF-8, which the store and the tokenizer want, cannot.
+    """
+    return text if text.isascii() else _HALF.sub("\ufffd", text)
+
+
 def _shown(value: Any) -> str:
     """A value in an error message: short, and with the kind that JSON calls it."""
     kinds = {
@@ -133,5 +144,5 @@ def _shown(value: Any) -> str:
         int: "a number",
         float: "a number",
     }
-    written = json.dumps(value, ensure_ascii=False)
+    written = _whole(json.dumps(value, ensure_ascii=False))
     return f"{kinds.get(type(value), 'null')} ({written if len(written) <= 60 else written[:57] + '...'})"

@@ -89,6 +89,16 @@ def test_fields_of_other_kinds():
             format.row(wrong)
 
 
+def test_half_of_a_character_is_marked_and_not_an_error(tmp_path):
+    records = (
+        r'[{"image": "a", "caption": "cut \ud83d"}, {"image": "b", "caption": ["\ud83d\ude00"], "image_id": "\ude00"}]'
+    )
+    (tmp_path / "a.json").write_text(records)
+    rows = list(Annotations([tmp_path / "a.json"], PAIR))
+    assert [row["caption"] for row in rows] == [["cut \ufffd"], ["\U0001f600"]]
+    assert rows[1]["image_id"] == "\ude00"
+
+
 def test_several_files_are_one_row_of_records_that_know_their_place(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps([{"image": "a", "caption": "1", "image_id": 5}]))
     (tmp_path / "empty.json").write_text("[]")
