@@ -19,7 +19,8 @@ Sample = dict[str, Any]
 TrainImage = Callable[[ImageFile, np.random.Generator], torch.Tensor]  # -> uint8 [3, S, S]
 EvalImage = Callable[[Image.Image], torch.Tensor]  # -> uint8 [3, S, S]
 
-_ATTEMPTS = 10  # images tried for one place in a batch; so many bad ones in a row are no accident
+_ATTEMPTS = 100  # images tried for one place in a batch: enough where most downloads are dead, soon done where all are
+_SHOWN = 5  # of them in the error
 
 
 def collate(samples: Sequence[Sample], listed: Sequence[str] = ()) -> dict[str, Any]:
@@ -88,8 +89,10 @@ class TrainDataset(Dataset):
             except BadImage as error:
                 bad_images.append((str(error.path), error.reason))
                 row = int(np.random.default_rng((self.seed, epoch, index, attempt)).integers(self.size(epoch)))
-        listed = "\n".join(f"  {path}: {reason}" for path, reason in bad_images)
-        raise RuntimeError(f"{_ATTEMPTS} images in a row could not be read; is the folder of images right?\n{listed}")
+        listed = "\n".join(f"  {path}: {reason}" for path, reason in bad_images[:_SHOWN])
+        raise RuntimeError(
+            f"{_ATTEMPTS} images in a row could not be read; is the folder of images right? The first ones:\n{listed}"
+        )
 
     def image(self, file: str, rng: np.random.Generator) -> torch.Tensor:
         """The augmented picture: uint8 [3, S, S]."""

@@ -18,7 +18,7 @@ from data.sampler import EvalSampler, TrainSampler
 
 _log = logging.getLogger("blip.data")
 
-_FIRST_JUDGED = 10_000  # samples before which a share of bad images says little about a large data set
+_FIRST_JUDGED = 10_000  # images before which a share of bad images says little about a large data set
 
 
 class TooManyBadImages(RuntimeError):
@@ -48,7 +48,7 @@ class TrainLoader:
         self.max_bad_images = max_bad_images
         self._sampler = TrainSampler(dataset.order, batch_size, rank, world_size)
         self._batches = _loader(dataset, self._sampler, num_workers, pin_memory)
-        self._bad = self._seen = 0
+        self._bad = self._tried = 0
 
     def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
         """Go to `epoch` and start at its batch `start_batch`, without reading those before."""
@@ -58,21 +58,21 @@ class TrainLoader:
         return len(self._sampler)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        self._bad = self._seen = 0
+        self._bad = self._tried = 0
         for batch in self._batches:
             self._count(batch["bad_images"])
             yield batch
 
     def _count(self, bad_images: list[tuple[str, str]]) -> None:
-        self._seen += self.batch_size
+        self._tried += self.batch_size + len(bad_images)
         self._bad += len(bad_images)
         for path, reason in bad_images:
             _log.warning("unreadable image replaced: %s: %s", path, reason)
-        of = max(self._seen, min(_FIRST_JUDGED, len(self) * self.batch_size))
+        of = max(self._tried, min(_FIRST_JUDGED, len(self) * self.batch_size))
         if bad_images and self._bad > self.max_bad_images * of:
             path, reason = bad_images[-1]
             raise TooManyBadImages(
-                f"{self._bad} unreadable images among the first {self._seen:,} of epoch {self._sampler.epoch}, "
+                f"{self._bad} unreadable images among the first {self._tried:,} of epoch {self._sampler.epoch}, "
                 f"more than max_bad_images = {self.max_bad_images:g} of {of:,}; the last one is {path}: {reason}. "
                 "`python -m data.check CONFIG` lists them; mend or remove them, or raise max_bad_images"
             )

@@ -253,7 +253,7 @@ def test_a_bad_image_is_replaced_in_training_in_the_same_way_each_time(images):
 
 def test_a_folder_without_the_images_ends_at_the_first_sample(images):
     file = write(images / "train.json", [{"image": "nowhere/x.jpg", "caption": "x"}] * 30)
-    with pytest.raises(RuntimeError, match=r"10 images in a row .*folder of images(.|\n)*nowhere/x.jpg"):
+    with pytest.raises(RuntimeError, match=r"100 images in a row .*folder of images(.|\n)*nowhere/x.jpg"):
         CaptionTrain([file], images, plain)[0, 0]
 
 

@@ -103,8 +103,21 @@ def test_bad_images_are_logged_with_path_and_reason_and_end_the_run_past_the_lim
     (folder / "8.jpg").write_bytes(b"no picture")
     list(TrainLoader(dataset(folder), 23, max_bad_images=0.5))
     assert f"unreadable image replaced: {folder / '7.jpg'}: an empty file" in caplog.text
-    with pytest.raises(TooManyBadImages, match=r"unreadable images among the first 23 .* max_bad_images = 0.05 of 23"):
+    with pytest.raises(
+        TooManyBadImages, match=r"2 unreadable images among the first 25 .* max_bad_images = 0.05 of 25"
+    ):
         list(TrainLoader(dataset(folder), 23, max_bad_images=0.05))
+
+
+def test_a_share_of_dead_downloads_that_is_allowed_ends_no_run(folder):
+    for i in range(18):
+        (folder / f"{i}.jpg").unlink()
+    loader = TrainLoader(dataset(folder), 4, max_bad_images=0.9)  # 18 of 23 are 0.78
+    batches = epochs(loader, 4)
+    tried = sum(4 + len(batch["bad_images"]) for batch in batches)
+    assert sum(len(batch["bad_images"]) for batch in batches) / tried == pytest.approx(18 / 23, abs=0.05)
+    with pytest.raises(TooManyBadImages, match=r"max_bad_images = 0.5 of"):
+        epochs(TrainLoader(dataset(folder), 4, max_bad_images=0.5), 4)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
