@@ -28,6 +28,9 @@ DEMO = {
     "nlvr": "train_nlvr",
     "nocaps": "eval_nocaps",
     "video": "eval_retrieval_video",
+    "emoji_pretrain": "pretrain",
+    "emoji_caption": "train_caption",
+    "emoji_retrieval": "train_retrieval",
 }
 
 
@@ -37,6 +40,10 @@ def read(name: str, path: Path | None = None):
 
 def test_every_config_has_a_script():
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == set(SCRIPTS)
+
+
+def test_every_demo_config_has_a_script():
+    assert {path.stem for path in (CONFIGS / "demo").glob("*.yaml")} == set(DEMO)
 
 
 @pytest.mark.parametrize("name", DEMO)
