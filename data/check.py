@@ -9,7 +9,6 @@ That an image exists is checked for all records; `--read` of a split's images, e
 """
 
 import argparse
-import dataclasses
 import json
 import logging
 import os
@@ -18,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from data.annotations import AnnotationError, records
@@ -27,7 +25,7 @@ from data.config import CaptionData, DataConfig, PretrainData, VideoData, VQADat
 from data.contact_sheet import contact_sheet
 from data.image_file import BadImage, open_image
 from data.shards import Shards, shard_files
-from data.tasks import TASKS, Record, Task
+from data.tasks import TASKS, Record, Task, read_config, task_of
 from data.video import read_frames
 from data.vqa import answer_list
 from transform.image import EvalTransform
@@ -35,6 +33,7 @@ from utils import atomic_write, resolve
 
 _SHOWN = 10  # problems of a kind that are printed
 _SHEET = 24  # pictures of a contact sheet
+_COCO_TRUTH = '{"images": [{"id": 1}], "annotations": [{"image_id": 1, "id": 1, "caption": "a cat"}]}'
 
 
 class Findings:
@@ -173,25 +172,14 @@ def _check_ground_truth(config: CaptionData, split: str, findings: Findings) -> 
     file = config.ground_truth(split)
     if file is None or findings.problems:  # with wrong records or ids there is nothing to compare
         return
-    known = {annotation["image_id"] for annotation in json.loads(file.read_text(encoding="utf-8"))["annotations"]}
+    try:
+        known = {caption["image_id"] for caption in json.loads(file.read_text(encoding="utf-8"))["annotations"]}
+    except (TypeError, KeyError):
+        raise ValueError(f"{file}: expected ground truth as COCO has it: {_COCO_TRUTH}") from None
     findings.count("images with ground truth", len(known))
     for image_id in CaptionEval(config.annotations(split), config.image_root, EvalTransform(1)).image_ids:
         if image_id not in known:
             findings.problem(f"image without a caption in {file}", f"image_id {image_id!r}")
-
-
-def read_config(file: Path, task: Task) -> DataConfig:
-    """The data keys of a config file; what belongs to the model and the training is left to the scripts."""
-    values = YAML(typ="safe").load(file.read_text(encoding="utf-8")) or {}
-    if not isinstance(values, dict):
-        raise ValueError("expected `key: value` lines")
-    keys = {field.name for field in dataclasses.fields(task.config)}
-    return task.config(**{key: value for key, value in values.items() if key in keys})
-
-
-def task_of(file: Path) -> str | None:
-    """The task that a config's file name speaks of."""
-    return next((name for name in ("msrvtt", *TASKS) if name in file.stem), None)
 
 
 def _has(config: DataConfig, split: str) -> bool:
@@ -210,6 +198,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("output/check"), help="folder of the contact sheets")
     parser.add_argument("--read", type=int, default=20_000, help="images of a split that are decoded (default 20,000)")
     options = parser.parse_args(arguments)
+    if options.read < 1:
+        parser.error(f"--read {options.read}: it must be at least 1")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     file = resolve(options.config)
     name = options.task or task_of(file)

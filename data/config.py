@@ -31,6 +31,8 @@ class DataConfig:
             raise ValueError(f"num_workers is {self.num_workers}: it must be 0 or more")
         if not 0 <= self.max_bad_images <= 1:
             raise ValueError(f"max_bad_images is {self.max_bad_images}: it is a share, between 0 and 1")
+        if "train" in self.published and self.train_file and not (self.val_file or self.test_file):
+            raise ValueError("train_file is your own, but neither val_file nor test_file is there to validate on")
         following = getattr(super(), "__post_init__", None)  # the rules of the config that this one is mixed with
         if following:
             following()

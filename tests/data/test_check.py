@@ -10,6 +10,8 @@ from ruamel.yaml import YAML
 
 from data.check import main
 from data.shapes import build_world
+from data.tasks import TASKS, read_config, task_of
+from utils import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +144,14 @@ def test_only_some_images_are_read_if_so_wished(world, capsys):
         ("nlvr.yaml", "image_root: [", "nlvr.yaml"),
         ("pretrain.yaml", "max_epoch: 3", "nothing to train on"),
         ("vqa.yaml", "num_workers: -1", "num_workers is -1"),
+        ("vqa.yaml", "num_workers: '4'", "num_workers is '4', expected int"),
+        ("pretrain.yaml", "train_file: a.json", "train_file is 'a.json', expected list[str]"),
+        ("pretrain.yaml", "{train_file: [a], shards_share: x}", "shards_share is 'x', expected float | None"),
+        ("caption.yaml", "train_file: [a.json]", "train_file is ['a.json'], expected str"),
+        ("caption.yaml", "image_root:", "image_root is None, expected str"),
+        ("caption.yaml", "image_rot: x", "unknown key 'image_rot'; the nearest valid key is 'image_root'"),
+        ("caption.yaml", "train_file: a.json", "neither val_file nor test_file is there to validate on"),
+        ("retrieval.yaml", "dataset: mine", "dataset is 'mine', expected Literal['coco', 'flickr']"),
     ],
 )
 def test_a_config_that_cannot_be_used_says_why(tmp_path, capsys, name, written, message):
@@ -150,6 +160,18 @@ def test_a_config_that_cannot_be_used_says_why(tmp_path, capsys, name, written, 
         main([str(tmp_path / name)])
     assert exit.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", sorted(REPOSITORY.glob("configs/**/*.yaml")), ids=lambda file: file.stem)
+def test_no_key_of_the_configs_that_come_along_is_taken_for_a_mistake(file):
+    task = TASKS["msrvtt" if file.stem == "video" else task_of(file)]
+    assert read_config(file, task).max_bad_images == 0.01
+
+
+def test_ground_truth_of_another_format_is_named(world, capsys):
+    (world / "caption_val_gt.json").write_text('["a", "b"]')
+    assert check(world, "caption") == 1
+    assert f"{world / 'caption_val_gt.json'}: expected ground truth as COCO has it" in capsys.readouterr().out
 
 
 def test_the_task_may_be_told(world, capsys):

@@ -83,7 +83,7 @@ def test_published_files_are_left_alone_where_some_are_own(tmp_path, fetched):
 def test_a_missing_own_file_is_named_with_where_it_was_looked_for(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=f"looked for at {tmp_path}{os.sep}mine.json"):
-        NLVRData(train_file="mine.json").annotations("train")
+        NLVRData(test_file="mine.json").annotations("test")
     with pytest.raises(ValueError, match="give val_file"):
         VQAData().annotations("val")
 
@@ -119,3 +119,10 @@ def test_further_pretraining_files_are_those_of_a_folder_in_order(tmp_path):
 def test_impossible_values_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         PretrainData(**values)
+
+
+@pytest.mark.parametrize("config", [CaptionData, RetrievalData, NLVRData])
+def test_own_training_data_without_own_data_to_validate_on_are_refused(config):
+    with pytest.raises(ValueError, match="neither val_file nor test_file"):
+        config(train_file="own.json")
+    assert config(train_file="own.json", test_file="own.json").own_split("val") == "test"
