@@ -134,6 +134,7 @@ class Training:
                 self._report(reporter, steps)
             if save:
                 self._save()
+                self.speed.restart()
             if stop:
                 logger.warning("stopped by a signal after step %d; go on with --resume", self.step)
                 raise SystemExit(PREEMPTED)
@@ -155,7 +156,6 @@ class Training:
         left = (self.config.max_epoch - self.epoch) * steps - self.index
         reporter.report(self.index, describe(losses, speed, self.lr), left * speed["s_per_step"])
         self.events.write({**losses, **speed, "lr": self.lr}, self.step)
-        self.speed.restart()
 
     def next_epoch(self) -> None:
         self.epoch += 1
