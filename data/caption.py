@@ -16,7 +16,7 @@ from data.text import clean_caption
 TRAIN = Format("caption", (path("image"), texts("caption"), identity("image_id", required=False)))
 EVAL = Format("caption eval", (path("image"), texts("caption", required=False), identity("image_id", required=False)))
 
-_COCO_NAME = re.compile(r".*_(\d{12})\.\w+")
+_COCO_NAME = re.compile(r"(?:.*[/_])?(\d{12})\.\w+")
 
 
 class CaptionTrain(TrainDataset):
@@ -58,7 +58,8 @@ class CaptionEval(EvalDataset):
     """Batch: image uint8 [B, 3, S, S], image_id list, index int64 [B].
 
     An image's id, by which ground truth and predictions meet, is the record's `image_id`; where no record has one, it
-    is the number in file names like COCO's (COCO_val2014_000000391895.jpg: 391895), and else the row, from 0.
+    is the number in file names like COCO's (COCO_val2014_000000391895.jpg, val2017/000000391895.jpg: 391895), and else
+    the row, from 0.
     """
 
     listed = ("image_id",)

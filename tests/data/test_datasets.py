@@ -190,6 +190,7 @@ def test_coco_image_ids_are_read_from_file_names_as_recorded(images, recorded):
         ([{"image": "im0.png"}, {"image": "im1.png"}], [0, 1]),
         ([{"image": "im0.png", "image_id": "a"}, {"image": "im1.png", "image_id": 7}], ["a", 7]),
         ([{"image": "jpg.jpg"}, {"image": "x_000000000042.jpg"}], [0, 1]),
+        ([{"image": "val2017/000000391895.jpg"}, {"image": "000000000042.jpg"}], [391895, 42]),
     ],
 )
 def test_other_image_ids_are_the_files_or_the_rows(images, records, ids):
