@@ -64,7 +64,7 @@ def build_data(run: engine.Run[Config]) -> TrainLoader:
         url_root=config.url_root,
         laion_files=config.laion_files(),
         shards=config.shards,
-        shards_share=None if config.shards_share == -1 else config.shards_share,
+        shards_share=config.shards_share,
         seed=run.seed,
     )
     return TrainLoader(

@@ -50,8 +50,8 @@ class PretrainDataset(TrainDataset):
         max_words: int = 30,
         seed: int = 0,
     ) -> None:
-        super().__init__(Annotations(files, PAIR), image_root, transform, seed)
         self.url_root = url_root
+        super().__init__(self._pairs(files), image_root, transform, seed)
         self.laion_files = list(laion_files)
         self.shards = Shards(shards)
         self.shards_share = shards_share
@@ -64,8 +64,17 @@ class PretrainDataset(TrainDataset):
             return self._laion[1]
         number = epoch % len(self.laion_files)
         if self._laion[0] != number:
-            self._laion = (number, Annotations([self.laion_files[number]], PAIR))
+            self._laion = (number, self._pairs([self.laion_files[number]]))
         return self._laion[1]
+
+    def _pairs(self, files: Sequence[str | Path]) -> Annotations:
+        pairs = Annotations(files, PAIR)
+        if pairs.column("image").null_count and not self.url_root:
+            raise ValueError(
+                f"{', '.join(map(str, files))}: there are records with `url` in place of `image`, but no url_root, the "
+                "folder of their downloads; docs/data.md says how to download them, better into shards"
+            )
+        return pairs
 
     def size(self, epoch: int) -> int:
         return len(self.shards) + len(self.annotations) + len(self.laion(epoch))

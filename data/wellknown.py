@@ -6,15 +6,22 @@ from download import download
 from utils import resolve
 
 ADDRESS = "https://storage.googleapis.com/sfr-vision-language-research/datasets/"
+WEB_ADDRESS = "https://storage.googleapis.com/sfr-vision-language-research/BLIP/datasets/"
 
-NAMES = {
+_NAMES = (
     *(f"coco_karpathy_{split}.json" for split in ("train", "val", "test", "val_gt", "test_gt")),
     *(f"flickr30k_{split}.json" for split in ("train", "val", "test")),
     *(f"{name}.json" for name in ("vqa_train", "vqa_val", "vg_qa", "vqa_test", "answer_list")),
     *(f"nlvr_{split}.json" for split in ("train", "dev", "test")),
     *(f"nocaps_{split}.json" for split in ("val", "test")),
     "msrvtt_test.jsonl",
-}
+)
+_WEB_NAMES = (
+    f"{source}_{captions}.json"
+    for source in ("ccs", "laion")
+    for captions in ("filtered", "synthetic_filtered", "synthetic_filtered_large")
+)
+ADDRESSES = {name: ADDRESS + name for name in _NAMES} | {name: WEB_ADDRESS + name for name in _WEB_NAMES}
 
 
 def annotation_file(path: str | Path) -> Path:
@@ -26,8 +33,8 @@ def annotation_file(path: str | Path) -> Path:
     path = resolve(path)
     if path.exists():
         return path
-    if path.name in NAMES:
-        return download(ADDRESS + path.name, path)
+    if path.name in ADDRESSES:
+        return download(ADDRESSES[path.name], path)
     raise FileNotFoundError(
         f"annotation file {path} does not exist (looked for at {path.absolute()}), and {path.name!r} is not one of the "
         "published files, so it cannot be downloaded: check the path in the config"

@@ -49,6 +49,12 @@ def test_published_annotations_are_fetched_once(tmp_path, fetched, config, split
     assert len(fetched) == len(names)
 
 
+def test_lists_of_web_pictures_are_fetched_from_their_own_address(tmp_path, fetched):
+    path = tmp_path / "laion_synthetic_filtered_large.json"
+    assert PretrainData(train_file=[str(path)]).annotations("train") == [path]
+    assert fetched == [ADDRESS.replace("/datasets/", "/BLIP/datasets/") + path.name]
+
+
 def test_answer_list_and_ground_truth_are_fetched_too(tmp_path, fetched):
     assert VQAData(ann_root=str(tmp_path)).answer_file() == tmp_path / "answer_list.json"
     assert CaptionData(coco_gt_root=str(tmp_path)).ground_truth("val") == tmp_path / "coco_karpathy_val_gt.json"

@@ -62,6 +62,8 @@ def test_a_record_with_url_is_read_from_the_folder_of_downloads(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps([{"url": url, "caption": "A cat."}]))
     sample = PretrainDataset([tmp_path / "a.json"], level, url_root=tmp_path / "downloads")[0]
     assert (int(sample["image"]), sample["caption"], sample["files"]) == (77, "a cat", [str(place)])
+    with pytest.raises(ValueError, match=r"a.json: there are records with `url` .* but no url_root"):
+        PretrainDataset([tmp_path / "a.json"], level, image_root=tmp_path)
     (tmp_path / "b.json").write_text(json.dumps([{"caption": "A cat."}]))
     with pytest.raises(AnnotationError, match="record 1: has none of image, url"):
         PretrainDataset([tmp_path / "b.json"], level)
