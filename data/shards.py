@@ -98,13 +98,18 @@ def _index(files: Sequence[Path]) -> Iterator[tuple[str, str, int, int, int]]:
 
 def _samples(file: Path) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
     """Key, caption and picture of each sample of a shard; those without a picture or a caption are left out."""
+    try:
+        tar = tarfile.open(file, "r:")
+    except tarfile.ReadError as error:  # a download that broke off at once leaves an empty file
+        _log.warning("%s: %s; the shard is left out", file, error)
+        return
     left_out = 0
-    with tarfile.open(file, "r:") as tar:
+    with tar:
         members = ({"fname": m.name, "data": m, "__url__": str(file)} for m in _whole_members(tar, file))
         for sample in group_by_keys(members, keys=base_plus_ext):
             picture = next((sample[suffix] for suffix in _PICTURES if suffix in sample), None)
             caption = _caption(tar, sample)
-            if picture is None or caption is None:
+            if picture is None or not caption:
                 left_out += 1
             else:
                 yield sample["__key__"], caption, picture

@@ -103,9 +103,10 @@ def test_a_caption_may_stand_in_the_json_only_and_samples_without_are_left_out(t
         tar.write({"__key__": "c", "txt": "no picture"})
         tar.write({"__key__": "cc", "jpg": jpeg(3), "json": b"{broken"})
         tar.write({"__key__": "d", "jpg": jpeg(4), "txt": "from txt", "json": {"caption": "other"}})
+        tar.write({"__key__": "e", "jpg": jpeg(5), "txt": ""})  # as img2dataset writes a missing caption
     shards = Shards([tmp_path / "a.tar"])
     assert [shards[row]["caption"] for row in range(len(shards))] == [["from json"], ["from txt"]]
-    assert "3 samples without a picture or a caption are left out" in caplog.text
+    assert "4 samples without a picture or a caption are left out" in caplog.text
 
 
 def test_a_truncated_shard_gives_the_samples_before_its_end(tmp_path, caplog):
@@ -117,6 +118,16 @@ def test_a_truncated_shard_gives_the_samples_before_its_end(tmp_path, caplog):
     assert "unexpected end of data" in caplog.text
     dataset = PretrainDataset([], level, shards=[tmp_path / "00000.tar"])
     assert [int(dataset[row]["image"]) for row in range(len(shards))] == list(range(len(shards)))
+
+
+@pytest.mark.parametrize("content", [b"", b"no tar" * 1000])
+def test_a_file_that_is_no_shard_is_left_out_by_name(tmp_path, caplog, content):
+    write_shards(tmp_path, count=1)
+    (tmp_path / "00001.tar").write_bytes(content)
+    shards = Shards([tmp_path / "00000.tar", tmp_path / "00001.tar"])
+    assert shards.sizes.tolist() == [5, 0]
+    assert f"{tmp_path / '00001.tar'}: " in caplog.text
+    assert "the shard is left out" in caplog.text
 
 
 def test_a_missing_shard_is_named(tmp_path):
