@@ -99,7 +99,7 @@ def _index(files: Sequence[Path]) -> Iterator[tuple[str, str, int, int, int]]:
 def _samples(file: Path) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
     """Key, caption and picture of each sample of a shard; those without a picture or a caption are left out."""
     try:
-        tar = tarfile.open(file, "r:")
+        tar = tarfile.open(file, "r:")  # noqa: SIM115 (only the opening may fail here)
     except tarfile.ReadError as error:  # a download that broke off at once leaves an empty file
         _log.warning("%s: %s; the shard is left out", file, error)
         return
