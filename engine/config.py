@@ -126,13 +126,16 @@ def save_config(config: Any, path: Path) -> None:
         YAML(typ="safe", pure=True).dump(dataclasses.asdict(config), temporary)
 
 
+_YAML_WORDS = {None: "null", "": "''"}
+
+
 def describe(kind: type) -> str:
     """One line a key (name, type, default, meaning), for `--help`."""
     kinds = typing.get_type_hints(kind)
     lines = []
     for field in dataclasses.fields(kind):
         if field.default is not dataclasses.MISSING:
-            default = f" [{'null' if field.default is None else field.default}]"
+            default = f" [{_YAML_WORDS.get(field.default, field.default)}]"
         elif field.default_factory is not dataclasses.MISSING:
             default = f" [{field.default_factory()}]"
         else:

@@ -124,6 +124,7 @@ def test_help_lists_each_key_with_type_default_and_meaning():
     assert "batch_size: a whole number [8]\n      samples a step" in text
     assert "inference: rank | generate [rank]\n      how" in text
     assert "clip_grad_norm: a number or null [null]" in text
+    assert "train_file: text ['']" in text
 
 
 def test_paths_are_a_type(read):
