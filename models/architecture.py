@@ -30,8 +30,8 @@ def build_from_checkpoint(kind: type[Model], source: str | Path) -> Model:
     state, metadata = read_state(source)
     config = metadata.get("config")
     sizes = read_architecture(state, config if isinstance(config, Mapping) else {}, str(source))
-    parameters = inspect.signature(kind).parameters
-    model = kind(**{name: value for name, value in sizes.items() if name in parameters})
+    accepted = {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}
+    model = kind(**{name: value for name, value in sizes.items() if name in accepted})
     load_state(model, state, source=str(source))
     return model
 

@@ -1,40 +1,26 @@
 """Image captioning, and the features of images and texts (paper, section 3.1)."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from models.base import VisionLanguageModel
 from models.checkpoint import load_checkpoint
 from models.generation import Generated, Rules, generate
 from models.med import TextDecoder, TextModel
-from models.med_layer import TextConfig
-from models.tokenizer import build_tokenizer, tokenize
-from models.vit import create_vit
+from models.tokenizer import tokenize
 
-MED_CONFIG = "configs/med_config.json"
 SAMPLING_REPETITION_PENALTY = 1.1  # what the released captioner was sampled with
 
 
-class BLIPFeatureExtractor(nn.Module):
-    """All token states of an image, of a text, or of a text that looks at an image."""
+class BLIPFeatureExtractor(VisionLanguageModel):
+    """All token states of an image, of a text, or of a text that looks at an image; for sizes see the base class."""
 
-    def __init__(
-        self,
-        image_size: int = 224,
-        vit: str | Mapping[str, int] = "base",
-        vit_grad_ckpt: bool = False,
-        vit_ckpt_layer: int = 0,
-        med_config: str | Path | Mapping[str, Any] = MED_CONFIG,
-        vocab_file: str | Path | None = None,
-    ) -> None:
-        super().__init__()
-        self.tokenizer = build_tokenizer(vocab_file)
-        self.visual_encoder = create_vit(vit, image_size, vit_grad_ckpt, vit_ckpt_layer)
-        config = TextConfig.read(med_config)
-        self.text_encoder = TextModel(config, len(self.tokenizer), self.visual_encoder.embed_dim)
+    def __init__(self, image_size: int = 224, **sizes: Any) -> None:
+        super().__init__(image_size, **sizes)
+        self.text_encoder = TextModel(self.text_config, len(self.tokenizer), self.vision_width)
 
     def forward(self, image: Tensor | None, caption: Sequence[str] | None, mode: str) -> Tensor:
         """Features of every token.
@@ -52,42 +38,27 @@ class BLIPFeatureExtractor(nn.Module):
             return self.visual_encoder(image)
         if mode not in ("text", "multimodal"):
             raise ValueError(f"mode={mode!r} must be 'image', 'text' or 'multimodal'")
-        device = self.text_encoder.embeddings.word_embeddings.weight.device
         first_token = self.tokenizer.enc_token_id if mode == "multimodal" else None
-        ids, mask = tokenize(self.tokenizer, caption, device, first_token=first_token)
+        ids, mask = tokenize(self.tokenizer, caption, self.device, first_token=first_token)
         memory = self.text_encoder.project(self.visual_encoder(image)) if mode == "multimodal" else None
         return self.text_encoder(ids, mask, memory) * mask[:, :, None]
 
 
-class BLIPDecoder(nn.Module):
+class BLIPDecoder(VisionLanguageModel):
     """Describes images: a ViT and a causal text decoder that looks at it.
 
     Args:
         image_size: side of the square input, in pixels.
-        vit: a name of `models.vit.VIT_SIZES` or a mapping of sizes.
-        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
-        med_config: sizes of the text decoder: a BERT configuration, as a file or a mapping.
         prompt: the words every caption starts with; they are not scored in training and not returned.
-        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
         label_smoothing: share of each target spread over the vocabulary in the training loss.
+        sizes: see `VisionLanguageModel`.
     """
 
     def __init__(
-        self,
-        image_size: int = 384,
-        vit: str | Mapping[str, int] = "base",
-        vit_grad_ckpt: bool = False,
-        vit_ckpt_layer: int = 0,
-        med_config: str | Path | Mapping[str, Any] = MED_CONFIG,
-        prompt: str = "a picture of ",
-        vocab_file: str | Path | None = None,
-        label_smoothing: float = 0.1,
+        self, image_size: int = 384, prompt: str = "a picture of ", label_smoothing: float = 0.1, **sizes: Any
     ) -> None:
-        super().__init__()
-        self.tokenizer = build_tokenizer(vocab_file)
-        self.visual_encoder = create_vit(vit, image_size, vit_grad_ckpt, vit_ckpt_layer)
-        config = TextConfig.read(med_config)
-        self.text_decoder = TextDecoder(config, len(self.tokenizer), self.visual_encoder.embed_dim)
+        super().__init__(image_size, **sizes)
+        self.text_decoder = TextDecoder(self.text_config, len(self.tokenizer), self.vision_width)
         self.prompt = prompt
         self.prompt_ids = [self.tokenizer.dec_token_id, *self.tokenizer(prompt).input_ids[1:-1]]
         self.label_smoothing = label_smoothing
@@ -183,17 +154,17 @@ class BLIPDecoder(nn.Module):
         return captions, generated
 
 
-def blip_decoder(pretrained: str = "", **kwargs: Any) -> BLIPDecoder:
+def blip_decoder(pretrained: str = "", **sizes: Any) -> BLIPDecoder:
     """A captioner, with the weights of `pretrained` (a released name, path, URL or hub name) if given."""
-    model = BLIPDecoder(**kwargs)
+    model = BLIPDecoder(**sizes)
     if pretrained:
         load_checkpoint(model, pretrained)
     return model
 
 
-def blip_feature_extractor(pretrained: str = "", **kwargs: Any) -> BLIPFeatureExtractor:
+def blip_feature_extractor(pretrained: str = "", **sizes: Any) -> BLIPFeatureExtractor:
     """A feature extractor, with the weights of `pretrained` (a released name, path, URL or hub name) if given."""
-    model = BLIPFeatureExtractor(**kwargs)
+    model = BLIPFeatureExtractor(**sizes)
     if pretrained:
         load_checkpoint(model, pretrained)
     return model

@@ -1,8 +1,7 @@
 """Image-text matching and similarity (paper, section 3.2), and scores for any images and texts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,12 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import Memory
-from models.blip import MED_CONFIG
+from models.base import VisionLanguageModel
 from models.checkpoint import load_checkpoint
 from models.med import TextModel
-from models.med_layer import TextConfig
-from models.tokenizer import build_tokenizer, tokenize
-from models.vit import create_vit
+from models.tokenizer import tokenize
 
 MAX_TEXT_LENGTH = 35  # tokens, as in retrieval training
 MATCH = 1  # index of "they match" in the matching head's logits
@@ -29,40 +26,22 @@ class Scores:
     cosine: Tensor
 
 
-class ImageTextModel(nn.Module):
+class ImageTextModel(VisionLanguageModel):
     """An image and a text encoder, their projections to a common space, and the matching head.
 
     Args:
         image_size: side of the square input, in pixels.
-        vit: a name of `models.vit.VIT_SIZES` or a mapping of sizes.
-        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
         embed_dim: width of the common space.
-        med_config: sizes of the text encoder: a BERT configuration, as a file or a mapping.
-        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
+        sizes: see `VisionLanguageModel`.
     """
 
-    def __init__(
-        self,
-        image_size: int = 384,
-        vit: str | Mapping[str, int] = "base",
-        vit_grad_ckpt: bool = False,
-        vit_ckpt_layer: int = 0,
-        embed_dim: int = 256,
-        med_config: str | Path | Mapping[str, Any] = MED_CONFIG,
-        vocab_file: str | Path | None = None,
-    ) -> None:
-        super().__init__()
-        self.tokenizer = build_tokenizer(vocab_file)
-        self.visual_encoder = create_vit(vit, image_size, vit_grad_ckpt, vit_ckpt_layer)
-        config = TextConfig.read(med_config)
-        self.text_encoder = TextModel(config, len(self.tokenizer), self.visual_encoder.embed_dim)
-        self.vision_proj = nn.Linear(self.visual_encoder.embed_dim, embed_dim)
-        self.text_proj = nn.Linear(config.hidden_size, embed_dim)
-        self.itm_head = nn.Linear(config.hidden_size, 2)
-
-    @property
-    def device(self) -> torch.device:
-        return self.itm_head.weight.device
+    def __init__(self, image_size: int = 384, embed_dim: int = 256, **sizes: Any) -> None:
+        super().__init__(image_size, **sizes)
+        width = self.text_config.hidden_size
+        self.text_encoder = TextModel(self.text_config, len(self.tokenizer), self.vision_width)
+        self.vision_proj = nn.Linear(self.vision_width, embed_dim)
+        self.text_proj = nn.Linear(width, embed_dim)
+        self.itm_head = nn.Linear(width, 2)
 
     def project_image(self, image_embeds: Tensor) -> Tensor:
         """Image states [B, T, D] -> unit vectors [B, embed_dim], float32."""
@@ -152,9 +131,9 @@ class BLIPMatcher(ImageTextModel):
         return self.match_logits(self.text_encoder.project(self.visual_encoder(image)), ids, mask)
 
 
-def blip_itm(pretrained: str = "", **kwargs: Any) -> BLIPMatcher:
+def blip_itm(pretrained: str = "", **sizes: Any) -> BLIPMatcher:
     """A matcher, with the weights of `pretrained` (a released name, path, URL or hub name) if given."""
-    model = BLIPMatcher(**kwargs)
+    model = BLIPMatcher(**sizes)
     if pretrained:
         load_checkpoint(model, pretrained)
     return model

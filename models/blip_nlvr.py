@@ -1,46 +1,30 @@
 """Natural language visual reasoning: is a sentence true of two images? (paper, section 5.4)"""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blip import MED_CONFIG
+from models.base import VisionLanguageModel
 from models.checkpoint import load_checkpoint
 from models.med import TextModel
-from models.med_layer import TextConfig
-from models.tokenizer import build_tokenizer, tokenize
-from models.vit import create_vit
+from models.tokenizer import tokenize
 
 
-class BLIPNLVR(nn.Module):
+class BLIPNLVR(VisionLanguageModel):
     """A text encoder with two cross-attentions a layer, one for each image, and a classifier.
 
     Args:
         image_size: side of the square inputs, in pixels.
-        vit: a name of `models.vit.VIT_SIZES` or a mapping of sizes.
-        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
-        med_config: sizes of the text encoder: a BERT configuration, as a file or a mapping.
-        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
+        drop_path_rate: stochastic depth of the image encoder.
+        sizes: see `VisionLanguageModel`.
     """
 
-    def __init__(
-        self,
-        image_size: int = 384,
-        vit: str | Mapping[str, int] = "base",
-        vit_grad_ckpt: bool = False,
-        vit_ckpt_layer: int = 0,
-        med_config: str | Path | Mapping[str, Any] = MED_CONFIG,
-        vocab_file: str | Path | None = None,
-    ) -> None:
-        super().__init__()
-        self.tokenizer = build_tokenizer(vocab_file)
-        self.visual_encoder = create_vit(vit, image_size, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate=0.1)
-        config = TextConfig.read(med_config)
-        width = config.hidden_size
-        self.text_encoder = TextModel(config, len(self.tokenizer), self.visual_encoder.embed_dim, cross_attentions=2)
+    def __init__(self, image_size: int = 384, drop_path_rate: float = 0.1, **sizes: Any) -> None:
+        super().__init__(image_size, drop_path_rate=drop_path_rate, **sizes)
+        width = self.text_config.hidden_size
+        self.text_encoder = TextModel(self.text_config, len(self.tokenizer), self.vision_width, cross_attentions=2)
         self.cls_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
 
     def forward(self, image: Tensor, text: Sequence[str], targets: Tensor | None = None, train: bool = True) -> Tensor:
@@ -67,13 +51,13 @@ class BLIPNLVR(nn.Module):
         return F.cross_entropy(logits, targets) if train else logits
 
 
-def blip_nlvr(pretrained: str = "", **kwargs: Any) -> BLIPNLVR:
+def blip_nlvr(pretrained: str = "", **sizes: Any) -> BLIPNLVR:
     """An NLVR2 model, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
 
     From a checkpoint with single cross-attentions both of a pair start from the one; the layers that merge two images
     and the classifier start anew.
     """
-    model = BLIPNLVR(**kwargs)
+    model = BLIPNLVR(**sizes)
     if pretrained:
         load_checkpoint(model, pretrained, remade=("*.merge_layer.*", "cls_head"))
     return model

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from models.checkpoint import load_checkpoint
 from models.med import TextDecoder, TextModel
-from models.med_layer import TextConfig
 from models.momentum import MomentumModel, sample_negatives
 
 MAX_TEXT_LENGTH = 30  # tokens
@@ -22,7 +21,7 @@ class BLIPPretrain(MomentumModel):
     Args:
         med_config: sizes of the text encoder and decoder: a BERT configuration, as a file or a mapping.
         label_smoothing: share of each target spread over the vocabulary in the language-model loss.
-        kwargs: see `MomentumModel` and `ImageTextModel`.
+        sizes: see `MomentumModel`.
     """
 
     def __init__(
@@ -31,11 +30,10 @@ class BLIPPretrain(MomentumModel):
         image_size: int = 224,
         med_config: str | Path | Mapping[str, Any] = "configs/bert_config.json",
         label_smoothing: float = 0.1,
-        **kwargs: Any,
+        **sizes: Any,
     ) -> None:
-        super().__init__(pointer="queue_ptr", image_size=image_size, med_config=med_config, **kwargs)
-        config = TextConfig.read(med_config)
-        self.text_decoder = TextDecoder(config, len(self.tokenizer), self.visual_encoder.embed_dim)
+        super().__init__(pointer="queue_ptr", image_size=image_size, med_config=med_config, **sizes)
+        self.text_decoder = TextDecoder(self.text_config, len(self.tokenizer), self.vision_width)
         share_all_but_self_attention(self.text_encoder, self.text_decoder)
         self.label_smoothing = label_smoothing
 
@@ -91,9 +89,9 @@ def share_all_but_self_attention(encoder: TextModel, decoder: TextDecoder) -> No
         mine.output = theirs.output
 
 
-def blip_pretrain(pretrained: str = "", **kwargs: Any) -> BLIPPretrain:
+def blip_pretrain(pretrained: str = "", **sizes: Any) -> BLIPPretrain:
     """A model to pre-train, with the weights of `pretrained` (a released name, path, URL or hub name) if given."""
-    model = BLIPPretrain(**kwargs)
+    model = BLIPPretrain(**sizes)
     if pretrained:
         load_checkpoint(model, pretrained)
     return model

@@ -16,11 +16,11 @@ class BLIPRetrieval(MomentumModel):
 
     Args:
         negative_all_rank: draw hard negatives over the batches of all processes, not only over one's own.
-        kwargs: see `MomentumModel` and `ImageTextModel`.
+        sizes: see `MomentumModel`.
     """
 
-    def __init__(self, *, negative_all_rank: bool = False, **kwargs: Any) -> None:
-        super().__init__(pointer="ptr_queue", **kwargs)
+    def __init__(self, *, negative_all_rank: bool = False, **sizes: Any) -> None:
+        super().__init__(pointer="ptr_queue", **sizes)
         self.negative_all_rank = negative_all_rank
         self.register_buffer("idx_queue", torch.full((1, self.queue_size), -100))
 
@@ -88,9 +88,9 @@ class BLIPRetrieval(MomentumModel):
         return negative_image, image_exists, negative_text, text_exists
 
 
-def blip_retrieval(pretrained: str = "", **kwargs: Any) -> BLIPRetrieval:
+def blip_retrieval(pretrained: str = "", **sizes: Any) -> BLIPRetrieval:
     """A retrieval model, with the weights of `pretrained` (a released name, path, URL or hub name) if given."""
-    model = BLIPRetrieval(**kwargs)
+    model = BLIPRetrieval(**sizes)
     if pretrained:
         load_checkpoint(model, pretrained)
     return model

@@ -1,54 +1,38 @@
 """Visual question answering: an encoder reads the question beside the image, a decoder answers (paper, section 5.3)."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 from transformers import BatchEncoding
 
 from models.attention import Memory
-from models.blip import MED_CONFIG
+from models.base import VisionLanguageModel
 from models.checkpoint import load_checkpoint
 from models.generation import Rules, generate
 from models.med import TextDecoder, TextModel
-from models.med_layer import TextConfig
-from models.tokenizer import build_tokenizer, tokenize
-from models.vit import create_vit
+from models.tokenizer import tokenize
 
 MAX_QUESTION_LENGTH = 35  # tokens
 MAX_ANSWER_LENGTH = 10  # tokens of a generated answer, start and end counted
 CANDIDATES_AT_ONCE = 32  # of each question; sorted by length, so that few are padded
 
 
-class BLIPVQA(nn.Module):
+class BLIPVQA(VisionLanguageModel):
     """Answers questions about images, by ranking given answers or by writing one.
 
     Args:
         image_size: side of the square input, in pixels.
-        vit: a name of `models.vit.VIT_SIZES` or a mapping of sizes.
-        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
-        med_config: sizes of the text models: a BERT configuration, as a file or a mapping.
-        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
         label_smoothing: share of each target spread over the vocabulary in the loss, which ranking uses too.
+        sizes: see `VisionLanguageModel`.
     """
 
-    def __init__(
-        self,
-        image_size: int = 480,
-        vit: str | Mapping[str, int] = "base",
-        vit_grad_ckpt: bool = False,
-        vit_ckpt_layer: int = 0,
-        med_config: str | Path | Mapping[str, Any] = MED_CONFIG,
-        vocab_file: str | Path | None = None,
-        label_smoothing: float = 0.1,
-    ) -> None:
-        super().__init__()
-        self.tokenizer = build_tokenizer(vocab_file)
-        self.visual_encoder = create_vit(vit, image_size, vit_grad_ckpt, vit_ckpt_layer)
-        config, vocabulary = TextConfig.read(med_config), len(self.tokenizer)
-        self.text_encoder = TextModel(config, vocabulary, self.visual_encoder.embed_dim)
+    def __init__(self, image_size: int = 480, label_smoothing: float = 0.1, **sizes: Any) -> None:
+        super().__init__(image_size, **sizes)
+        config, vocabulary = self.text_config, len(self.tokenizer)
+        self.text_encoder = TextModel(config, vocabulary, self.vision_width)
         self.text_decoder = TextDecoder(config, vocabulary, config.hidden_size)  # it reads the question, not the image
         self.label_smoothing = label_smoothing
 
@@ -113,12 +97,11 @@ class BLIPVQA(nn.Module):
 
     def _loss(self, memory: Memory, answer: Sequence[str] | BatchEncoding, n: Any, weights: Tensor) -> Tensor:
         """Each answer's summed loss times its weight, over the number of questions."""
-        device = self.text_encoder.embeddings.word_embeddings.weight.device
-        ids, mask = self._answer_tokens(answer, device)
+        ids, mask = self._answer_tokens(answer, self.device)
         counts = torch.as_tensor(n)
         if counts.sum() != len(ids) or len(weights) != len(ids):
             raise ValueError(f"{len(ids)} answers came with {len(weights)} weights and n={counts.tolist()}")
-        index = torch.arange(len(counts), device=counts.device).repeat_interleave(counts).to(device)
+        index = torch.arange(len(counts), device=counts.device).repeat_interleave(counts).to(self.device)
         labels = ids.masked_fill(mask == 0, -100)
         losses = self.text_decoder.token_losses(ids, labels, memory, index, self.label_smoothing).sum(dim=1)
         return (losses * weights.to(losses)).sum() / len(counts)
@@ -178,7 +161,7 @@ class BLIPVQA(nn.Module):
         tokens, scored = ids[rows, :longest], torch.arange(1, longest, device=ids.device) < lengths[rows, None]
         states = self.text_decoder.bert(tokens[:, :-1], memory=memory, causal=True)
         # Only real tokens pass through the vocabulary, which costs more than all else.
-        losses = nn.functional.cross_entropy(
+        losses = F.cross_entropy(
             self.text_decoder.logits(states[scored]),
             tokens[:, 1:][scored],
             reduction="none",
@@ -187,13 +170,13 @@ class BLIPVQA(nn.Module):
         return -torch.zeros_like(scored, dtype=losses.dtype).masked_scatter(scored, losses).sum(dim=1).view_as(chosen)
 
 
-def blip_vqa(pretrained: str = "", **kwargs: Any) -> BLIPVQA:
+def blip_vqa(pretrained: str = "", **sizes: Any) -> BLIPVQA:
     """A question answerer, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
 
     The decoder's cross-attention reads question states, so that its keys and values start anew where the pre-trained
     ones read image states of another width (ViT-L).
     """
-    model = BLIPVQA(**kwargs)
+    model = BLIPVQA(**sizes)
     if pretrained:
         cross_attention = "text_decoder.bert.encoder.layer.*.crossattention.self"
         load_checkpoint(model, pretrained, remade=(f"{cross_attention}.key.*", f"{cross_attention}.value.*"))

@@ -70,7 +70,7 @@ class MomentumModel(ImageTextModel):
         queue_size: how many of the latest features of each kind are kept as candidates.
         momentum: share that a copy keeps of itself in each step.
         pointer: name of the buffer that holds the queues' next position; the checkpoints differ in it.
-        kwargs: see `ImageTextModel`.
+        sizes: see `ImageTextModel` and `VisionLanguageModel`.
 
     Attributes:
         statistics: detached scalars of the last forward pass for the log. `itm_accuracy_match` and
@@ -80,9 +80,9 @@ class MomentumModel(ImageTextModel):
     MIRRORED = ("visual_encoder", "vision_proj", "text_encoder", "text_proj")
 
     def __init__(
-        self, *, embed_dim: int = 256, queue_size: int = 57600, momentum: float = 0.995, pointer: str, **kwargs: Any
+        self, *, embed_dim: int = 256, queue_size: int = 57600, momentum: float = 0.995, pointer: str, **sizes: Any
     ) -> None:
-        super().__init__(embed_dim=embed_dim, **kwargs)
+        super().__init__(embed_dim=embed_dim, **sizes)
         self.momentum = momentum
         self.queue_size = queue_size
         self.pointer = pointer
