@@ -1,4 +1,4 @@
-"""Decoding: beam search against an exhaustive one, greedy and samples against their definitions, batches against items."""
+"""Decoding: beam search against an exhaustive one, greedy and samples against their definitions, batches and items."""
 
 import itertools
 
