@@ -59,7 +59,7 @@ def build_data(run: engine.Run[Config]) -> TrainLoader:
     config = run.config
     dataset = PretrainDataset(
         config.annotations("train"),
-        TrainTransform(config.image_size, min_scale=0.2),
+        TrainTransform(config.image_size, 0.2, config.augmentation),
         image_root=config.image_root,
         url_root=config.url_root,
         laion_files=config.laion_files(),

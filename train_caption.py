@@ -52,7 +52,7 @@ def build_data(run: engine.Run[Config]) -> tuple[TrainLoader | None, dict[str, D
     dataset = CaptionTrain(
         config.annotations("train"),
         config.image_root,
-        TrainTransform(config.image_size, min_scale=0.5),
+        TrainTransform(config.image_size, 0.5, config.augmentation),
         prompt=config.prompt,
         seed=run.seed,
     )

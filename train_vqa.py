@@ -52,7 +52,7 @@ def build_data(run: engine.Run[Config]) -> tuple[TrainLoader | None, dict[str, D
 
     if run.evaluate_only:
         return None, questions("test")
-    transform = TrainTransform(config.image_size, min_scale=0.5)
+    transform = TrainTransform(config.image_size, 0.5, config.augmentation)
     dataset = VQATrain(config.annotations("train"), transform, seed=run.seed, **roots)
     loader = TrainLoader(dataset, config.batch_size_train, max_bad_images=config.max_bad_images, **share)
     return loader, questions("val") if config.val_file else {}

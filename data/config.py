@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from data.wellknown import annotation_file
+from transform.image import Augmentation
 from utils import resolve, setting
 
 
@@ -20,6 +21,9 @@ class DataConfig:
     image_size: int = setting(384, "side in pixels of the square that images are resized to")
     num_workers: int = setting(4, "loader processes of each training process; 0 loads in the training process itself")
     max_bad_images: float = setting(0.01, "share of unreadable training images above which a run ends with an error")
+    augmentation: Augmentation = setting(
+        "full", "training pictures: full (crop, flip, RandAugment), crop (crop and flip only) or none (whole pictures)"
+    )
 
     published: ClassVar[dict[str, str]] = {}  # split -> name of the paper's annotation file
 

@@ -10,7 +10,7 @@ between the two passes: 0.1 grey levels in the mean (`benchmarks/loader.py`).
 
 import math
 from functools import lru_cache
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import pyarrow
@@ -22,6 +22,8 @@ from transform.randaugment import RandAugment
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
+
+Augmentation = Literal["full", "crop", "none"]
 
 Box = tuple[int, int, int, int]
 """left, top, right, bottom in pixels, as Pillow has them."""
@@ -66,23 +68,29 @@ class TrainTransform:
 
     `min_scale` is the smallest share of the area that a crop may have: 0.2 in pre-training, 0.5 in fine-tuning. Every
     random draw comes from the generator of the call, so a sample depends on nothing but it.
+
+    `augmentation` says how much of this is done: 'full'; 'crop', without RandAugment, for pictures whose colors matter;
+    'none', the whole picture resized, for texts that a crop or a flip would make false ("a cup left of a plate").
     """
 
-    def __init__(self, image_size: int, min_scale: float) -> None:
-        self.image_size, self.min_scale = image_size, min_scale
+    def __init__(self, image_size: int, min_scale: float, augmentation: Augmentation = "full") -> None:
+        self.image_size, self.min_scale, self.augmentation = image_size, min_scale, augmentation
         self.augment = RandAugment(num_ops=2, level=5)
 
     def __call__(self, picture: Image.Image | Picture, rng: np.random.Generator) -> torch.Tensor:
         """`picture`: RGB, or a file that is still to be decoded, of which only the crop is read."""
-        box = random_crop(*picture.size, self.min_scale, rng)
+        whole = (0, 0, *picture.size)
+        box = whole if self.augmentation == "none" else random_crop(*picture.size, self.min_scale, rng)
         if isinstance(picture, Image.Image):
             crop = picture.crop(box)
         else:
             crop = picture.region(box, min_size=(self.image_size, self.image_size))
         image = resize(crop, self.image_size)
-        if rng.random() < 0.5:
+        if self.augmentation != "none" and rng.random() < 0.5:
             image = image.flip(-1)
-        return self.augment(image, rng).contiguous()
+        if self.augmentation == "full":
+            image = self.augment(image, rng)
+        return image.contiguous()
 
 
 def random_crop(

@@ -156,3 +156,27 @@ def test_augmentation_is_applied_as_often_as_the_recipe_says() -> None:
     )
     # of a flat picture only the five moves show (and equalising or stretching leaves it alone): 1 - (1 - 0.5 * 0.5)**2
     assert changed / 1000 == pytest.approx(1 - (1 - 0.25) ** 2, abs=4 * math.sqrt(0.44 * 0.56 / 1000))
+
+
+def halves() -> Image.Image:
+    """Left half red, right half blue, both with a channel that is never 0: AutoContrast would change them."""
+    pixels = np.full((40, 40, 3), 60, dtype=np.uint8)
+    pixels[:, :20, 0] = pixels[:, 20:, 2] = 200
+    return Image.fromarray(pixels)
+
+
+def test_no_augmentation_leaves_the_whole_picture_whatever_is_drawn() -> None:
+    transform = TrainTransform(20, 0.2, "none")
+    whole = resize(halves(), 20)
+    for seed in range(20):
+        torch.testing.assert_close(transform(halves(), np.random.default_rng(seed)), whole, rtol=0, atol=0)
+
+
+def test_crop_cuts_and_flips_but_leaves_the_colors() -> None:
+    transform = TrainTransform(20, 0.2, "crop")
+    images = torch.stack([transform(halves(), np.random.default_rng(seed)) for seed in range(40)])
+    reds, blues = images[:, 0], images[:, 2]
+    assert ((reds - 60.0).abs() < 12).logical_or((reds - 200.0).abs() < 12).float().mean() > 0.9
+    assert 0 < (reds[:, 10, 0] > blues[:, 10, 0]).float().mean() < 1  # flipped at times
+    assert len(images.flatten(1).unique(dim=0)) > 2  # and cut
+    assert (images[:, 1] - 60.0).abs().max() < 12
