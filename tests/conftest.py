@@ -47,10 +47,17 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def tiny(golden: Callable[[str], Path]) -> dict:
     """Constructor arguments of the models that the golden checkpoints hold."""
+    sizes = json.loads(golden("tiny_config.json").read_text())
+    vit = sizes["vit"]
     return {
-        "vit": {"embed_dim": 48, "depth": 2, "num_heads": 3, "patch_size": 16},
-        "image_size": 64,
-        "med_config": golden("med_config.json"),
+        "vit": {
+            "embed_dim": vit["width"],
+            "depth": vit["depth"],
+            "num_heads": vit["heads"],
+            "patch_size": vit["patch_size"],
+        },
+        "image_size": sizes["image_size"],
+        "med_config": golden(sizes["text"]),
     }
 
 
