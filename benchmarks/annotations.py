@@ -12,16 +12,17 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.measurement import machine, save
 from data.annotations import Annotations
 from data.pretrain import PAIR
 from data.sampler import shuffled
@@ -96,9 +97,11 @@ def table(measured: dict) -> str:
         f"| {r['records_per_second']:,.0f} |"
         for way, r in measured["ways"].items()
     )
+    on = measured["machine"]
     return (
         f"{measured['captions']:,} captions ({measured['file_bytes'] / 1e6:,.0f} MB of JSON), "
-        f"{_WORKERS} loader workers, {measured['machine']}: `python -m benchmarks.annotations`\n\n"
+        f"{_WORKERS} loader workers, {on['processor']}, {on['cores']} cores, Python {on['python']}: "
+        "`python -m benchmarks.annotations`\n\n"
         f"| way | start | private memory a worker | records/s |\n| --- | --- | --- | --- |\n{rows}\n"
     )
 
@@ -119,12 +122,11 @@ def main() -> None:
         measured = {
             "captions": options.captions,
             "file_bytes": file.stat().st_size,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+            "machine": machine() | {"pyarrow": pa.__version__},
             "ways": ways,
         }
     results = REPOSITORY / "benchmarks" / "results"
-    with atomic_write(results / "annotations.json") as temporary:
-        temporary.write_text(json.dumps(measured, indent=2) + "\n")
+    save(results / "annotations.json", measured)
     with atomic_write(results / "annotations.md") as temporary:
         temporary.write_text(table(measured))
     print(table(measured))
