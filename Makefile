@@ -4,7 +4,7 @@ VENV   := .venv
 READY  := $(VENV)/ready
 RUN    := $(VENV)/bin/python
 
-.PHONY: demo test lint format clean
+.PHONY: demo demo-quick test lint format clean
 
 $(READY): requirements.txt
 	rm -rf $(VENV)
@@ -12,6 +12,12 @@ $(READY): requirements.txt
 	$(RUN) -m pip install --quiet --upgrade pip
 	$(RUN) -m pip install --quiet -r requirements.txt
 	touch $@
+
+demo: $(READY)
+	$(RUN) -m demo
+
+demo-quick: $(READY)
+	$(RUN) -m demo --quick
 
 test: $(READY)
 	$(VENV)/bin/ruff check .

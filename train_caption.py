@@ -33,6 +33,7 @@ class Config(engine.TrainConfig, ModelConfig, CaptionData):
     max_length: int = setting(20, "most tokens of a caption, the prompt's counted")
     min_length: int = setting(5, "fewest tokens of a caption, the prompt's counted")
     num_beams: int = setting(3, "beams of the search; 1 is greedy")
+    use_java: bool = setting(True, "compute METEOR and SPICE too, where Java is; they take longer than all else")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,7 +80,8 @@ def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLI
         predictions = engine.gather_objects(predictions, key="image_id")
         run.write_json(f"result/{split}.json", predictions)
         if run.is_first:
-            scores = score_captions(predictions, config.ground_truth(split) or loader.dataset.ground_truth()).scores
+            truth = config.ground_truth(split) or loader.dataset.ground_truth()
+            scores = score_captions(predictions, truth, config.use_java).scores
             scores["CIDEr+BLEU-4"] = scores.get("CIDEr", 0.0) + scores["BLEU-4"]
             metrics |= {f"{split}_{name}": value for name, value in scores.items()}
     return metrics

@@ -42,9 +42,11 @@ class CaptionScores:
 
 
 def score_captions(
-    predictions: Sequence[Mapping[str, Any]], ground_truth: str | Path | Mapping[str, Any]
+    predictions: Sequence[Mapping[str, Any]], ground_truth: str | Path | Mapping[str, Any], use_java: bool = True
 ) -> CaptionScores:
     """Scores of `predictions` ({image_id, caption}, one an image) against references in COCO format (file or content).
+
+    Without `use_java` METEOR and SPICE, whose programs take many seconds to start, are left out even where Java is.
 
     Raises ValueError where an image has two predictions, or none in the ground truth.
     """
@@ -59,7 +61,7 @@ def score_captions(
     if not candidates:
         raise ValueError("there are no predictions to score")
     unanswered = len(references) - len(candidates)
-    return _score({image: references[image] for image in candidates}, candidates, unanswered)
+    return _score({image: references[image] for image in candidates}, candidates, unanswered, use_java)
 
 
 def read_references(ground_truth: str | Path | Mapping[str, Any]) -> dict[Any, list[str]]:
@@ -87,9 +89,9 @@ def _by_image(predictions: Sequence[Mapping[str, Any]]) -> dict[Any, list[str]]:
     return candidates
 
 
-def _score(references: Captions, candidates: Captions, unanswered: int) -> CaptionScores:
+def _score(references: Captions, candidates: Captions, unanswered: int, use_java: bool) -> CaptionScores:
+    tokenize, tokenizer = (java.java_tokenize, "java") if use_java else (ptb_tokenize, "python")
     try:
-        tokenize, tokenizer = java.java_tokenize, "java"
         references, candidates = _tokenized(references, tokenize), _tokenized(candidates, tokenize)
     except java.JavaMissing:
         tokenize, tokenizer = ptb_tokenize, "python"
@@ -113,6 +115,9 @@ def _score(references: Captions, candidates: Captions, unanswered: int) -> Capti
     else:
         not_computed["CIDEr"] = "needs two images or more: it weighs words by how many images they occur in"
     for metric, scorer in (("METEOR", java.meteor), ("SPICE", java.spice)):
+        if not use_java:
+            not_computed[metric] = "it is computed by Java, which was not asked for"
+            continue
         try:
             keep(metric, *scorer(references, candidates))
         except java.JavaMissing as reason:

@@ -116,9 +116,10 @@ def check_gradients() -> Callable[[torch.nn.Module, dict[str, float | None], Pat
 
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory whose `output/demo/world` is a small embedded world, as `configs/demo/*.yaml` want it."""
+    """A working directory with two small embedded worlds in `output/demo`, where `configs/demo/*.yaml` want them."""
     folder = tmp_path_factory.mktemp("demo")
-    build_world(folder / "output" / "demo" / "world", images=60, seed=0)
+    for seed, name in enumerate(("world", "web")):
+        build_world(folder / "output" / "demo" / name, images=60, seed=seed)
     return folder
 
 

@@ -1,0 +1,67 @@
+"""`python -m demo [--quick] [--seed S] [--folder DIR]`: see the package's docstring."""
+
+import argparse
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+import demo
+from demo.recipe import FOLDER, FULL, QUICK, Step, run
+from demo.report import write_report
+from utils import REPOSITORY, atomic_write
+
+logger = logging.getLogger("blip.demo")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m demo", description=demo.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="small worlds and few steps: shows that all parts work")
+    parser.add_argument("--seed", type=int, default=0, help="of the worlds and of every training (default 0)")
+    parser.add_argument("--folder", help=f"where everything is written (default {FOLDER}, with --quick {FOLDER}_quick)")
+    parser.add_argument("--report", action="store_true", help="run nothing: write the report of what was run before")
+    flags = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    default = Path(f"{FOLDER}_quick") if flags.quick else FOLDER
+    folder = Path(flags.folder).absolute() if flags.folder else default
+    os.chdir(REPOSITORY)  # the configs' paths start from there
+    folder.mkdir(parents=True, exist_ok=True)
+    if not flags.report:
+        try:
+            steps = list(run(folder, QUICK if flags.quick else FULL, flags.seed))
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"demo: {error.cmd[-1]} ended with status {error.returncode}; its output stands above")
+        record = {"seed": flags.seed, "machine": _machine(), "steps": [asdict(step) for step in steps]}
+        with atomic_write(folder / "run.json") as path:
+            path.write_text(json.dumps(record, indent=2), encoding="utf-8")
+    _report(folder)
+
+
+def _report(folder: Path) -> None:
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    steps = [Step(**step) for step in record["steps"]]
+    scores = write_report(folder, steps, f"Seed {record['seed']}; {record['machine']}.")
+    for score in scores:
+        beside = [
+            f"{name} {value:.1f}"
+            for name, value in (("guess", score.chance), ("target", score.target), ("from scratch", score.scratch))
+            if value is not None
+        ]
+        logger.info("%-42s %6.1f   %s", score.name, score.value, "  ".join(beside))
+    logger.info("%.1f minutes; open %s", sum(step.seconds for step in steps) / 60, folder / "report.html")
+
+
+def _machine() -> str:
+    return f"{os.cpu_count()} CPU cores ({platform.machine()}), torch {torch.__version__}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The report's figures: losses while pre-training, and scores on held-out scenes with and without pre-training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from demo.scores import Results, Score
+
+BLUE, ORANGE, GREEN, GREY = "#2f6bb3", "#d9822b", "#3a8f5c", "#b9bfc7"
+_STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e8eb",
+    "axes.edgecolor": "#8a919a",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "savefig.dpi": 150,
+}
+
+
+def read_events(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
+    """Scalar -> (steps, values), from the TensorBoard events of a run."""
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    series = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+    return {
+        tag: ([point.step for point in points], [point.value for point in points]) for tag, points in series.items()
+    }
+
+
+def draw_pretraining(folder: Path, path: Path) -> None:
+    """The three losses, and how often matching says yes and no rightly."""
+    events = read_events(folder / "pretrain")
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(1, 4, figsize=(11, 2.5), layout="constrained")
+        losses = (("Contrast (ITC)", "loss_ita"), ("Matching (ITM)", "loss_itm"), ("Language (LM)", "loss_lm"))
+        for axis, (title, name) in zip(axes, losses, strict=False):
+            axis.plot(*events[name], color=BLUE)
+            axis.set(title=title, xlabel="step")
+        for name, color, label in (("match", GREEN, "pairs"), ("mismatch", ORANGE, "hard negatives")):
+            axes[3].plot(*events[f"itm_accuracy_{name}"], color=color, label=label)
+        axes[3].set(title="Matching, share right", xlabel="step", ylim=(-0.02, 1.02))
+        axes[3].legend()
+        figure.savefig(path)
+        plt.close(figure)
+
+
+def draw_fine_tuning(folder: Path, path: Path) -> None:
+    """The losses of fine-tuning, from the pre-trained checkpoint and from scratch."""
+    panels = (
+        ("Captioning", "caption", "caption_scratch"),
+        ("Retrieval", "retrieval", None),
+        ("Questions", "vqa", None),
+        ("NLVR2", "nlvr", "nlvr_scratch"),
+    )
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(1, 4, figsize=(11, 2.5), layout="constrained")
+        for axis, (title, pretrained, scratch) in zip(axes, panels, strict=True):
+            if scratch:
+                axis.plot(*read_events(folder / scratch)["loss"], color=ORANGE, label="from scratch")
+            axis.plot(*read_events(folder / pretrained)["loss"], color=BLUE, label="pre-trained")
+            axis.set(title=f"{title}, loss", xlabel="step")
+            axis.legend()
+        figure.savefig(path)
+        plt.close(figure)
+
+
+def draw_scores(scores: Sequence[Score], path: Path) -> None:
+    """A bar a score; what a guess gets, what scratch gets, and a line where the target is."""
+    shown = [score for score in scores if score.chance is not None][::-1]
+    with plt.rc_context({**_STYLE, "axes.grid.axis": "x"}):
+        figure, axis = plt.subplots(figsize=(9, 0.62 * len(shown) + 0.9), layout="constrained")
+        for row, score in enumerate(shown):
+            axis.barh(row, score.value, 0.36, color=BLUE, zorder=2, label="pre-trained" if row == 0 else None)
+            axis.text(score.value + 0.8, row, f"{score.value:.1f}", va="center", fontweight="bold")
+            axis.barh(row - 0.32, score.chance, 0.16, color=GREY, zorder=2, label="a guess" if row == 0 else None)
+            if score.scratch is not None:
+                label = "from scratch" if row == 0 else None
+                axis.barh(row + 0.3, score.scratch, 0.16, color=ORANGE, zorder=2, label=label)
+            axis.plot([score.target] * 2, [row - 0.42, row + 0.42], color="#222", lw=1.5, zorder=3)
+        axis.plot([], [], color="#222", lw=1.5, label="target")
+        axis.set(xlim=(0, 105), yticks=range(len(shown)), yticklabels=[score.name for score in shown])
+        axis.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4)
+        figure.savefig(path)
+        plt.close(figure)
+
+
+def draw(results: Results, scores: Sequence[Score]) -> list[tuple[str, Path]]:
+    """All figures as PNGs in the demo's folder: (caption, path)."""
+    folder = results.folder
+    figures = [
+        ("Test scores, in percent", folder / "scores.png"),
+        ("Pre-training", folder / "pretraining.png"),
+        ("Fine-tuning", folder / "fine_tuning.png"),
+    ]
+    draw_scores(scores, figures[0][1])
+    draw_pretraining(folder, figures[1][1])
+    draw_fine_tuning(folder, figures[2][1])
+    return figures

@@ -1,0 +1,77 @@
+"""The demo: its scores by hand, its commands, and the whole quick recipe with its report."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from data.shapes import Scene
+from data.shapes.scene import Thing
+from demo.__main__ import main
+from demo.recipe import FOLDER, FULL, PHASES, QUICK, phase_command, relocated
+from demo.scores import common_answers, share_right
+
+
+def scene(*kinds: tuple[str, str]) -> Scene:
+    return Scene(tuple(Thing(shape, color, "large", "solid", 0.3, 0.3) for color, shape in kinds))
+
+
+def test_a_caption_is_right_when_it_names_all_there_is():
+    scenes = {
+        "a": scene(("red", "star")),
+        "b": scene(("blue", "moon"), ("red", "star")),
+        "c": scene(("red", "star"), ("red", "star"), ("red", "star")),  # three things are not judged
+    }
+    captions = {"a": "a red star", "b": "the moon is blue", "c": "a red star"}
+    assert share_right(captions, scenes)[0] == 50
+    assert share_right({"a": "a red star", "b": "a red star and a blue moon"}, scenes)[0] == 100
+
+
+def test_the_best_guess_is_the_answer_that_does_best_for_a_type():
+    def question(kind: str, *answers: str) -> dict:
+        return {"question_type": kind, "answers": list(answers)}
+
+    annotations = {
+        0: question("color", *["red"] * 10),
+        1: question("color", *["red"] * 10),
+        2: question("color", *["blue"] * 10),
+        3: question("exists", *["yes"] * 10),
+    }
+    by_type, overall = common_answers(annotations)
+    assert by_type == pytest.approx({"color": 200 / 3, "exists": 100})
+    assert overall == pytest.approx(75)
+
+
+def test_commands_of_the_default_folder_are_those_of_the_documentation():
+    command = phase_command(PHASES[0], FOLDER, FULL, seed=0)
+    assert command[:5] == ["python", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    assert command[5:] == [
+        *("pretrain.py", "--config", "configs/demo/pretrain.yaml"),
+        *("--output_dir", "output/demo/pretrain", "--seed", "0"),
+    ]
+
+
+def test_another_folder_replaces_every_path_of_the_configs():
+    overrides = relocated("configs/demo/caption.yaml", Path("/elsewhere"))
+    assert "train_file=/elsewhere/world/caption_train.json" in overrides
+    assert "pretrained=/elsewhere/pretrain/checkpoint_last.pth" in overrides
+    for phase in PHASES:
+        command = phase_command(phase, Path("/elsewhere"), QUICK, seed=0)
+        assert not [argument for argument in command if str(FOLDER) in argument]
+
+
+def test_the_quick_recipe_runs_and_its_report_needs_no_other_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")  # without Java, whose start costs seconds an evaluation
+    monkeypatch.chdir(tmp_path)  # the demo works in the repository; go back when it is over
+    main(["--quick", "--folder", str(tmp_path / "demo")])
+    folder = tmp_path / "demo"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert set(re.findall(r"src='([^,;']+)", page)) == {"data:image/jpeg", "data:image/png"}
+    assert "href=" not in page
+    for name in ("scores.png", "pretraining.png", "fine_tuning.png"):
+        assert (folder / name).stat().st_size > 10_000
+    for title in ("Captions", "Pictures found by a text", "Questions", "What pre-training is worth", "NLVR2"):
+        assert title in page
+    steps = json.loads((folder / "run.json").read_text())["steps"]
+    assert len(steps) == 2 + len(PHASES)
