@@ -53,6 +53,14 @@ def test_bleu_and_rouge_of_the_papers_own_examples() -> None:
     assert result.scores["BLEU-1"] == pytest.approx(100 * (2 + 3) / (7 + 4))  # BLEU sums counts over the corpus
 
 
+def test_java_is_not_started_where_it_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(java, "_run", lambda *_: pytest.fail("Java was started"))
+    result = score_captions(predicted({1: "a dog", 2: "a woman", 3: "a train"}), coco(REFERENCES), use_java=False)
+    assert set(result.scores) == {"BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr"}
+    assert set(result.not_computed) == {"METEOR", "SPICE"}
+    assert result.tokenizer == "python"
+
+
 @pytest.mark.usefixtures("no_java")
 def test_without_java_the_rest_is_scored_and_two_metrics_are_named() -> None:
     result = score_captions(predicted({1: "a dog", 2: "a woman", 3: "a train"}), coco(REFERENCES))
