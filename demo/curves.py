@@ -7,6 +7,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.patches import Patch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from demo.scores import Results, Score
@@ -23,6 +24,8 @@ _STYLE = {
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "legend.frameon": False,
+    "lines.marker": ".",  # a quick run has one point a curve
+    "lines.markersize": 3,
     "savefig.dpi": 150,
 }
 
@@ -59,7 +62,7 @@ def draw_fine_tuning(folder: Path, path: Path) -> None:
         ("Captioning", "caption", "caption_scratch"),
         ("Retrieval", "retrieval", None),
         ("Questions", "vqa", None),
-        ("NLVR2", "nlvr", "nlvr_scratch"),
+        ("NLVR2", "nlvr", None),
     )
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(1, 4, figsize=(11, 2.5), layout="constrained")
@@ -79,16 +82,16 @@ def draw_scores(scores: Sequence[Score], path: Path) -> None:
     with plt.rc_context({**_STYLE, "axes.grid.axis": "x"}):
         figure, axis = plt.subplots(figsize=(9, 0.62 * len(shown) + 0.9), layout="constrained")
         for row, score in enumerate(shown):
-            axis.barh(row, score.value, 0.36, color=BLUE, zorder=2, label="pre-trained" if row == 0 else None)
+            axis.barh(row, score.value, 0.36, color=BLUE, zorder=2)
             axis.text(score.value + 0.8, row, f"{score.value:.1f}", va="center", fontweight="bold")
-            axis.barh(row - 0.32, score.chance, 0.16, color=GREY, zorder=2, label="a guess" if row == 0 else None)
+            axis.barh(row - 0.32, score.chance, 0.16, color=GREY, zorder=2)
             if score.scratch is not None:
-                label = "from scratch" if row == 0 else None
-                axis.barh(row + 0.3, score.scratch, 0.16, color=ORANGE, zorder=2, label=label)
-            axis.plot([score.target] * 2, [row - 0.42, row + 0.42], color="#222", lw=1.5, zorder=3)
-        axis.plot([], [], color="#222", lw=1.5, label="target")
+                axis.barh(row + 0.3, score.scratch, 0.16, color=ORANGE, zorder=2)
+            axis.vlines(score.target, row - 0.42, row + 0.42, color="#222", zorder=3)
+        legend = {"from scratch": ORANGE, "pre-trained": BLUE, "a guess": GREY, "target": "#222"}
+        handles = [Patch(color=color, label=label) for label, color in legend.items()]
         axis.set(xlim=(0, 105), yticks=range(len(shown)), yticklabels=[score.name for score in shown])
-        axis.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4)
+        axis.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4)
         figure.savefig(path)
         plt.close(figure)
 

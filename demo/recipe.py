@@ -80,8 +80,7 @@ PHASES = (
         evaluates=True,
     ),
     Phase("nlvr", "Fine-tune NLVR2", "nlvr"),
-    Phase("caption_scratch", "Captioning from scratch", "caption", ("pretrained=''",)),
-    Phase("nlvr_scratch", "NLVR2 from scratch", "nlvr", ("pretrained=''",)),
+    Phase("caption_scratch", "Fine-tune captioning from scratch", "caption", ("pretrained=''",)),
 )
 
 
