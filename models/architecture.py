@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from models.huggingface import from_huggingface, is_huggingface
 from models.med_layer import TextConfig
 from models.vit import VIT_SIZES
 from models.weight_files import CheckpointError, State, read_state
+from utils import resolve
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -39,11 +41,11 @@ def build_from_checkpoint(kind: type[Model], source: str | Path) -> Model:
 def read_architecture(state: State, config: Mapping[str, Any], source: str) -> dict[str, Any]:
     """The constructor arguments of the model that `state` belongs to.
 
-    Shapes tell all but the numbers of attention heads: those are taken from `config` (a training run's, or Hugging
-    Face's), else from the named sizes, which have 64 dimensions a head.
+    Shapes tell all sizes but the numbers of attention heads. Those, and the settings of the text model that are no
+    sizes, are taken from `config` (a training run's, or Hugging Face's); where it does not tell, the heads have 64
+    dimensions, as in the named sizes.
     """
     vision_heads = config.get("vision_config", {}).get("num_attention_heads")
-    text_heads = config.get("text_config", {}).get("num_attention_heads")
     if is_huggingface(state):
         state = from_huggingface(dict(state))
     if "visual_encoder.pos_embed" not in state:
@@ -57,9 +59,8 @@ def read_architecture(state: State, config: Mapping[str, Any], source: str) -> d
     vit = config.get("vit")
     if isinstance(vit, Mapping):
         vision_heads = vit.get("num_heads", vision_heads)
-    med_config = config.get("med_config")
-    if isinstance(med_config, Mapping) or (med_config and Path(med_config).is_file()):
-        text_heads = TextConfig.read(med_config).num_attention_heads
+    text_settings = _text_settings(config)
+    text_heads = text_settings.get("num_attention_heads")
     positions, hidden_size = state[f"{text}.embeddings.position_embeddings.weight"].shape
     arguments: dict[str, Any] = {
         "image_size": round(patches**0.5) * patch_size,
@@ -69,7 +70,8 @@ def read_architecture(state: State, config: Mapping[str, Any], source: str) -> d
             "num_heads": vision_heads or _heads(width, source, "vit: {num_heads: ...}"),
             "patch_size": patch_size,
         },
-        "med_config": {
+        "med_config": text_settings
+        | {
             "hidden_size": hidden_size,
             "num_hidden_layers": _count(state, f"{text}.encoder.layer."),
             "num_attention_heads": text_heads or _heads(hidden_size, source, "med_config: {num_attention_heads: ...}"),
@@ -80,7 +82,19 @@ def read_architecture(state: State, config: Mapping[str, Any], source: str) -> d
     if "vision_proj.weight" in state:
         arguments["embed_dim"] = state["vision_proj.weight"].shape[0]
     arguments["vit"] = next((name for name, size in VIT_SIZES.items() if size == arguments["vit"]), arguments["vit"])
-    return arguments | {key: config[key] for key in ("prompt", "vocab_file") if config.get(key) is not None}
+    if config.get("vocab_file"):
+        arguments["vocab_file"] = resolve(config["vocab_file"])
+    if config.get("prompt") is not None:  # an empty one is a prompt too
+        arguments["prompt"] = config["prompt"]
+    return arguments
+
+
+def _text_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a configuration tells of the text model: in Hugging Face's `text_config`, or in a run's `med_config`."""
+    described = config.get("text_config") or config.get("med_config")
+    if not described or not (isinstance(described, Mapping) or resolve(described).is_file()):
+        return {}
+    return asdict(TextConfig.read(described))
 
 
 def _has(state: State, prefix: str) -> bool:

@@ -1,0 +1,93 @@
+"""A checkpoint alone tells which model it holds, whoever wrote it."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from models.architecture import build_from_checkpoint, read_architecture
+from models.blip import BLIPDecoder
+from models.blip_itm import BLIPMatcher
+from models.config import ModelConfig
+from models.huggingface import save_huggingface
+from models.vit import create_vit
+from models.weight_files import CheckpointError
+
+VIT = {"embed_dim": 32, "depth": 2, "num_heads": 2, "patch_size": 16}
+TEXT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+    "layer_norm_eps": 1e-5,
+}
+
+
+def written_by_a_script(path, model, **keys):
+    """A checkpoint as the training scripts write it: beside the weights, all keys of the run's config."""
+    torch.save({"model": model.state_dict(), "config": dataclasses.asdict(ModelConfig(**keys)), "epoch": 3}, path)
+    return path
+
+
+def test_a_checkpoint_of_a_training_script_tells_all(tmp_path):
+    model = BLIPDecoder(image_size=32, vit=VIT, med_config=TEXT).eval()
+    path = written_by_a_script(tmp_path / "checkpoint_best.pth", model, vit=VIT, med_config=TEXT)
+    loaded = build_from_checkpoint(BLIPDecoder, path).eval()
+    assert loaded.text_config == model.text_config  # what no shape tells too: heads, epsilon
+    image = torch.randn(1, 3, 32, 32)
+    assert loaded(image, "a picture of a dog").item() == model(image, "a picture of a dog").item()
+
+
+def test_a_configuration_file_is_found_from_any_directory(tmp_path, monkeypatch):
+    model = BLIPMatcher(image_size=32, embed_dim=8, vit=VIT, med_config="configs/demo/med_config.json")
+    path = written_by_a_script(tmp_path / "a.pth", model, vit=VIT, med_config="configs/demo/med_config.json")
+    monkeypatch.chdir(tmp_path)
+    loaded = build_from_checkpoint(BLIPMatcher, path)
+    assert loaded.text_config == model.text_config
+    assert loaded.vision_proj.out_features == 8
+
+
+def test_a_vocabulary_of_ones_own_is_used_again(tmp_path):
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text(
+        "".join(f"{word}\n" for word in ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "ein", "hund"])
+    )
+    model = BLIPDecoder(image_size=32, vit=VIT, med_config=TEXT, vocab_file=vocabulary)
+    keys = {"vit": VIT, "med_config": TEXT, "vocab_file": str(vocabulary)}
+    path = written_by_a_script(tmp_path / "a.pth", model, **keys)
+    assert len(build_from_checkpoint(BLIPDecoder, path).tokenizer) == 9
+    vocabulary.unlink()
+    with pytest.raises(FileNotFoundError, match="vocab.txt does not exist"):
+        build_from_checkpoint(BLIPDecoder, path)
+
+
+def test_a_hugging_face_folder_tells_heads_and_epsilon(tmp_path):
+    model = BLIPDecoder(image_size=32, vit=VIT, med_config=TEXT)
+    loaded = build_from_checkpoint(BLIPDecoder, save_huggingface(model, tmp_path / "folder"))
+    assert loaded.text_config.num_attention_heads == 4
+    assert loaded.text_config.layer_norm_eps == 1e-5
+    assert loaded.visual_encoder.blocks[0].attn.num_heads == 2
+
+
+@pytest.mark.parametrize("vit", ["base", "large"])
+def test_released_files_are_known_by_their_shapes(vit):
+    with torch.device("meta"):
+        state = {f"visual_encoder.{key}": value for key, value in create_vit(vit, 384).state_dict().items()}
+        state |= {
+            "text_decoder.bert.embeddings.position_embeddings.weight": torch.empty(512, 768),
+            "text_decoder.bert.encoder.layer.0.intermediate.dense.weight": torch.empty(3072, 768),
+            "text_decoder.bert.encoder.layer.11.output.dense.weight": torch.empty(768, 3072),
+        }
+    sizes = read_architecture(state, {"vit": vit, "prompt": "a picture of ", "image_size": 384}, "model_base")
+    assert (sizes["image_size"], sizes["vit"], sizes["prompt"]) == (384, vit, "a picture of ")
+    assert sizes["med_config"]["num_attention_heads"] == 12
+
+
+def test_what_is_no_checkpoint_of_blip_is_said(tmp_path):
+    with pytest.raises(CheckpointError, match="holds no image encoder"):
+        read_architecture({"bert.weight": torch.ones(1)}, {}, "bert.pth")
+    (tmp_path / "config.json").write_text(json.dumps({}))
+    with pytest.raises(CheckpointError, match="holds no weights"):
+        build_from_checkpoint(BLIPDecoder, tmp_path)
