@@ -17,9 +17,13 @@ import engine
 from data.config import NoCapsData
 from data.loaders import eval_loader
 from data.nocaps import NoCapsEval
+from metrics.caption import read_references
+from metrics.cases import caption_cases
 from metrics.nocaps import score_nocaps
+from metrics.report import Evaluated, Findings, report
 from models.blip import BLIPDecoder, blip_decoder
 from models.config import ModelConfig
+from models.released import find_released
 from transform.image import EvalTransform, normalize
 from utils import setting
 
@@ -60,9 +64,24 @@ def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLI
             predictions += [{"image_id": image, "caption": caption} for image, caption in pairs]
         predictions = engine.gather_objects(predictions, key="image_id")
         run.write_json(f"result/{split}.json", predictions)
-        if split == "val" and config.val_gt_file and run.is_first:
-            for domain, scored in score_nocaps(predictions, config.val_gt_file).items():
+        if not run.is_first:
+            continue
+        found = Findings({}, [], {"CIDEr": f"no ground truth here; the server takes result/{split}.json"})
+        if split == "val" and config.val_gt_file:
+            domains = score_nocaps(predictions, config.val_gt_file)
+            figures = {}
+            for domain, scored in domains.items():
                 metrics |= {f"val_{domain}_{name}": value for name, value in scored.scores.items()}
+                prefix = "" if domain == "all" else f"{domain}-domain "
+                figures |= {f"{prefix}{name}": value for name, value in scored.scores.items()}
+            files = {one["img_id"]: loader.dataset.files(row) for row, one in enumerate(loader.dataset.annotations)}
+            references = read_references(config.val_gt_file)
+            cases = caption_cases(predictions, references, domains["all"], files)
+            found = Findings(figures, cases, domains["all"].not_computed)
+        released = find_released(config.pretrained)
+        report(
+            run.output_dir, Evaluated(split, config.annotations(split), "caption", config.pretrained, released), found
+        )
     return metrics
 
 

@@ -17,10 +17,13 @@ from torch.utils.data import DataLoader
 import engine
 from data.config import VideoData
 from data.loaders import eval_loader
+from data.video import read_frames
 from data.video_retrieval import VideoEval
-from metrics.retrieval import ranks, retrieval_scores
+from metrics.cases import Searched, retrieval_findings
+from metrics.report import Evaluated, report
 from models.blip_itm import BLIPMatcher, blip_itm
 from models.config import ModelConfig
+from models.released import find_released
 from models.rerank import rerank
 from transform.image import EvalTransform, normalize
 from utils import setting
@@ -58,8 +61,8 @@ def build_model(config: Config) -> BLIPMatcher:
 
 def evaluate(run: engine.Run[Config], loader: DataLoader, model: BLIPMatcher) -> dict[str, float]:
     """A clip is all tokens of its frames to the matching head, and the mean of their projections to the similarity."""
-    dataset: VideoEval = loader.dataset
-    states, features, index = [], [torch.empty(0, run.config.embed_dim)], []
+    config, dataset = run.config, loader.dataset
+    states, features, index = [], [torch.empty(0, config.embed_dim)], []
     for batch in run.batches(loader, "encode clips"):
         clips, frames = batch["video"].shape[:2]
         embeds = model.visual_encoder(normalize(batch["video"].flatten(0, 1)))  # [clips * frames, T, D]
@@ -68,14 +71,18 @@ def evaluate(run: engine.Run[Config], loader: DataLoader, model: BLIPMatcher) ->
         features.append(F.normalize(projected.mean(dim=1), dim=-1).cpu())
         index += batch["index"].tolist()
     first = index[0] if index else 0
-    found = rerank(
-        model, states, torch.cat(features), first, dataset.text, run.config.k_test, gather=engine.gather_objects
+    to_text, to_video = rerank(
+        model, states, torch.cat(features), first, dataset.text, config.k_test, gather=engine.gather_objects
     )
-    to_text, to_video = found
-    clips, texts = range(len(dataset)), range(len(dataset.text))
-    text_ranks = ranks(to_text.ids, to_text.scores, [dataset.vid2txt[clip] for clip in clips], len(texts))
-    video_ranks = ranks(to_video.ids, to_video.scores, [dataset.txt2vid[text] for text in texts], len(clips))
-    return retrieval_scores(text_ranks, video_ranks, visual="vid")
+    clips = range(len(dataset))
+    texts_of, clip_of = [dataset.vid2txt[clip] for clip in clips], list(dataset.txt2vid.values())
+    searched = Searched(dataset.text, texts_of, clip_of, [dataset.files(clip) for clip in clips], "vid")
+    scores, found = retrieval_findings(to_text, to_video, searched)
+    if run.is_first:
+        files, released = config.annotations("test"), find_released(config.pretrained)
+        evaluated = Evaluated("test", files, "retrieval", config.pretrained, released)
+        report(run.output_dir, evaluated, found, open_source=lambda clip: read_frames(clip, 1)[0])
+    return scores
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

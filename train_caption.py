@@ -19,9 +19,12 @@ import engine
 from data.caption import CaptionEval, CaptionTrain
 from data.config import CaptionData
 from data.loaders import TrainLoader, eval_loader
-from metrics.caption import score_captions
+from metrics.caption import read_references, score_captions
+from metrics.cases import caption_cases
+from metrics.report import Evaluated, Findings, report
 from models.blip import BLIPDecoder, blip_decoder
 from models.config import ModelConfig
+from models.released import find_released
 from transform.image import EvalTransform, TrainTransform, normalize
 from utils import setting
 
@@ -72,6 +75,7 @@ def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLI
     """Caption every image of each split; `result/SPLIT.json` is what COCO's server takes."""
     config, metrics = run.config, {}
     lengths = {"max_length": config.max_length, "min_length": config.min_length}
+    source = config.pretrained if run.evaluate_only else None
     for split, loader in loaders.items():
         predictions = []
         for batch in run.batches(loader, f"caption {split}"):
@@ -81,7 +85,12 @@ def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLI
         run.write_json(f"result/{split}.json", predictions)
         if run.is_first:
             truth = config.ground_truth(split) or loader.dataset.ground_truth()
-            scores = score_captions(predictions, truth, config.use_java).scores
+            found = score_captions(predictions, truth, config.use_java)
+            files = {image: loader.dataset.files(row) for row, image in enumerate(loader.dataset.image_ids)}
+            cases = caption_cases(predictions, read_references(truth), found, files)
+            evaluated = Evaluated(split, config.annotations(split), "caption", source, find_released(source or ""))
+            report(run.output_dir, evaluated, Findings(found.scores, cases, found.not_computed))
+            scores = dict(found.scores)
             scores["CIDEr+BLEU-4"] = scores.get("CIDEr", 0.0) + scores["BLEU-4"]
             metrics |= {f"{split}_{name}": value for name, value in scores.items()}
     return metrics

@@ -19,9 +19,12 @@ import engine
 from data.config import NLVRData
 from data.loaders import TrainLoader, eval_loader
 from data.nlvr import NLVREval, NLVRTrain
+from metrics.cases import judgement_cases
 from metrics.nlvr import score_nlvr, statement_of
+from metrics.report import Evaluated, Findings, report
 from models.blip_nlvr import BLIPNLVR, blip_nlvr
 from models.config import ModelConfig
+from models.released import find_released
 from transform.image import EvalTransform, TrainTransform, normalize
 
 
@@ -54,13 +57,17 @@ def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progres
 
 def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLIPNLVR) -> dict[str, float]:
     """Accuracy, and consistency over the pairs of one statement, on each split; predictions in `result/SPLIT.json`."""
-    metrics = {}
+    config, metrics = run.config, {}
+    source = config.pretrained if run.evaluate_only else None
     for split, loader in loaders.items():
         predictions = []
         for batch in run.batches(loader, f"judge {split}"):
             logits = model(normalize(batch["image"]), batch["sentence"], train=False)
-            judged = zip(batch["index"].tolist(), logits.argmax(dim=1).tolist(), batch["label"].tolist(), strict=True)
-            predictions += [{"index": i, "prediction": bool(said), "label": bool(true)} for i, said, true in judged]
+            probability = logits.softmax(dim=1)[:, 1]  # that the sentence is true
+            columns = (batch["index"], logits.argmax(dim=1), batch["label"], probability)
+            for index, said, true, p in zip(*(column.tolist() for column in columns), strict=True):
+                one = {"index": index, "prediction": bool(said), "label": bool(true), "probability": round(p, 6)}
+                predictions.append(one)
         predictions = engine.gather_objects(predictions, key="index")
         for prediction in predictions:
             record = loader.dataset.annotations[prediction["index"]]
@@ -72,6 +79,11 @@ def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLI
             [_statement(prediction) for prediction in predictions],
         )
         metrics |= {f"{split}_acc": scores.accuracy, f"{split}_consistency": scores.consistency}
+        if run.is_first:
+            files = {one["index"]: loader.dataset.files(one["index"]) for one in predictions}
+            found = {"accuracy": scores.accuracy, "consistency": scores.consistency}
+            evaluated = Evaluated(split, config.annotations(split), "nlvr", source, find_released(source or ""))
+            report(run.output_dir, evaluated, Findings(found, judgement_cases(predictions, files)))
     return metrics
 
 

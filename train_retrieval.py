@@ -21,9 +21,11 @@ import engine
 from data.config import RetrievalData
 from data.loaders import TrainLoader, eval_loader
 from data.retrieval import RetrievalEval, RetrievalTrain
-from metrics.retrieval import ranks, retrieval_scores
+from metrics.cases import Searched, retrieval_findings
+from metrics.report import Evaluated, report
 from models.blip_retrieval import BLIPRetrieval, blip_retrieval
 from models.config import ModelConfig
+from models.released import find_released
 from models.rerank import rerank
 from transform.image import EvalTransform, TrainTransform, normalize
 from utils import setting
@@ -80,10 +82,11 @@ def train_step(config: Config, model: nn.Module, batch: dict[str, Any], progress
 
 def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLIPRetrieval) -> dict[str, float]:
     """Recall in both directions on each split: `txt_r1` of texts found by images, `img_r1` of images by texts."""
-    metrics = {}
+    config, metrics = run.config, {}
+    source = config.pretrained if run.evaluate_only else None
     for split, loader in loaders.items():
         dataset: RetrievalEval = loader.dataset
-        states, features, index = [], [torch.empty(0, run.config.embed_dim)], []
+        states, features, index = [], [torch.empty(0, config.embed_dim)], []
         for batch in run.batches(loader, f"encode {split} images"):
             embeds = model.visual_encoder(normalize(batch["image"]))
             states.extend(embeds.cpu())
@@ -95,13 +98,17 @@ def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLI
             torch.cat(features),
             index[0] if index else 0,
             dataset.text,
-            run.config.k_test,
+            config.k_test,
             gather=engine.gather_objects,
         )
-        images, texts = range(len(dataset)), range(len(dataset.text))
-        text_ranks = ranks(to_text.ids, to_text.scores, [dataset.img2txt[i] for i in images], len(texts))
-        image_ranks = ranks(to_image.ids, to_image.scores, [dataset.txt2img[t] for t in texts], len(images))
-        metrics |= {f"{split}_{name}": value for name, value in retrieval_scores(text_ranks, image_ranks).items()}
+        images = range(len(dataset))
+        texts_of, image_of = [dataset.img2txt[i] for i in images], list(dataset.txt2img.values())
+        searched = Searched(dataset.text, texts_of, image_of, [dataset.files(i) for i in images])
+        scores, found = retrieval_findings(to_text, to_image, searched)
+        metrics |= {f"{split}_{name}": value for name, value in scores.items()}
+        if run.is_first:
+            evaluated = Evaluated(split, config.annotations(split), "retrieval", source, find_released(source or ""))
+            report(run.output_dir, evaluated, found)
     return metrics
 
 

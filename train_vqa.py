@@ -20,9 +20,12 @@ import engine
 from data.config import VQAData
 from data.loaders import TrainLoader, eval_loader
 from data.vqa import VQAEval, VQATrain, answer_list
+from metrics.cases import answer_cases
+from metrics.report import Evaluated, Findings, report
 from metrics.vqa import read_annotations, score_vqa
 from models.blip_vqa import BLIPVQA, blip_vqa
 from models.config import ModelConfig
+from models.released import find_released
 from transform.image import EvalTransform, TrainTransform, normalize
 from utils import setting
 
@@ -71,6 +74,7 @@ def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLI
     """Answer every question: `result/SPLIT.json` is what the server takes. Accuracy where the split has answers."""
     config, metrics = run.config, {}
     candidates = answer_list(config.answer_file()) if config.inference == "rank" else []
+    source = config.pretrained if run.evaluate_only else None
     for split, loader in loaders.items():
         predictions = []
         for batch in run.batches(loader, f"answer {split}"):
@@ -86,10 +90,17 @@ def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLI
         run.write_json(f"result/{split}.json", predictions)
         official = getattr(config, f"{split}_gt_file")
         annotated = read_annotations(official) if official else loader.dataset.ground_truth()
+        figures, cases = {}, []
         if annotated:
             scores = score_vqa(predictions, annotated)
             metrics |= {f"{split}_acc": scores.overall}
             metrics |= {f"{split}_acc_{kind}": accuracy for kind, accuracy in scores.by_answer_type.items()}
+            figures = {"accuracy": scores.overall, **scores.by_answer_type, **scores.by_question_type}
+            cases = answer_cases(predictions, annotated, scores.per_question, loader.dataset.questions())
+        if run.is_first:
+            evaluated = Evaluated(split, config.annotations(split), "vqa", source, find_released(source or ""))
+            unscored = {} if annotated else {"accuracy": f"no answers here; the server takes result/{split}.json"}
+            report(run.output_dir, evaluated, Findings(figures, cases, unscored))
     return metrics
 
 

@@ -119,6 +119,10 @@ class EvalDataset(Dataset):
     def __len__(self) -> int:
         return len(self.annotations)
 
+    def files(self, row: int) -> list[str]:
+        """The pictures (or the clip) of a sample, for people to look at."""
+        return [os.path.join(self.image_root, self.annotations[row]["image"])]
+
     def image(self, name: str, root: str | Path | None = None) -> torch.Tensor:
         """The pre-processed picture of file `name`: uint8 [3, S, S]."""
         return self.transform(open_image(os.path.join(self.image_root if root is None else root, name)))

@@ -69,6 +69,9 @@ class NLVREval(EvalDataset):
     def __init__(self, files: Sequence[str | Path], image_root: str | Path, transform: EvalImage) -> None:
         super().__init__(_pairs(files), image_root, transform)
 
+    def files(self, row: int) -> list[str]:
+        return [os.path.join(self.image_root, name) for name in self.annotations[row]["images"]]
+
     def __getitem__(self, row: int) -> Sample:
         record = self.annotations[row]
         return {

@@ -50,6 +50,9 @@ class VideoEval(EvalDataset):
     def __len__(self) -> int:
         return len(self.clips)
 
+    def files(self, index: int) -> list[str]:
+        return [str(self.clips[index])]
+
     def __getitem__(self, index: int) -> Sample:
         frames = read_frames(self.clips[index], self.num_frames)
         return {"video": torch.stack([self.transform(frame) for frame in frames]), "index": index}

@@ -108,6 +108,17 @@ class VQAEval(EvalDataset):
             "index": row,
         }
 
+    def files(self, row: int) -> list[str]:
+        record = self.annotations[row]
+        return [os.path.join(self._folders[record["dataset"]], record["image"])]
+
+    def questions(self) -> dict[Any, tuple[str, list[str]]]:
+        """question_id -> the question as the file has it, and its picture."""
+        return {
+            _question_id(record, row): (record["question"], self.files(row))
+            for row, record in enumerate(self.annotations)
+        }
+
     def ground_truth(self) -> dict[Any, dict[str, Any]]:
         """question_id -> `answers` that people gave, `question_type`, `answer_type`, each where the file has it."""
         return {

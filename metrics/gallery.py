@@ -3,13 +3,16 @@
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageOps
 
 from utils import atomic_write
+
+Picture = Image.Image
 
 _THUMBNAIL = 256  # pixels on the longer side
 _STYLE = """
@@ -29,54 +32,69 @@ class Case:
 
     Attributes:
         images: paths or pictures; two for NLVR2, the retrieved ones for a caption's query.
-        lines: label -> text, or several texts: {'prediction': ..., 'references': [...]}.
+        lines: label -> text, number, or several of them: {'prediction': ..., 'references': [...]}.
         error: larger is worse, as in `report.write_samples`.
         score: what is printed in the corner, such as `CIDEr 132.1` or `rank 7`.
     """
 
-    images: Sequence[str | Path | Image.Image]
-    lines: Mapping[str, str | Sequence[str]]
+    images: Sequence[str | Path | Picture]
+    lines: Mapping[str, Any]
     error: float
     score: str = field(default="")
 
+    def record(self) -> dict[str, Any]:
+        """The case as JSON takes it: its lines, its files, its error."""
+        return {**self.lines, "images": [str(image) for image in self.images], "error": self.error}
 
-def write_gallery(path: str | Path, title: str, cases: Sequence[Case], number: int = 24, about: str = "") -> None:
+
+def open_picture(source: str | Path | Picture) -> Picture:
+    return source if isinstance(source, Picture) else Image.open(source)
+
+
+def write_gallery(
+    path: str | Path,
+    title: str,
+    cases: Sequence[Case],
+    about: str = "",
+    open_source: Callable[[Any], Picture] = open_picture,
+    number: int = 24,
+) -> None:
     """The `number` worst and best of `cases`, worst first then best first; no case stands in both.
 
     Pictures are embedded as small JPEGs, so the page may be moved or mailed. One that cannot be read is named in its
-    place.
+    place. `about` is a text that keeps its lines.
     """
     ordered = sorted(cases, key=lambda case: case.error)
     best = ordered[: min(number, (len(ordered) + 1) // 2)]
     worst = ordered[len(best) :][::-1][:number]
-    sections = "".join(
-        f"<h2>{heading} ({len(some)})</h2>\n<div class='cases'>\n{''.join(map(_case, some))}</div>\n"
-        for heading, some in (("Worst", worst), ("Best", best))
-    )
+    sections = ""
+    for heading, some in (("Worst", worst), ("Best", best)):
+        shown = "".join(_case(case, open_source) for case in some)
+        sections += f"<h2>{heading} ({len(some)})</h2>\n<div class='cases'>\n{shown}</div>\n"
     page = (
         f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}</title>\n"
         f"<style>{_STYLE}</style></head>\n<body><h1>{html.escape(title)}</h1>\n"
-        f"<p>{html.escape(about)} {len(cases)} samples.</p>\n{sections}</body></html>\n"
+        f"<pre>{html.escape(about)}</pre>\n<p>{len(cases)} samples.</p>\n{sections}</body></html>\n"
     )
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-def _case(case: Case) -> str:
-    pictures = "".join(map(_picture, case.images))
+def _case(case: Case, open_source: Callable[[Any], Picture]) -> str:
+    pictures = "".join(_picture(image, open_source) for image in case.images)
     entries = []
     for label, texts in case.lines.items():
-        texts = [texts] if isinstance(texts, str) else texts
-        entries.append(f"<dt>{html.escape(label)}</dt>" + "".join(f"<dd>{html.escape(text)}</dd>" for text in texts))
+        texts = texts if isinstance(texts, list | tuple) else [texts]
+        shown = "".join(f"<dd>{html.escape(str(text))}</dd>" for text in texts)
+        entries.append(f"<dt>{html.escape(label)}</dt>{shown}")
     score = f"<span class='score'>{html.escape(case.score)}</span>"
     return f"<div class='case'>{pictures}{score}<dl>{''.join(entries)}</dl></div>\n"
 
 
-def _picture(source: str | Path | Image.Image) -> str:
-    name = html.escape(str(source) if not isinstance(source, Image.Image) else "")
+def _picture(source: str | Path | Picture, open_source: Callable[[Any], Picture]) -> str:
+    name = html.escape("" if isinstance(source, Picture) else str(source))
     try:
-        image = source if isinstance(source, Image.Image) else Image.open(source)
-        image = ImageOps.exif_transpose(image).convert("RGB")
+        image = ImageOps.exif_transpose(open_source(source)).convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         return f"<div class='missing'>{name}: {html.escape(str(error))}</div>"
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))

@@ -1,12 +1,41 @@
-"""What an evaluation leaves behind: a table against published figures, `evaluate.txt`, and each sample by its error."""
+"""What an evaluation leaves behind: a table against published figures, warnings, samples by error, a gallery."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from metrics.gallery import Case, Picture, open_picture, write_gallery
 from utils import atomic_write
+
+logger = logging.getLogger("blip.metrics")
+
+
+class Checkpoint(Protocol):
+    """What is known of a released checkpoint: `models.released.Released` is one."""
+
+    task: str
+    finetuned_on: Sequence[str]
+    scores: Mapping[str, float]
+
+
+# Annotation file -> the split it is, and the words that its published figures begin with (where there are any).
+_SPLITS = {
+    **{f"coco_karpathy_{split}": (f"COCO Karpathy {split}", None) for split in ("train", "val")},
+    "coco_karpathy_test": ("COCO Karpathy test", "COCO"),
+    **{f"flickr30k_{split}": (f"Flickr30k {split}", None) for split in ("train", "val")},
+    "flickr30k_test": ("Flickr30k test", "Flickr30k"),
+    **{f"vqa_{split}": (f"VQA v2 {split}", None) for split in ("train", "val", "test")},
+    "vg_qa": ("Visual Genome QA", None),
+    "nlvr_train": ("NLVR2 train", None),
+    "nlvr_dev": ("NLVR2 dev", None),
+    "nlvr_test": ("NLVR2 test-P", None),
+    "nocaps_val": ("NoCaps val", "NoCaps"),
+    "nocaps_test": ("NoCaps test", None),
+    "msrvtt_test": ("MSR-VTT test", "MSR-VTT"),
+}
 
 
 @dataclass(frozen=True)
@@ -23,6 +52,70 @@ class Comparison:
         return None if self.got is None or self.published is None else self.got - self.published
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """What was evaluated, and by what.
+
+    Attributes:
+        split: its name in the config: 'val'.
+        files: its annotation files; those that a released checkpoint is evaluated on tell by name which split they are.
+        task: 'retrieval', 'caption', 'vqa' or 'nlvr'.
+        source: the checkpoint as the user named it; None while training, when it is none.
+        released: what is known of it, if it is a released one.
+    """
+
+    split: str
+    files: Sequence[Path]
+    task: str
+    source: str | None = None
+    released: Checkpoint | None = None
+
+    def named(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The same values under names that say the split, for a released checkpoint the dataset: `COCO CIDEr`."""
+        names = [_SPLITS.get(Path(file).stem) for file in self.files]
+        name = self.split if not self.released or len(names) != 1 or names[0] is None else names[0][1] or names[0][0]
+        return {f"{name} {metric}": value for metric, value in values.items()}
+
+    def warnings(self) -> list[str]:
+        """What makes the figures mean less than they seem."""
+        if self.source is None:
+            return []
+        if not self.source:
+            return ["no checkpoint was given (--checkpoint): the weights are random"]
+        if self.released is None:
+            return []
+        splits = [_SPLITS[Path(file).stem][0] for file in self.files if Path(file).stem in _SPLITS]
+        return checkpoint_warnings(splits, self.task, self.released.task, self.released.finetuned_on)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an evaluation found on one split: figures, why some are missing, and its samples."""
+
+    scores: Mapping[str, float]
+    cases: Sequence[Case]
+    not_computed: Mapping[str, str] = field(default_factory=dict)
+
+
+def report(
+    folder: Path, evaluated: Evaluated, found: Findings, open_source: Callable[[Any], Picture] = open_picture
+) -> None:
+    """Log the warnings and the table; write `result/SPLIT_samples.json` and `result/SPLIT.html`.
+
+    To be called by one process. `open_source` opens the pictures that the cases name.
+    """
+    for warning in evaluated.warnings():
+        logger.warning("%s", warning)
+    published = evaluated.released.scores if evaluated.released else {}
+    lines = compare(evaluated.named(found.scores), published, evaluated.named(found.not_computed))
+    text = table(lines)
+    logger.info("%s\n%s", evaluated.split, text)
+    if found.cases:
+        stem = folder / "result" / evaluated.split
+        write_samples(stem.with_name(f"{stem.name}_samples.json"), [case.record() for case in found.cases])
+        write_gallery(stem.with_name(f"{stem.name}.html"), evaluated.split, found.cases, text, open_source)
+
+
 def compare(
     got: Mapping[str, float],
     published: Mapping[str, float] | None = None,
@@ -30,12 +123,16 @@ def compare(
 ) -> list[Comparison]:
     """Lines for all of `got` and `not_computed`, beside the figures of a released checkpoint where one was evaluated.
 
-    A published figure is matched by its name, which therefore says the dataset: `COCO CIDEr`, `NLVR2 dev`. Published
-    figures of other datasets are left out.
+    A published figure is matched by its name, which therefore says the dataset: `COCO CIDEr`; that of an accuracy is
+    the split's alone: `NLVR2 dev`. Published figures of other datasets are left out.
     """
     published, not_computed = published or {}, not_computed or {}
-    lines = [Comparison(metric, value, published.get(metric)) for metric, value in got.items()]
-    return lines + [Comparison(metric, None, published.get(metric), why) for metric, why in not_computed.items()]
+
+    def expected(metric: str) -> float | None:
+        return published.get(metric, published.get(metric.removesuffix(" accuracy")))
+
+    lines = [Comparison(metric, value, expected(metric)) for metric, value in got.items()]
+    return lines + [Comparison(metric, None, expected(metric), why) for metric, why in not_computed.items()]
 
 
 def table(lines: Sequence[Comparison]) -> str:
@@ -61,11 +158,13 @@ def table(lines: Sequence[Comparison]) -> str:
     return "\n".join("  ".join(row).rstrip() for row in aligned)
 
 
-def checkpoint_warnings(split: str, task: str, checkpoint_task: str, finetuned_on: Iterable[str]) -> list[str]:
+def checkpoint_warnings(
+    splits: Sequence[str], task: str, checkpoint_task: str, finetuned_on: Iterable[str]
+) -> list[str]:
     """What makes a figure mean less than it seems: a split seen in training, a checkpoint made for something else.
 
     Args:
-        split: what is evaluated, named as in `finetuned_on`: `VQA v2 val`.
+        splits: what is evaluated, named as in `finetuned_on`: `VQA v2 val`.
         task: what it is evaluated for: 'retrieval', 'caption', 'vqa', 'nlvr'.
         checkpoint_task: what the checkpoint was fine-tuned for, or 'pretrain'.
         finetuned_on: splits that the fine-tuning saw.
@@ -77,22 +176,12 @@ def checkpoint_warnings(split: str, task: str, checkpoint_task: str, finetuned_o
         )
     elif checkpoint_task != task:
         warnings.append(f"the checkpoint was fine-tuned for {checkpoint_task}, not for {task}")
-    if split in finetuned_on:
-        warnings.append(f"the checkpoint was trained on {split}: its score there says nothing about new data")
-    return warnings
-
-
-def write_evaluation(path: str | Path, lines: Sequence[Comparison], **about: Any) -> None:
-    """`evaluate.txt`: one JSON object with `about` (checkpoint, split, counts, ...), `scores`, and where there are any,
-    `published`, `difference` and `not_computed`."""
-    result = {
-        **about,
-        "scores": {line.metric: line.got for line in lines if line.got is not None},
-        "published": {line.metric: line.published for line in lines if line.published is not None},
-        "difference": {line.metric: round(line.difference, 4) for line in lines if line.difference is not None},
-        "not_computed": {line.metric: line.reason for line in lines if line.got is None},
-    }
-    _write_json(path, {key: value for key, value in result.items() if value != {}}, indent=2)
+    seen = set(finetuned_on)
+    return warnings + [
+        f"the checkpoint was trained on {split}: its score there says nothing about new data"
+        for split in splits
+        if split in seen
+    ]
 
 
 def write_samples(path: str | Path, samples: Iterable[Mapping[str, Any]]) -> None:
@@ -105,8 +194,3 @@ def write_samples(path: str | Path, samples: Iterable[Mapping[str, Any]]) -> Non
     lines = [json.dumps(sample, ensure_ascii=False, allow_nan=False) for sample in worst_first]
     with atomic_write(path) as temporary:
         temporary.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
-
-
-def _write_json(path: str | Path, content: Any, indent: int) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")

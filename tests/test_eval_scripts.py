@@ -1,9 +1,39 @@
-"""The two scripts that only evaluate: NoCaps captions for the server, and retrieval of clips."""
+"""What every evaluation leaves behind; and the two scripts that only evaluate, NoCaps and retrieval of clips."""
 
 import json
 
+import pytest
+
 import eval_nocaps
 import eval_retrieval_video
+import train_caption
+import train_nlvr
+import train_retrieval
+import train_vqa
+
+
+@pytest.mark.parametrize(
+    ("script", "config", "options"),
+    [
+        (train_caption, "caption", ["max_length=12"]),
+        (train_nlvr, "nlvr", []),
+        (train_vqa, "vqa", []),
+        (train_retrieval, "retrieval", ["k_test=4", "queue_size=50"]),
+        (eval_retrieval_video, "video", ["k_test=3"]),
+        (eval_nocaps, "nocaps", ["max_length=12"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_samples_by_error_and_a_gallery_with_pictures(script, config, options, quick, in_demo_folder, tmp_path, capsys):
+    flags = ["--config", f"configs/demo/{config}.yaml", "--evaluate", "--output_dir", str(tmp_path)]
+    script.main([*flags, *quick, "pretrained=''", *options])
+    split = "val" if config == "nocaps" else "test"
+    errors = [sample["error"] for sample in json.loads((tmp_path / "result" / f"{split}_samples.json").read_text())]
+    assert errors == sorted(errors, reverse=True)
+    page = (tmp_path / "result" / f"{split}.html").read_text()
+    assert "data:image/jpeg" in page
+    assert "class='missing'" not in page
+    assert "the weights are random" in capsys.readouterr().out
 
 
 def test_nocaps_writes_the_servers_format_and_scores_by_domain(quick, pretrained, in_demo_folder, tmp_path):

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from metrics.gallery import Case, write_gallery
-from metrics.report import checkpoint_warnings, compare, table, write_evaluation, write_samples
+from metrics.report import Evaluated, Findings, checkpoint_warnings, compare, report, table, write_samples
+from models.released import find_released
 
 GOT = {"COCO BLEU-4": 39.5, "COCO CIDEr": 133.61}
 PUBLISHED = {"COCO BLEU-4": 39.7, "COCO CIDEr": 133.3, "NoCaps CIDEr": 109.6}
@@ -29,26 +30,57 @@ def test_without_a_released_checkpoint_the_table_has_two_columns() -> None:
     assert table(compare({"accuracy": 82.0})) == "metric      got\naccuracy  82.00"
 
 
-def test_evaluate_txt_is_one_json_object(tmp_path: Path) -> None:
-    path = tmp_path / "evaluate.txt"
-    write_evaluation(path, compare(GOT, PUBLISHED, {"COCO METEOR": "needs Java"}), split="COCO test", images=5000)
-    assert json.loads(path.read_text()) == {
-        "split": "COCO test",
-        "images": 5000,
-        "scores": GOT,
-        "published": {"COCO BLEU-4": 39.7, "COCO CIDEr": 133.3},
-        "difference": {"COCO BLEU-4": -0.2, "COCO CIDEr": 0.31},
-        "not_computed": {"COCO METEOR": "needs Java"},
-    }
+def test_a_released_checkpoint_on_the_published_split_is_compared_and_its_samples_are_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files, released = [Path("annotation/nlvr_dev.json")], find_released("weights/model_base_nlvr.pth")
+    cases = [Case([], {"sentence": "a", "probability": 0.25}, 0.75, "25%"), Case([], {"sentence": "b"}, 0.9)]
+    evaluated = Evaluated("val", files, "nlvr", "weights/model_base_nlvr.pth", released)
+    with caplog.at_level("INFO", "blip"):
+        report(tmp_path, evaluated, Findings({"accuracy": 82.0, "consistency": 40.0}, cases))
+    assert "NLVR2 dev accuracy     82.00      82.48       -0.48" in caplog.text
+    assert not [one for one in caplog.records if one.levelname == "WARNING"]
+    assert json.loads((tmp_path / "result" / "val_samples.json").read_text()) == [
+        {"sentence": "b", "images": [], "error": 0.9},
+        {"sentence": "a", "probability": 0.25, "images": [], "error": 0.75},
+    ]
+    assert "-0.48" in (tmp_path / "result" / "val.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("file", "task", "source", "warning"),
+    [
+        ("vqa_val.json", "vqa", "model_vqa", "trained on VQA v2 val"),
+        ("coco_karpathy_test.json", "retrieval", "model_base", "pre-trained only, not fine-tuned for retrieval"),
+        ("coco_karpathy_test.json", "caption", "model_vqa", "fine-tuned for vqa, not for caption"),
+        ("own.json", "caption", "", "the weights are random"),
+    ],
+)
+def test_what_makes_figures_mean_less_is_said(file: str, task: str, source: str, warning: str) -> None:
+    (said,) = Evaluated("test", [Path(file)], task, source, find_released(source)).warnings()
+    assert warning in said
+
+
+def test_training_is_not_warned_of() -> None:
+    assert Evaluated("val", [Path("vqa_val.json")], "vqa").warnings() == []
+
+
+def test_published_figures_are_those_of_one_split_only() -> None:
+    released = find_released("model_base_retrieval_coco")
+    for file, published in (("coco_karpathy_test", 81.9), ("coco_karpathy_val", None), ("my_test", None)):
+        named = Evaluated("test", [Path(f"{file}.json")], "retrieval", "", released).named({"TR R@1": 80.0})
+        assert [line.published for line in compare(named, released.scores)] == [published]
 
 
 def test_warnings_for_a_seen_split_and_a_checkpoint_of_another_task() -> None:
-    seen = checkpoint_warnings("VQA v2 val", "vqa", "vqa", ("VQA v2 train", "VQA v2 val"))
-    assert len(seen) == 1
-    assert "trained on VQA v2 val" in seen[0]
-    assert "not fine-tuned" in checkpoint_warnings("COCO test", "caption", "pretrain", ())[0]
-    assert "fine-tuned for vqa, not for caption" in checkpoint_warnings("COCO test", "caption", "vqa", ())[0]
-    assert checkpoint_warnings("COCO test", "caption", "caption", ("COCO train",)) == []
+    seen = checkpoint_warnings(
+        ["VQA v2 train", "VQA v2 val", "VQA v2 test"], "vqa", "vqa", ("VQA v2 train", "VQA v2 val")
+    )
+    assert len(seen) == 2
+    assert "trained on VQA v2 val" in seen[1]
+    assert "not fine-tuned" in checkpoint_warnings(["COCO test"], "caption", "pretrain", ())[0]
+    assert "fine-tuned for vqa, not for caption" in checkpoint_warnings(["COCO test"], "caption", "vqa", ())[0]
+    assert checkpoint_warnings(["COCO test"], "caption", "caption", ("COCO train",)) == []
 
 
 def test_samples_stand_worst_first(tmp_path: Path) -> None:
