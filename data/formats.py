@@ -74,7 +74,7 @@ def text(name: str, required: bool = True) -> Field:
     def read(value: Any) -> str:
         if not isinstance(value, str):
             raise ValueError("a string")
-        return _whole(value)
+        return whole_characters(value)
 
     return Field(name, read, pa.string(), required)
 
@@ -85,7 +85,7 @@ def path(name: str, required: bool = True) -> Field:
     def read(value: Any) -> str:
         if not isinstance(value, str) or not value:
             raise ValueError("a string that is not empty")
-        return _whole(value)
+        return whole_characters(value)
 
     return Field(name, read, pa.string(), required)
 
@@ -99,7 +99,7 @@ def texts(name: str, required: bool = True, count: int | None = None) -> Field:
             raise ValueError(f"a list of {count} strings" if count else "a string or a list of strings")
         if count not in (None, len(strings)):
             raise ValueError(f"a list of {count} strings")
-        return [_whole(string) for string in strings]
+        return [whole_characters(string) for string in strings]
 
     return Field(name, read, pa.list_(pa.string()), required)
 
@@ -126,7 +126,7 @@ def identity(name: str, required: bool = True) -> Field:
     return Field(name, read, pa.string(), required, restore=json.loads)
 
 
-def _whole(text: str) -> str:
+def whole_characters(text: str) -> str:
     """`text` with a replacement mark for each half of a character, as texts cut in the middle of an emoji end in.
 
     JSON can spell such a half (a lone surrogate); UTF-8, which the store and the tokenizer want, cannot.
@@ -144,5 +144,5 @@ def _shown(value: Any) -> str:
         int: "a number",
         float: "a number",
     }
-    written = _whole(json.dumps(value, ensure_ascii=False))
+    written = whole_characters(json.dumps(value, ensure_ascii=False))
     return f"{kinds.get(type(value), 'null')} ({written if len(written) <= 60 else written[:57] + '...'})"

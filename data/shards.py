@@ -7,38 +7,21 @@ not depend on either, and a resumed run reads nothing twice. Shards are files of
 
 import functools
 import glob
-import hashlib
 import itertools
-import json
-import logging
 import os
-import tarfile
-from collections.abc import Iterator, Sequence
+import threading
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from tqdm import tqdm
 from webdataset.shardlists import expand_urls
-from webdataset.tariterators import base_plus_ext, group_by_keys
 
-from data.store import Store, store_once
+from data.shard_index import index_key, shard_index, shard_sizes
+from data.store import Store
 
-_log = logging.getLogger("blip.data")
-
-_LAYOUT = 1  # raised when indices of an older program must not be read
-_PICTURES = ("jpg", "jpeg", "png", "webp")
-_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("caption", pa.string()),
-        ("shard", pa.int32()),
-        ("offset", pa.int64()),
-        ("size", pa.int64()),
-    ]
-)
-_OPEN_FILES = 64  # shards that a process keeps open
+_OPEN_SHARDS = 64  # that a process keeps open; an epoch's order stays within 16 at a time
 
 
 def shard_files(patterns: Sequence[str]) -> list[Path]:
@@ -53,89 +36,48 @@ def shard_files(patterns: Sequence[str]) -> list[Path]:
 
 
 class Shards:
-    """The samples of shards in one row: `shards[row]` is {image: bytes, caption: [str], name: 'shard.tar/key'}."""
+    """The samples of shards in one row: `shards[row]` is {image: bytes, caption: [str], name: 'shard.tar/key'}.
+
+    Copies in other processes cost a few hundred bytes a shard: an index is opened when a sample of it is read.
+    """
 
     def __init__(self, files: Sequence[str | Path]) -> None:
-        self.files = [Path(file) for file in files]
-        versions = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in self.files]
-        key = hashlib.blake2b(repr((_LAYOUT, versions)).encode(), digest_size=16).hexdigest()
-        self._index = Store(store_once("shards", key, _SCHEMA, lambda: _index(self.files)))
-        self.sizes = np.zeros(len(self.files), np.int64)  # samples of each shard
-        for batch in self._index.batches:
-            self.sizes += np.bincount(batch.column("shard").to_numpy(), minlength=len(self.files))
+        self.files = [str(file) for file in files]
+        self._keys = [index_key(file) for file in self.files]
+        self.sizes = shard_sizes(self.files, self._keys)  # samples of each shard
+        self._ends = np.cumsum(self.sizes)
 
     def __len__(self) -> int:
-        return len(self._index)
+        return int(self._ends[-1]) if self.files else 0
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        place = self._index[row]
-        shard = self.files[place["shard"]]
-        image = os.pread(_opened(shard).number, place["size"], place["offset"])
-        return {"image": image, "caption": [place["caption"]], "name": f"{shard}/{place['key']}"}
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        number = int(np.searchsorted(self._ends, row, side="right"))
+        file = self.files[number]
+        shard = _opened(file, self._keys[number])
+        place = shard.index[int(row - self._ends[number] + self.sizes[number])]
+        image = shard.read(place["offset"], place["size"])
+        return {"image": image, "caption": [place["caption"]], "name": f"{file}/{place['key']}"}
 
 
-class _Descriptor:
-    """An open file, closed when nobody holds it any more."""
+class _OpenShard:
+    """A shard and its index, open until nobody holds them any more."""
 
-    def __init__(self, file: Path) -> None:
-        self.number = os.open(file, os.O_RDONLY)
+    def __init__(self, file: str, key: str) -> None:
+        self.index = Store(shard_index(file, key))
+        self._file = open(file, "rb")  # noqa: SIM115 (closed with this object)
+        self._lock = threading.Lock()
+        weakref.finalize(self, self._file.close)
 
-    def __del__(self) -> None:
-        os.close(self.number)
-
-
-@functools.lru_cache(_OPEN_FILES)
-def _opened(shard: Path) -> _Descriptor:
-    return _Descriptor(shard)
-
-
-def _index(files: Sequence[Path]) -> Iterator[tuple[str, str, int, int, int]]:
-    _log.info("indexing %d shards (once: later starts find the index in the cache)", len(files))
-    for number, file in enumerate(tqdm(files, desc="shards", disable=None)):
-        for key, caption, picture in _samples(file):
-            yield key, caption, number, picture.offset_data, picture.size
+    def read(self, offset: int, size: int) -> bytes:
+        if hasattr(os, "pread"):  # needs no position, which forked workers would share
+            return os.pread(self._file.fileno(), size, offset)
+        with self._lock:  # Windows, where processes share no open file, but threads do
+            self._file.seek(offset)
+            return self._file.read(size)
 
 
-def _samples(file: Path) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
-    """Key, caption and picture of each sample of a shard; those without a picture or a caption are left out."""
-    try:
-        tar = tarfile.open(file, "r:")  # noqa: SIM115 (only the opening may fail here)
-    except tarfile.ReadError as error:  # a download that broke off at once leaves an empty file
-        _log.warning("%s: %s; the shard is left out", file, error)
-        return
-    left_out = 0
-    with tar:
-        members = ({"fname": m.name, "data": m, "__url__": str(file)} for m in _whole_members(tar, file))
-        for sample in group_by_keys(members, keys=base_plus_ext):
-            picture = next((sample[suffix] for suffix in _PICTURES if suffix in sample), None)
-            caption = _caption(tar, sample)
-            if picture is None or not caption:
-                left_out += 1
-            else:
-                yield sample["__key__"], caption, picture
-    if left_out:
-        _log.warning("%s: %d samples without a picture or a caption are left out", file, left_out)
-
-
-def _whole_members(tar: tarfile.TarFile, file: Path) -> Iterator[tarfile.TarInfo]:
-    end = os.path.getsize(file)
-    try:
-        for member in tar:
-            if member.offset_data + member.size > end:
-                raise tarfile.ReadError("unexpected end of data")
-            if member.isfile():
-                yield member
-    except tarfile.ReadError as error:
-        _log.warning("%s: %s; only the samples before are used", file, error)
-
-
-def _caption(tar: tarfile.TarFile, sample: dict[str, Any]) -> str | None:
-    if "txt" in sample:
-        return tar.extractfile(sample["txt"]).read().decode("utf-8", errors="replace")
-    if "json" in sample:
-        try:
-            caption = json.loads(tar.extractfile(sample["json"]).read())["caption"]
-        except (ValueError, KeyError, TypeError):  # no JSON, no caption, no object
-            return None
-        return caption if isinstance(caption, str) else None
-    return None
+@functools.lru_cache(_OPEN_SHARDS)
+def _opened(file: str, key: str) -> _OpenShard:
+    return _OpenShard(file, key)

@@ -3,12 +3,12 @@
 import gc
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from download import cache_dir
 from utils import atomic_write
@@ -36,12 +36,22 @@ class Store:
         return {name: column[row].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
 
 
-def store_once(kind: str, key: str, schema: pa.Schema, rows: Callable[[], Iterable[Sequence[Any]]]) -> Path:
-    """The store `cache_dir()/kind/key.arrow`, made of `rows()` if it is not there: by one process, the others wait."""
-    store = cache_dir() / kind / f"{key}.arrow"
+def store_path(kind: str, key: str) -> Path:
+    """Where the store lies, or will."""
+    return cache_dir() / kind / f"{key}.arrow"
+
+
+def store_once(
+    kind: str, key: str, schema: pa.Schema, rows: Callable[[], Iterable[Sequence[Any]]], *, wait: bool = True
+) -> Path:
+    """The store `store_path(kind, key)`, made of `rows()` if it is not there: by one process, the others wait.
+
+    Without `wait` it is left to the process that is making it, and may not be there yet.
+    """
+    store = store_path(kind, key)
     if not store.exists():
         store.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(store.with_suffix(".lock")):
+        with suppress(Timeout), FileLock(store.with_suffix(".lock"), timeout=-1 if wait else 0):
             if not store.exists():  # else another process made it while this one waited
                 with atomic_write(store) as temporary:
                     _write(temporary, schema, iter(rows()))

@@ -1,0 +1,169 @@
+"""Where the samples of WebDataset shards lie: one small index a shard in the cache, made once, by many processes.
+
+An index is named after its shard's path, size and time of change. Indexing that was broken off goes on where it
+stopped, a new shard costs only itself, and processes that start at once (the ranks of a run) share the work.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+from webdataset.tariterators import base_plus_ext
+
+from data.formats import whole_characters
+from data.store import Store, store_once, store_path
+from download import cache_dir
+from utils import atomic_write
+
+_log = logging.getLogger("blip.data")
+
+_LAYOUT = 2  # raised when indices of an older program must not be read
+_PICTURES = ("jpg", "jpeg", "png", "webp")
+_SCHEMA = pa.schema([("key", pa.string()), ("caption", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])
+_WORKERS = 4  # indexing processes that each process starts; a node runs several of those
+_FEW = 8  # shards that are indexed sooner than such processes have started
+
+Row = tuple[str, str, int, int]  # as in _SCHEMA
+Members = dict[str, tarfile.TarInfo]  # the files of a sample by their suffix
+
+
+def index_key(shard: str) -> str:
+    """The name of a shard's index: another one when the shard changes."""
+    stat = os.stat(shard)
+    return _digest((_LAYOUT, os.path.abspath(shard), stat.st_size, stat.st_mtime_ns))
+
+
+def shard_index(shard: str, key: str) -> Path:
+    """The file of a shard's index, made now if it is missing; while another process makes it, this one waits."""
+    return store_once("shards", key, _SCHEMA, lambda: _rows(shard))
+
+
+def shard_sizes(shards: Sequence[str], keys: Sequence[str]) -> np.ndarray:
+    """The samples of each shard: int64 [shards]. Makes the indices that are missing.
+
+    The sizes are kept in a file of their own: a later start need not open thousands of indices for them.
+    """
+    summary = cache_dir() / "shards" / f"{_digest(keys)}.npy"
+    if summary.exists():
+        return np.load(summary)
+    _make_missing(shards, keys)
+    sizes = np.array([len(Store(shard_index(*shard))) for shard in zip(shards, keys, strict=True)], np.int64)
+    with atomic_write(summary) as temporary:
+        np.save(temporary, sizes)
+    return sizes
+
+
+def _digest(value: object) -> str:
+    return hashlib.blake2b(repr(value).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+
+def _make_missing(shards: Sequence[str], keys: Sequence[str]) -> None:
+    """Make the indices that are missing, except those that another process is making."""
+    missing = [shard for shard in zip(shards, keys, strict=True) if not store_path("shards", shard[1]).exists()]
+    if not missing:
+        return
+    _log.info("indexing %d of %d shards (once: later starts find them in the cache)", len(missing), len(shards))
+    many = len(missing) > _FEW
+    made = DataLoader(  # whose workers end with their process, however that ends
+        _Missing(missing),
+        sampler=np.random.default_rng().permutation(len(missing)).tolist(),  # processes that share them seldom meet
+        batch_size=None,
+        num_workers=min(_WORKERS, os.cpu_count() or 1) if many else 0,
+        in_order=not many,
+        generator=torch.Generator(),  # else the workers' seed would be drawn from the global generator
+    )
+    for _ in tqdm(made, desc="shards", disable=None):
+        pass
+
+
+class _Missing(Dataset):
+    """Item i makes the index of shard i, unless it is there by now or another process is making it."""
+
+    def __init__(self, shards: Sequence[tuple[str, str]]) -> None:
+        self.shards = shards
+
+    def __getitem__(self, number: int) -> None:
+        shard, key = self.shards[number]
+        store_once("shards", key, _SCHEMA, lambda: _rows(shard), wait=False)
+
+
+def _rows(shard: str) -> Iterator[Row]:
+    """Key, caption, and the place of the picture of each sample; those without a picture or a caption are left out."""
+    try:
+        tar = tarfile.open(shard, "r:")  # noqa: SIM115 (only the opening may fail here)
+    except tarfile.ReadError as error:  # a download that broke off at once leaves an empty file
+        _log.warning("%s: %s; the shard is left out", shard, error)
+        return
+    left_out = 0
+    with tar:
+        for key, members in _samples(_whole_members(tar, shard), shard):
+            picture = next((members[suffix] for suffix in _PICTURES if suffix in members), None)
+            caption = _caption(tar, members)
+            if picture is None or not caption:
+                left_out += 1
+            else:
+                yield whole_characters(key), whole_characters(caption), picture.offset_data, picture.size
+    if left_out:
+        _log.warning("%s: %d samples without a picture or a caption are left out", shard, left_out)
+
+
+def _whole_members(tar: tarfile.TarFile, shard: str) -> Iterator[tarfile.TarInfo]:
+    end = os.path.getsize(shard)
+    try:
+        for member in tar:
+            if member.offset_data + member.size > end:
+                raise tarfile.ReadError("unexpected end of data")
+            if member.isfile():
+                yield member
+    except tarfile.ReadError as error:
+        _log.warning("%s: %s; only the samples before are used", shard, error)
+
+
+def _samples(members: Iterable[tarfile.TarInfo], shard: str) -> Iterator[tuple[str, Members]]:
+    """Neighbours with one key, as webdataset groups them; of files with the same name the first."""
+    names, repeated = set(), []
+    key, sample = None, {}
+    for member in members:
+        prefix, suffix = base_plus_ext(member.name)
+        if prefix is None:  # no suffix: a file that belongs to no sample
+            continue
+        suffix = suffix.lower()
+        if (prefix, suffix) in names:
+            repeated.append(member.name)
+            continue
+        names.add((prefix, suffix))
+        if prefix != key:
+            if sample:
+                yield key, sample
+            key, sample = prefix, {}
+        sample[suffix] = member
+    if sample:
+        yield key, sample
+    if repeated:
+        _log.warning(
+            "%s: %d files have the name of an earlier one, which is used; the first is %s",
+            shard,
+            len(repeated),
+            repeated[0],
+        )
+
+
+def _caption(tar: tarfile.TarFile, members: Members) -> str | None:
+    if "txt" in members:
+        return tar.extractfile(members["txt"]).read().decode("utf-8", errors="replace")
+    if "json" in members:
+        try:
+            caption = json.loads(tar.extractfile(members["json"]).read())["caption"]
+        except (ValueError, KeyError, TypeError):  # no JSON, no caption, no object
+            return None
+        return caption if isinstance(caption, str) else None
+    return None
