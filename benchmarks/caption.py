@@ -40,7 +40,7 @@ class Textbook:
     def __init__(self, decoder: TextDecoder) -> None:
         self.decoder, self.logits = decoder, decoder.logits
         self.bert = self
-        self.layers = decoder.bert.layers
+        self.layers, self.config = decoder.bert.layers, decoder.bert.config
 
     def __call__(self, ids: Tensor, memory: Tensor, **options: Any) -> Tensor:
         beams = memory.repeat_interleave(len(ids) // len(memory), dim=0)

@@ -26,6 +26,9 @@ class Memory:
     layers: list[list[KeyValue]]
     mask: Tensor | None = None
 
+    def __len__(self) -> int:
+        return self.layers[0][0][0].shape[0]
+
     def rows(self, index: Tensor) -> "Memory":
         """The memory of some images only, index [M] -> M images."""
         layers = [[(key[index], value[index]) for key, value in layer] for layer in self.layers]
@@ -126,7 +129,8 @@ def attend(
         key, value = key[index], value[index]
         mask = None if mask is None else mask[index]
     batch, length, heads, width = query.shape
-    folded = query.reshape(key.shape[0], -1, heads, width).transpose(1, 2)  # [N, heads, (B / N) * L, d]
+    folded = query.reshape(key.shape[0], -1, heads, width) if batch else query  # no rows cannot be shared out
+    folded = folded.transpose(1, 2)  # [N, heads, (B / N) * L, d]
     if mask is not None:
         mask = mask[:, None, None, :]
     if not need_weights:

@@ -1,14 +1,14 @@
 """What every BLIP network starts from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models.med_layer import TextConfig
-from models.tokenizer import build_tokenizer
+from models.tokenizer import build_tokenizer, tokenize
 from models.vit import create_vit
 
 
@@ -50,3 +50,17 @@ class VisionLanguageModel(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.visual_encoder.cls_token.device
+
+    def tokenize_for(self, image: Tensor, text: str | Sequence[str], **options: Any) -> tuple[Tensor, Tensor]:
+        """Ids and mask [B, L] of the texts that look at images; `options` are those of `tokenize`.
+
+        One text is that of all images, and one image that of all texts, as it was in 2022.
+
+        Raises:
+            ValueError: several images, and another number of texts.
+        """
+        ids, mask = tokenize(self.tokenizer, text, self.device, **options)
+        images, texts = len(image), len(ids)
+        if images != texts and 1 not in (images, texts):
+            raise ValueError(f"{texts} texts do not fit {images} images: give as many, or one for all")
+        return (ids.repeat(images, 1), mask.repeat(images, 1)) if texts == 1 else (ids, mask)

@@ -22,7 +22,7 @@ class BLIPFeatureExtractor(VisionLanguageModel):
         super().__init__(image_size, **sizes)
         self.text_encoder = TextModel(self.text_config, len(self.tokenizer), self.vision_width)
 
-    def forward(self, image: Tensor | None, caption: Sequence[str] | None, mode: str) -> Tensor:
+    def forward(self, image: Tensor | None, caption: str | Sequence[str] | None, mode: str) -> Tensor:
         """Features of every token.
 
         Args:
@@ -32,15 +32,19 @@ class BLIPFeatureExtractor(VisionLanguageModel):
                 padded to the longest; the states of padding are zero.
 
         Raises:
-            ValueError: an unknown mode, or a text longer than the text model's positions.
+            ValueError: an unknown mode, texts that do not fit the images, or a text longer than the text model's
+                positions.
         """
         if mode == "image":
             return self.visual_encoder(image)
         if mode not in ("text", "multimodal"):
             raise ValueError(f"mode={mode!r} must be 'image', 'text' or 'multimodal'")
-        first_token = self.tokenizer.enc_token_id if mode == "multimodal" else None
-        ids, mask = tokenize(self.tokenizer, caption, self.device, first_token=first_token)
-        memory = self.text_encoder.project(self.visual_encoder(image)) if mode == "multimodal" else None
+        if mode == "text":
+            ids, mask = tokenize(self.tokenizer, caption, self.device)
+            memory = None
+        else:
+            ids, mask = self.tokenize_for(image, caption, first_token=self.tokenizer.enc_token_id)
+            memory = self.text_encoder.project(self.visual_encoder(image))
         return self.text_encoder(ids, mask, memory) * mask[:, :, None]
 
 
@@ -63,12 +67,10 @@ class BLIPDecoder(VisionLanguageModel):
         self.prompt_ids = [self.tokenizer.dec_token_id, *self.tokenizer(prompt).input_ids[1:-1]]
         self.label_smoothing = label_smoothing
 
-    def forward(self, image: Tensor, caption: Sequence[str]) -> Tensor:
+    def forward(self, image: Tensor, caption: str | Sequence[str]) -> Tensor:
         """image [B, 3, H, W], normalised, and B captions, each starting with the prompt -> loss, mean over tokens."""
+        ids, mask = self.tokenize_for(image, caption, first_token=self.tokenizer.dec_token_id, max_length=40)
         memory = self.text_decoder.project(self.visual_encoder(image))
-        ids, mask = tokenize(
-            self.tokenizer, caption, image.device, first_token=self.tokenizer.dec_token_id, max_length=40
-        )
         labels = ids.masked_fill(mask == 0, -100)
         labels[:, : len(self.prompt_ids)] = -100
         return self.text_decoder.mean_loss(ids, labels, memory, label_smoothing=self.label_smoothing)
@@ -133,7 +135,7 @@ class BLIPDecoder(VisionLanguageModel):
         generated = generate(
             self.text_decoder,
             self.text_decoder.project(self.visual_encoder(image)),
-            torch.tensor([self.prompt_ids] * len(image), device=image.device),
+            torch.tensor(self.prompt_ids, device=image.device).repeat(len(image), 1),
             Rules(
                 end_token=self.tokenizer.sep_token_id,
                 pad_token=self.tokenizer.pad_token_id,
@@ -148,9 +150,10 @@ class BLIPDecoder(VisionLanguageModel):
             top_p=top_p,
             generator=generator,
         )
-        texts = self.tokenizer.batch_decode(generated.ids.flatten(0, 1), skip_special_tokens=True)
-        texts = [text[len(self.prompt) :] for text in texts]
-        captions = [texts[i : i + num_return_sequences] for i in range(0, len(texts), num_return_sequences)]
+        captions = [
+            [self.tokenizer.decode(ids, skip_special_tokens=True)[len(self.prompt) :] for ids in texts]
+            for texts in generated.ids.tolist()
+        ]
         return captions, generated
 
 

@@ -26,6 +26,12 @@ class Scores:
     cosine: Tensor
 
 
+def similarities(queries: Tensor, candidates: Tensor) -> Tensor:
+    """Unit vectors [B, D] and [M, D] -> cosines [B, M], in float32 also where autocast would round the product."""
+    with torch.autocast(queries.device.type, enabled=False):
+        return queries @ candidates.T
+
+
 class ImageTextModel(VisionLanguageModel):
     """An image and a text encoder, their projections to a common space, and the matching head.
 
@@ -51,7 +57,7 @@ class ImageTextModel(VisionLanguageModel):
         """image [B, 3, H, W], normalised -> unit vectors [B, embed_dim], comparable with those of texts."""
         return self.project_image(self.visual_encoder(image))
 
-    def encode_text(self, text: Sequence[str]) -> Tensor:
+    def encode_text(self, text: str | Sequence[str]) -> Tensor:
         """B texts -> unit vectors [B, embed_dim], comparable with those of images."""
         ids, mask = tokenize(self.tokenizer, text, self.device, max_length=MAX_TEXT_LENGTH)
         states = self.text_encoder(ids, mask, first_only=True)
@@ -66,14 +72,16 @@ class ImageTextModel(VisionLanguageModel):
         return self.itm_head(states[:, 0]).float()
 
     @torch.no_grad()
-    def score(self, image: Tensor, text: Sequence[str], *, pairwise: bool = False, batch_size: int = 256) -> Scores:
+    def score(
+        self, image: Tensor, text: str | Sequence[str], *, pairwise: bool = False, batch_size: int = 256
+    ) -> Scores:
         """Matching probability and cosine of every image with every text, or of image i with text i.
 
         Args:
             image: `[B, 3, H, W]`, normalised.
             text: M texts; B of them with `pairwise`. Those over 35 tokens are cut.
             pairwise: score only the pairs (i, i).
-            batch_size: how many texts look at an image at once.
+            batch_size: how many texts are encoded, or look at an image, at once.
 
         Returns:
             `match` and `cosine`, each `[B, M]`, or `[B]` with `pairwise`.
@@ -81,13 +89,15 @@ class ImageTextModel(VisionLanguageModel):
         Raises:
             ValueError: `pairwise` with another number of texts than of images.
         """
+        text = [text] if isinstance(text, str) else text
         if pairwise and len(text) != len(image):
             raise ValueError(
                 f"pairwise scores need as many texts as images, and there are {len(text)} and {len(image)}"
             )
-        image_embeds = self.visual_encoder(image)
-        cosine = self.project_image(image_embeds) @ self.encode_text(text).T
         enc = self.tokenizer.enc_token_id
+        image_embeds = self.visual_encoder(image)
+        vectors = [self.encode_text(text[i : i + batch_size]) for i in range(0, max(len(text), 1), batch_size)]
+        cosine = similarities(self.project_image(image_embeds), torch.cat(vectors))
         if pairwise:
             ids, mask = tokenize(self.tokenizer, text, self.device, first_token=enc, max_length=MAX_TEXT_LENGTH)
             logits = self.match_logits(self.text_encoder.project(image_embeds), ids, mask)
@@ -110,7 +120,7 @@ class ImageTextModel(VisionLanguageModel):
 class BLIPMatcher(ImageTextModel):
     """Matching logits and similarities as the 2022 model gave them, for thresholds that were tuned on it."""
 
-    def forward(self, image: Tensor, caption: Sequence[str], match_head: str = "itm") -> Tensor:
+    def forward(self, image: Tensor, caption: str | Sequence[str], match_head: str = "itm") -> Tensor:
         """Compare images with captions.
 
         Args:
@@ -121,13 +131,13 @@ class BLIPMatcher(ImageTextModel):
                 trained with `[ENC]`; `score` uses `[ENC]`.
 
         Raises:
-            ValueError: an unknown head.
+            ValueError: an unknown head, or with 'itm' texts that do not fit the images.
         """
         if match_head == "itc":
-            return self.encode_image(image) @ self.encode_text(caption).T
+            return similarities(self.encode_image(image), self.encode_text(caption))
         if match_head != "itm":
             raise ValueError(f"match_head={match_head!r} must be 'itm' or 'itc'")
-        ids, mask = tokenize(self.tokenizer, caption, self.device, max_length=MAX_TEXT_LENGTH)
+        ids, mask = self.tokenize_for(image, caption, max_length=MAX_TEXT_LENGTH)
         return self.match_logits(self.text_encoder.project(self.visual_encoder(image)), ids, mask)
 
 

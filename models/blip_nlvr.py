@@ -27,7 +27,9 @@ class BLIPNLVR(VisionLanguageModel):
         self.text_encoder = TextModel(self.text_config, len(self.tokenizer), self.vision_width, cross_attentions=2)
         self.cls_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
 
-    def forward(self, image: Tensor, text: Sequence[str], targets: Tensor | None = None, train: bool = True) -> Tensor:
+    def forward(
+        self, image: Tensor, text: str | Sequence[str], targets: Tensor | None = None, train: bool = True
+    ) -> Tensor:
         """Judge B sentences.
 
         Args:
@@ -42,6 +44,7 @@ class BLIPNLVR(VisionLanguageModel):
         Raises:
             ValueError: the images are not two for each sentence.
         """
+        text = [text] if isinstance(text, str) else text
         if len(image) != 2 * len(text):
             raise ValueError(f"{len(text)} sentences need {2 * len(text)} images, and there are {len(image)}")
         first, second = self.visual_encoder(image).chunk(2)

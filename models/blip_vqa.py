@@ -39,8 +39,8 @@ class BLIPVQA(VisionLanguageModel):
     def forward(
         self,
         image: Tensor,
-        question: Sequence[str],
-        answer: Sequence[str] | BatchEncoding | None = None,
+        question: str | Sequence[str],
+        answer: str | Sequence[str] | BatchEncoding | None = None,
         n: Sequence[int] | Tensor | None = None,
         weights: Tensor | None = None,
         train: bool = True,
@@ -64,7 +64,7 @@ class BLIPVQA(VisionLanguageModel):
             the loss; or with 'rank' each question's best candidate `[B]`, an index; or with 'generate' B answers.
 
         Raises:
-            ValueError: an unknown `inference`, or answers whose number does not fit.
+            ValueError: an unknown `inference`, or questions or answers whose number does not fit.
         """
         if train:
             return self._loss(self.read_question(image, question), answer, n, weights)
@@ -75,19 +75,16 @@ class BLIPVQA(VisionLanguageModel):
         candidates, _ = self.rank_answers(image, question, answer, k_test)
         return candidates[:, 0]
 
-    def read_question(self, image: Tensor, question: Sequence[str]) -> Memory:
+    def read_question(self, image: Tensor, question: str | Sequence[str]) -> Memory:
         """Encode B questions with their images, and project them for the decoder -> their memory, padding masked."""
-        ids, mask = tokenize(
-            self.tokenizer,
-            question,
-            image.device,
-            first_token=self.tokenizer.enc_token_id,
-            max_length=MAX_QUESTION_LENGTH,
-        )
+        enc = self.tokenizer.enc_token_id
+        ids, mask = self.tokenize_for(image, question, first_token=enc, max_length=MAX_QUESTION_LENGTH)
         states = self.text_encoder(ids, mask, self.text_encoder.project(self.visual_encoder(image)))
         return self.text_decoder.project(states, mask)
 
-    def _answer_tokens(self, answer: Sequence[str] | BatchEncoding, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _answer_tokens(
+        self, answer: str | Sequence[str] | BatchEncoding, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
         """Answers -> ids starting with `[DEC]`, and mask, each [A, L]."""
         if not isinstance(answer, BatchEncoding):
             return tokenize(self.tokenizer, answer, device, first_token=self.tokenizer.dec_token_id)
@@ -95,7 +92,7 @@ class BLIPVQA(VisionLanguageModel):
         ids[:, 0] = self.tokenizer.dec_token_id
         return ids.to(device), answer.attention_mask.to(device)
 
-    def _loss(self, memory: Memory, answer: Sequence[str] | BatchEncoding, n: Any, weights: Tensor) -> Tensor:
+    def _loss(self, memory: Memory, answer: str | Sequence[str] | BatchEncoding, n: Any, weights: Tensor) -> Tensor:
         """Each answer's summed loss times its weight, over the number of questions."""
         ids, mask = self._answer_tokens(answer, self.device)
         counts = torch.as_tensor(n)
@@ -107,12 +104,13 @@ class BLIPVQA(VisionLanguageModel):
         return (losses * weights.to(losses)).sum() / len(counts)
 
     @torch.no_grad()
-    def generate_answers(self, image: Tensor, question: Sequence[str]) -> list[str]:
+    def generate_answers(self, image: Tensor, question: str | Sequence[str]) -> list[str]:
         """Write an answer to each question by beam search, of at most 8 tokens."""
+        memory = self.read_question(image, question)
         generated = generate(
             self.text_decoder,
-            self.read_question(image, question),
-            torch.full((len(image), 1), self.tokenizer.dec_token_id, device=image.device),
+            memory,
+            torch.full((len(memory), 1), self.tokenizer.dec_token_id, device=image.device),
             Rules(
                 end_token=self.tokenizer.sep_token_id,
                 pad_token=self.tokenizer.pad_token_id,
@@ -121,11 +119,15 @@ class BLIPVQA(VisionLanguageModel):
             ),
             num_beams=3,
         )
-        return self.tokenizer.batch_decode(generated.ids[:, 0], skip_special_tokens=True)
+        return [self.tokenizer.decode(ids[0], skip_special_tokens=True) for ids in generated.ids.tolist()]
 
     @torch.no_grad()
     def rank_answers(
-        self, image: Tensor, question: Sequence[str], answer: Sequence[str] | BatchEncoding, k: int = 128
+        self,
+        image: Tensor,
+        question: str | Sequence[str],
+        answer: str | Sequence[str] | BatchEncoding,
+        k: int = 128,
     ) -> tuple[Tensor, Tensor]:
         """Rank the k candidates with the most probable first token by the loss of the whole answer.
 
@@ -138,10 +140,15 @@ class BLIPVQA(VisionLanguageModel):
         Returns:
             indices into the candidates, best first, and their scores (the negative smoothed losses), each `[B, k]`. A
             softmax over the scores compares the answers.
+
+        Raises:
+            ValueError: no candidates, or k below 1.
         """
         memory = self.read_question(image, question)
         ids, mask = self._answer_tokens(answer, image.device)
-        start = ids[0, :1].expand(len(image), 1)
+        if k < 1 or not len(ids):
+            raise ValueError(f"cannot rank the best k={k} of {len(ids)} candidate answers: give at least one of each")
+        start = ids[0, :1].expand(len(memory), 1)
         first = self.text_decoder.logits(self.text_decoder.bert(start, memory=memory, causal=True)[:, 0])
         chosen = first.softmax(dim=1)[:, ids[:, 1]].topk(min(k, len(ids)), dim=1).indices
 

@@ -89,6 +89,9 @@ def generate(
     """
     if prompt.shape[1] >= rules.max_length:
         raise ValueError(f"max_length={rules.max_length} leaves no room after a prompt of {prompt.shape[1]} tokens")
+    positions = decoder.bert.config.max_position_embeddings
+    if rules.max_length > positions:
+        raise ValueError(f"max_length={rules.max_length} exceeds the {positions} positions of the text model")
     if num_beams < 1 or num_return_sequences < 1:
         raise ValueError(f"num_beams={num_beams} and num_return_sequences={num_return_sequences} must be at least 1")
     if sample:
@@ -190,9 +193,9 @@ def _beam_search(
         raw = logits.log_softmax(dim=1)
         total = rules.apply(raw, ids[:, :, :length].flatten(0, 1)) + scores.view(-1, 1)
         # Of 2 * beams candidates at most `beams` end their text, so that `beams` are left to go on.
-        candidates, choice = total.view(images, -1).topk(min(2 * beams, beams * vocabulary), dim=1)
+        candidates, choice = total.view(images, beams * vocabulary).topk(min(2 * beams, beams * vocabulary), dim=1)
         parent, token = choice // vocabulary, choice % vocabulary
-        raw_sum = _take(log_probs, parent) + raw.view(images, -1).gather(1, choice)
+        raw_sum = _take(log_probs, parent) + raw.view(images, beams * vocabulary).gather(1, choice)
         ends = token == rules.end_token
 
         eligible = ends & (rank[: ends.shape[1]] < beams) & ~done[:, None]
@@ -215,7 +218,8 @@ def _beam_search(
 
     unfinished = Generated(ids, (scores / (length + 1)).masked_fill(done[:, None], float("-inf")), log_probs)
     best = _keep_best(best, unfinished, num_return_sequences)
-    longest = int((best.ids != rules.pad_token).any(dim=(0, 1)).nonzero().max()) + 1
+    used = (best.ids != rules.pad_token).any(dim=(0, 1))
+    longest = int((used * torch.arange(1, rules.max_length + 1, device=ids.device)).max())
     return Generated(best.ids[:, :, :longest], best.scores, best.log_probs)
 
 

@@ -65,7 +65,7 @@ def build_tokenizer(vocab_file: str | Path | None = None) -> PreTrainedTokenizer
 
 def tokenize(
     tokenizer: PreTrainedTokenizerFast,
-    texts: Sequence[str],
+    texts: str | Sequence[str],
     device: torch.device,
     *,
     first_token: int | None = None,
@@ -75,12 +75,17 @@ def tokenize(
     """Token ids and mask of texts, padded on the right to the longest of them, each [B, L].
 
     Args:
+        texts: B texts; one by itself, not in a list, counts as a list of one.
         first_token: what takes the place of `[CLS]`: `[DEC]` for a decoder, `[ENC]` for an image-grounded encoder.
         max_length: longer texts are cut to so many tokens, `[SEP]` kept.
         pad_to_max_length: pad to `max_length` instead, so that processes can exchange ids.
     """
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    if not texts:
+        nothing = torch.empty(0, max_length if pad_to_max_length else 1, dtype=torch.long, device=device)
+        return nothing, nothing.clone()
     encoded = tokenizer(
-        list(texts),
+        texts,
         padding="max_length" if pad_to_max_length else "longest",
         truncation=max_length is not None,
         max_length=max_length,

@@ -178,3 +178,36 @@ def test_a_larger_image(golden, tiny, arrays, facts, close):
 def test_an_unknown_mode_is_an_error(extractor):
     with pytest.raises(ValueError, match="mode='itm' must be"):
         extractor(None, ["a dog"], mode="itm")
+
+
+@torch.no_grad()
+def test_a_text_need_not_be_in_a_list(decoder, extractor, arrays, close):
+    image = arrays("features/images.npy")[:1]
+    for mode in ("text", "multimodal"):
+        close(extractor(image, "a dog runs", mode=mode), extractor(image, ["a dog runs"], mode=mode))
+    close(decoder(image, "a picture of a dog"), decoder(image, ["a picture of a dog"]))
+
+
+@torch.no_grad()
+def test_one_text_is_that_of_all_images_and_one_image_that_of_all_texts(extractor, arrays, close):
+    images, captions = arrays("features/images.npy"), ["a dog runs", "two cats", "the sea"]
+    close(extractor(images, captions[0], "multimodal"), extractor(images, captions[:1] * 3, "multimodal"))
+    same = images[:1].expand(3, -1, -1, -1)
+    close(extractor(images[:1], captions, "multimodal"), extractor(same, captions, "multimodal"))
+
+
+def test_texts_that_do_not_fit_the_images_are_an_error(decoder, extractor, arrays):
+    images = arrays("features/images.npy")
+    with pytest.raises(ValueError, match="6 texts do not fit 3 images"):
+        decoder(images, ["a picture of a dog"] * 6)
+    with pytest.raises(ValueError, match="2 texts do not fit 3 images"):
+        extractor(images, ["a dog", "a cat"], "multimodal")
+
+
+def test_no_images_give_no_captions(decoder, arrays):
+    assert decoder.generate(arrays("caption/images.npy")[:0]) == []
+
+
+def test_a_caption_of_nothing_but_the_prompt_costs_nothing(decoder, arrays):
+    assert decoder(arrays("caption/images.npy")[:1], ["a picture of"]).isfinite()
+    assert decoder(arrays("caption/images.npy")[:1], [""]).item() == 0.0

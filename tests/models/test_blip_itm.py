@@ -63,3 +63,39 @@ def test_what_cannot_be_compared_is_said(matcher, arrays):
         matcher(images, ["a", "b", "c"], match_head="itn")
     with pytest.raises(ValueError, match="there are 2 and 3"):
         matcher.score(images, ["a", "b"], pairwise=True)
+
+
+@torch.no_grad()
+def test_a_text_need_not_be_in_a_list(matcher, arrays, close):
+    image = arrays("itm/images.npy")[:1]
+    for head in ("itm", "itc"):
+        close(matcher(image, "a dog runs", match_head=head), matcher(image, ["a dog runs"], match_head=head))
+    close(matcher.score(image, "a dog runs").match, matcher.score(image, ["a dog runs"]).match)
+
+
+@torch.no_grad()
+def test_one_text_is_matched_with_all_images_and_one_image_with_all_texts(matcher, arrays, close):
+    images, captions = arrays("itm/images.npy"), ["a dog runs", "two cats"]
+    close(matcher(images, captions[0]), matcher(images, captions[:1] * 3))
+    close(matcher(images[:1], captions), matcher(images[[0, 0]], captions))
+    with pytest.raises(ValueError, match="2 texts do not fit 3 images"):
+        matcher(images, captions)
+
+
+def test_nothing_to_score_is_no_error(matcher, arrays):
+    images = arrays("itm/images.npy")
+    assert matcher.score(images, []).match.shape == matcher.score(images, []).cosine.shape == (3, 0)
+    assert matcher.score(images[:0], ["a dog"]).match.shape == (0, 1)
+    assert matcher.score(images[:0], [], pairwise=True).match.shape == (0,)
+
+
+@torch.no_grad()
+def test_mixed_precision_leaves_the_cosine_of_vectors_in_full_precision(matcher, arrays):
+    images, captions = arrays("itm/images.npy"), ["a dog runs", "two cats"]
+    full = matcher.score(images, captions)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores, itc = matcher.score(images, captions), matcher(images, captions, "itc")
+        exact = matcher.encode_image(images).double() @ matcher.encode_text(captions).double().T
+    torch.testing.assert_close(scores.cosine.double(), exact, rtol=0, atol=1e-6)
+    torch.testing.assert_close(itc.double(), exact, rtol=0, atol=1e-6)
+    torch.testing.assert_close(scores.match, full.match, rtol=0, atol=0.05)

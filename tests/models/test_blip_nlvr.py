@@ -65,3 +65,9 @@ def test_both_cross_attentions_start_from_the_pre_trained_one(from_pretraining, 
 def test_images_must_be_two_for_each_sentence(model, images):
     with pytest.raises(ValueError, match="2 sentences need 4 images, and there are 6"):
         model(images, ["a dog", "a cat"], train=False)
+
+
+@torch.no_grad()
+def test_a_sentence_need_not_be_in_a_list(model, images, inputs, close):
+    sentence = inputs["sentences"][0]
+    close(model(images[[0, 3]], sentence, train=False), model(images[[0, 3]], [sentence], train=False))

@@ -92,3 +92,27 @@ def test_answers_that_do_not_fit_are_an_error(model, images, inputs):
         model(images, inputs["questions"], inputs["answers"], n=[2, 1, 2], weights=torch.ones(6))
     with pytest.raises(ValueError, match="inference='best'"):
         model(images, inputs["questions"], inputs["answers"], train=False, inference="best")
+
+
+def test_one_question_is_asked_of_all_images_and_one_image_all_questions(model, images, inputs):
+    question = inputs["questions"][0]
+    answers = model(images, question, train=False, inference="generate")
+    assert answers == model(images, [question] * 3, train=False, inference="generate")
+    same = images[:1].expand(3, -1, -1, -1)
+    for options in ({"inference": "generate"}, {"inference": "rank", "answer": ["yes", "no", "red"]}):
+        one = model(images[:1], inputs["questions"], train=False, **options)
+        several = model(same, inputs["questions"], train=False, **options)
+        assert list(one) == list(several)
+
+
+def test_questions_that_do_not_fit_and_ranking_nothing_are_errors(model, images, inputs):
+    with pytest.raises(ValueError, match="2 texts do not fit 3 images"):
+        model(images, inputs["questions"][:2], train=False, inference="generate")
+    with pytest.raises(ValueError, match="of 0 candidate answers"):
+        model(images, inputs["questions"], [], train=False)
+    with pytest.raises(ValueError, match="k=0"):
+        model(images, inputs["questions"], ["yes"], train=False, k_test=0)
+
+
+def test_no_images_give_no_answers(model, images):
+    assert model.generate_answers(images[:0], []) == []

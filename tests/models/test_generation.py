@@ -208,3 +208,16 @@ def test_impossible_requests_are_errors(decoder, images, options, message):
 def test_a_prompt_without_room_is_an_error(decoder, images):
     with pytest.raises(ValueError, match="max_length=2 leaves no room after a prompt of 3 tokens"):
         generate(decoder, decoder.project(images), prompt_of(images, 4, 5), Rules(END, PAD, max_length=2))
+
+
+def test_more_tokens_than_positions_are_an_error_before_any_work(decoder, images):
+    with pytest.raises(ValueError, match="max_length=17 exceeds the 16 positions"):
+        generate(decoder, decoder.project(images), prompt_of(images), Rules(END, PAD, max_length=17))
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 1}, {"num_beams": 3}, {"sample": True}])
+def test_no_images_give_no_texts(decoder, images, options):
+    nothing = images[:0]
+    prompt = torch.empty(0, 1, dtype=torch.long)
+    found = generate(decoder, decoder.project(nothing), prompt, Rules(END, PAD, max_length=8), **options)
+    assert found.ids.shape[:2] == found.scores.shape == (0, 1)
