@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.blip_itm import similarities
 from models.checkpoint import load_checkpoint
 from models.med import TextDecoder, TextModel
 from models.momentum import MomentumModel, sample_negatives
@@ -58,10 +59,10 @@ class BLIPPretrain(MomentumModel):
         memory = self.text_encoder.project(image_embeds)
         with torch.no_grad():
             negative_image, image_exists = sample_negatives(
-                features["text"] @ features["image_m"].T / self.temp, diagonal.bool(), NEGATIVE_FLOOR
+                similarities(features["text"], features["image_m"]) / self.temp, diagonal.bool(), NEGATIVE_FLOOR
             )
             negative_text, text_exists = sample_negatives(
-                features["image"] @ features["text_m"].T / self.temp, diagonal.bool(), NEGATIVE_FLOOR
+                similarities(features["image"], features["text_m"]) / self.temp, diagonal.bool(), NEGATIVE_FLOOR
             )
         grounded = self.grounded(ids)
         loss_itm = self.matching_loss(

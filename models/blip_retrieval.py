@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.blip_itm import MAX_TEXT_LENGTH
+from models.blip_itm import MAX_TEXT_LENGTH, similarities
 from models.checkpoint import load_checkpoint
 from models.momentum import MomentumModel, gather, gather_with_gradient, sample_negatives
 
@@ -83,8 +83,8 @@ class BLIPRetrieval(MomentumModel):
         self, features: dict[str, Tensor], images: Tensor, texts: Tensor, positive: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """For each text a negative out of `images`, then for each image one out of `texts`, as `sample_negatives`."""
-        negative_image, image_exists = sample_negatives(features["text"] @ images.T / self.temp, positive)
-        negative_text, text_exists = sample_negatives(features["image"] @ texts.T / self.temp, positive)
+        negative_image, image_exists = sample_negatives(similarities(features["text"], images) / self.temp, positive)
+        negative_text, text_exists = sample_negatives(similarities(features["image"], texts) / self.temp, positive)
         return negative_image, image_exists, negative_text, text_exists
 
 

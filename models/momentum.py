@@ -34,7 +34,7 @@ class _GatherWithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        grad = grad.contiguous()
+        grad = grad.clone(memory_format=torch.contiguous_format)  # the engine may still need its own
         dist.all_reduce(grad)
         return grad[dist.get_rank() * ctx.rows :][: ctx.rows]
 
@@ -52,14 +52,16 @@ def sample_negatives(similarity: Tensor, positive: Tensor, floor: float = 0.0) -
         positive: `[B, M]`, True where a pair belongs together.
 
     Returns:
-        column `[B]`, and whether the row has a negative at all `[B]` (its column means nothing otherwise).
+        column `[B]`, and whether the row has a negative at all `[B]` (its column means nothing otherwise). A similarity
+        that is not a number gives any column: on a GPU, drawing by such weights would end the process, and it is for
+        the loss, which is not a number either, to say so.
     """
     exists = ~positive.all(dim=1)
     if floor:
         weights = (similarity.softmax(dim=1) + floor).masked_fill(positive, 0.0)
     else:  # a softmax over the negatives alone cannot underflow to nothing
         weights = similarity.masked_fill(positive, float("-inf")).softmax(dim=1)
-    weights = torch.where(exists[:, None], weights, 1.0)
+    weights = torch.where(exists[:, None] & weights.isfinite(), weights, 1.0)
     return torch.multinomial(weights, 1).squeeze(1), exists
 
 

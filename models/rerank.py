@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.blip_itm import MATCH, MAX_TEXT_LENGTH, ImageTextModel
+from models.blip_itm import MATCH, MAX_TEXT_LENGTH, ImageTextModel, similarities
 from models.tokenizer import tokenize
 
 Gather = Callable[[list[Any]], list[Any]]
@@ -71,7 +71,8 @@ def rerank(
         for start in range(0, len(chosen), batch_size):
             some = chosen[start : start + batch_size]
             logits = model.match_logits(memory, *tokens.batch(some))[:, MATCH].cpu()
-            scores.append((logits + text_features[some] @ features[row]).numpy())
+            cosines = similarities(text_features[some], features[row : row + 1])[:, 0]
+            scores.append((logits + cosines).numpy())
             pairs.append(image * len(texts) + some)
     pairs, scores = _concatenated(gather(pairs), np.int64), _concatenated(gather(scores), np.float32)
     order = pairs.argsort()
@@ -87,7 +88,7 @@ def rerank(
 def _most_similar(queries: Tensor, candidates: Tensor, k: int, block: int) -> np.ndarray:
     """The k nearest candidates of each query [N, k]; of the similarities, `block` rows at a time exist."""
     k = min(k, len(candidates))
-    return torch.cat([(part @ candidates.T).topk(k, dim=1).indices for part in queries.split(block)]).numpy()
+    return torch.cat([similarities(part, candidates).topk(k, dim=1).indices for part in queries.split(block)]).numpy()
 
 
 def _texts_by_image(to_text: np.ndarray, to_image: np.ndarray) -> list[np.ndarray]:

@@ -1,5 +1,7 @@
 """Pre-training and retrieval training agree with the 2022 code, step by step: losses, gradients, copies, queues."""
 
+import sys
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -183,6 +185,29 @@ def test_negatives_exist_even_where_their_probability_underflows():
     column, exists = sample_negatives(similarity, positive)
     assert exists.item()
     assert column.item() in (1, 2)
+
+
+@pytest.mark.parametrize("floor", [0.0, 1e-4])
+def test_a_similarity_that_is_no_number_is_left_to_the_loss(floor):
+    similarity = torch.tensor([[float("nan"), 1.0, 0.0], [0.0, float("inf"), 0.0], [5.0, -50.0, 0.0]])
+    column, _ = sample_negatives(similarity, torch.eye(3, dtype=torch.bool), floor)
+    assert column[2].item() in (0, 1)
+
+
+@pytest.mark.parametrize("build", [blip_pretrain, blip_retrieval])
+def test_mixed_precision_draws_negatives_by_similarities_in_full_precision(build, tiny, arrays, monkeypatch):
+    model = build(**tiny, **SIZES)
+    dtypes = []
+
+    def spy(similarity, *rest):
+        dtypes.append(similarity.dtype)
+        return sample_negatives(similarity, *rest)
+
+    monkeypatch.setattr(sys.modules[type(model).__module__], "sample_negatives", spy)
+    idx = () if build is blip_pretrain else (torch.arange(2),)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(arrays("pretrain/images_step1.npy")[:2], ["a dog", "a cat"], 0.4, *idx)
+    assert dtypes == [torch.float32] * 2
 
 
 @pytest.mark.parametrize("all_rank", [False, True])
