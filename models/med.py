@@ -176,9 +176,9 @@ class TextDecoder(nn.Module):
         return losses.view_as(targets)
 
     def mean_loss(self, ids: Tensor, labels: Tensor, memory: Memory, label_smoothing: float = 0.1) -> Tensor:
-        """`token_losses`, averaged over all scored tokens of the batch -> scalar."""
+        """`token_losses`, averaged over all scored tokens of the batch -> scalar; 0 where none is scored."""
         losses = self.token_losses(ids, labels, memory, label_smoothing=label_smoothing)
-        return losses.sum() / (labels[:, 1:] != -100).sum()
+        return losses.sum() / (labels[:, 1:] != -100).sum().clamp(min=1)
 
 
 def initialize(module: nn.Module, config: TextConfig) -> None:
