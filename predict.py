@@ -26,16 +26,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from data.pictures import find_pictures, read_batches
+from data.pictures import find_pictures, picture_suffixes, read_batches
 from download import DownloadError
-from engine.config import ConfigError
 from engine.run import choose_device, precision_of
 from models.architecture import build_from_checkpoint
 from models.blip import BLIPDecoder
 from models.blip_itm import BLIPMatcher
 from models.blip_vqa import BLIPVQA
 from models.released import find_released
-from models.weight_files import CheckpointError
 from transform.image import normalize
 from utils import atomic_write
 
@@ -196,9 +194,25 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--out {flags.out} must end in .safetensors or .npz")
     if flags.task == "caption" and flags.out and flags.sidecar:
         parser.error("--out and --sidecar exclude each other")
+    if flags.task == "caption" and flags.sidecar is not None:
+        if not flags.sidecar.startswith(".") or Path(f"a{flags.sidecar}").suffix != flags.sidecar:
+            parser.error(f"--sidecar {flags.sidecar} must be a suffix such as .txt")
+        if flags.sidecar.lower() in picture_suffixes():
+            parser.error(f"--sidecar {flags.sidecar} would write captions over pictures")
     if flags.batch_size < 1:
         parser.error(f"--batch_size {flags.batch_size} must be at least 1")
     return flags
+
+
+def read_answers(path: Path) -> list[str]:
+    """The answers to choose from: a JSON list of texts."""
+    try:
+        answers = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"--answers {path} is no JSON: {error}") from None
+    if not isinstance(answers, list) or not answers or not all(isinstance(answer, str) for answer in answers):
+        raise ValueError(f'--answers {path} must hold a list of texts, such as ["yes", "no"]')
+    return answers
 
 
 @torch.inference_mode()
@@ -208,7 +222,7 @@ def run(flags: argparse.Namespace) -> int:
     paths = find_pictures(flags.images)
     device = choose_device(flags.device)
     if flags.task == "vqa" and flags.answers is not None:
-        flags.answers = json.loads(flags.answers.read_text(encoding="utf-8"))
+        flags.answers = read_answers(flags.answers)
     if flags.task == "caption":
         flags.generator = torch.Generator(device).manual_seed(flags.seed) if flags.sample else None
     source = flags.checkpoint or released
@@ -254,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(flags)
     except DownloadError as error:
         print(f"predict.py: {error}\nTo see everything work without a download, run `make demo`.", file=sys.stderr)
-    except (CheckpointError, ConfigError, FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:  # CheckpointError and ConfigError among them
         print(f"predict.py: {error}", file=sys.stderr)
     return 2
 

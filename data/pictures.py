@@ -14,13 +14,18 @@ from data.image_file import BadImage, open_image
 from transform.image import EvalTransform
 
 
+def picture_suffixes() -> set[str]:
+    """The file suffixes that can be read as pictures (Pillow also knows some that it can only write, as .pdf)."""
+    return {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+
+
 def find_pictures(names: Iterable[str]) -> list[Path]:
     """The files that names mean, in their order: a file itself, a folder's pictures at any depth, a glob's matches.
 
     Raises:
         FileNotFoundError: a name that means nothing.
     """
-    known = Image.registered_extensions()
+    known = picture_suffixes()
     found: dict[Path, None] = {}
     for name in names:
         path = Path(name).expanduser()

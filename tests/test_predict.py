@@ -172,6 +172,41 @@ def test_an_unreadable_picture_is_named_and_the_others_go_on(models, pictures, t
     assert "2 of 4 pictures could not be read" in errors
 
 
+def test_a_file_that_only_can_be_written_is_no_picture(models, pictures):
+    Image.new("RGB", (8, 8)).save(pictures / "scan.pdf")
+    out = pictures.parent / "captions.jsonl"
+    assert predict.main(["caption", str(pictures), "--checkpoint", models["caption"][1], "--out", str(out)]) == 0
+    assert len(out.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("suffix", ["txt", "", ".", ".a/b", ".JPG"])
+def test_a_sidecar_that_is_no_suffix_or_a_pictures_is_refused(pictures, suffix, capsys):
+    with pytest.raises(SystemExit):
+        predict.main(["caption", str(pictures), "--sidecar", suffix])
+    assert f"--sidecar {suffix} " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("yes\nno\n", "is no JSON"), ('{"a": 1}', "must hold a list of texts")]
+)
+def test_answers_that_are_no_list_of_texts_are_named(pictures, tmp_path, capsys, content, message):
+    answers = tmp_path / "answers.txt"
+    answers.write_text(content)
+    assert predict.main(["vqa", str(pictures), "--question", "what?", "--answers", str(answers)]) == 2
+    assert f"{answers} {message}" in capsys.readouterr().err
+
+
+def test_matching_in_half_precision_stays_near_full_precision(models, pictures, tmp_path):
+    model, checkpoint = models["match"]
+    out = tmp_path / "scores.jsonl"
+    arguments = ["match", str(pictures / "a.png"), "--text", TEXTS[0], "--checkpoint", checkpoint, "--out", str(out)]
+    assert predict.main([*arguments, "--precision", "bf16"]) == 0
+    row = json.loads(out.read_text())["texts"][0]
+    scores = model.score(pixels_of(pictures / "a.png"), TEXTS[0])
+    assert row["match"] == pytest.approx(scores.match.item(), abs=0.05)
+    assert row["cosine"] == pytest.approx(scores.cosine.item(), abs=0.02)
+
+
 def test_half_precision_stays_near_full_precision(models, pictures, tmp_path):
     model, checkpoint = models["match"]
     out = tmp_path / "features.npz"
