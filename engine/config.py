@@ -86,6 +86,7 @@ def load_config(kind: type[Config], path: str | Path | None, overrides: Iterable
 
     Raises ConfigError on an unknown key, a wrong type, a missing key or a broken rule.
     """
+    kinds = typing.get_type_hints(kind)
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
     if path is not None:
@@ -96,9 +97,9 @@ def load_config(kind: type[Config], path: str | Path | None, overrides: Iterable
         key, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"{override!r} is no override: write key=value, for example max_epoch=3")
-        values[key], places[key] = _parse_value(override, text), "command line"
+        empty = not text and kinds.get(key) is str
+        values[key], places[key] = "" if empty else _parse_value(override, text), "command line"
 
-    kinds = typing.get_type_hints(kind)
     names = [field.name for field in dataclasses.fields(kind)]
     for key, value in values.items():
         if key not in names:

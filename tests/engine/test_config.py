@@ -48,6 +48,11 @@ def test_values_come_from_the_file_and_overrides_win(read):
     assert config.batch_size == 8
 
 
+def test_nothing_after_the_equals_sign_is_an_empty_text(read):
+    config = read("train_file: train.json", "train_file=", "wandb=")
+    assert (config.train_file, config.wandb) == ("", None)
+
+
 def test_yaml_1_2_reads_numbers_and_words_as_people_mean_them(read):
     assert read("init_lr: 1e-5").init_lr == 1e-5
     assert read("train_file: no").train_file == "no"
