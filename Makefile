@@ -8,6 +8,7 @@ RUN    := $(VENV)/bin/python
 
 $(READY): requirements.txt
 	rm -rf $(VENV)
+	@echo 'setting up .venv: about 6 GB of packages, a few minutes'
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
 	$(RUN) -m pip install --quiet -r requirements.txt
