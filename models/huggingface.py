@@ -99,6 +99,7 @@ def _config(model: nn.Module) -> Any:
     architecture = _architecture(model)
     text_model = model.text_encoder if hasattr(model, "text_encoder") else model.text_decoder.bert
     text, vision, tokenizer = text_model.config, model.visual_encoder, model.tokenizer
+    label_smoothing = getattr(model, "label_smoothing", 0.1)  # a matcher has no language-model loss
     if architecture == "BlipForQuestionAnswering" and vision.embed_dim != text.hidden_size:
         raise ValueError(
             "Hugging Face's BlipForQuestionAnswering wants image and text states of one width; this model's image "
@@ -121,7 +122,7 @@ def _config(model: nn.Module) -> Any:
             "eos_token_id": tokenizer.sep_token_id,
             "sep_token_id": tokenizer.sep_token_id,
             "pad_token_id": tokenizer.pad_token_id,
-            "label_smoothing": 0.1,
+            "label_smoothing": label_smoothing,
         },
         vision_config={
             "hidden_size": vision.embed_dim,
@@ -134,7 +135,7 @@ def _config(model: nn.Module) -> Any:
             "layer_norm_eps": vision.norm.eps,  # 1e-6; the library's default, 1e-5, shifts every image state
         },
         image_text_hidden_size=model.vision_proj.out_features if hasattr(model, "vision_proj") else 256,
-        label_smoothing=0.1,
+        label_smoothing=label_smoothing,
     )
     config.architectures = [architecture]
     return config

@@ -190,6 +190,12 @@ def test_the_configuration_states_what_the_library_would_get_wrong(matcher: BLIP
     assert config["text_config"]["label_smoothing"] == 0.1
 
 
+def test_the_label_smoothing_is_the_models_own(sizes: dict, tmp_path: Path) -> None:
+    folder = save_huggingface(blip_decoder(**sizes, label_smoothing=0.0), tmp_path / "captioner")
+    config = json.loads((folder / "config.json").read_text())
+    assert config["text_config"]["label_smoothing"] == config["label_smoothing"] == 0.0
+
+
 def test_what_only_training_needs_stays_here(golden: Golden) -> None:
     state = torch.load(golden("retrieval/checkpoint.pth"), weights_only=True)["model"]
     theirs = to_huggingface(state)
