@@ -98,7 +98,9 @@ def _read_folder(folder: Path) -> State:
         files = sorted(folder.glob(pattern))
         if files:
             return {key: tensor for file in files for key, tensor in _read_file(file)[0].items()}
-    raise CheckpointError(f"{folder} holds no weights: expected model.safetensors or pytorch_model.bin in it")
+    names = ", ".join(file.name for file in sorted(folder.glob("*.pth")))
+    hint = f"; if you mean one of its files, name that: {names}" if names else ""
+    raise CheckpointError(f"{folder} holds no weights: expected model.safetensors or pytorch_model.bin in it{hint}")
 
 
 def _read_file(path: Path) -> tuple[State, dict[str, Any]]:

@@ -285,6 +285,12 @@ def test_a_file_without_weights_says_what_it_holds(content: object, tmp_path: Pa
         read_state(tmp_path / "weights.pth")
 
 
+def test_an_output_folder_is_not_mistaken_for_one_of_its_files(tmp_path: Path) -> None:
+    torch.save({"model": {"a": torch.ones(1)}}, tmp_path / "checkpoint_best.pth")
+    with pytest.raises(CheckpointError, match="name that: checkpoint_best.pth"):
+        read_state(tmp_path)
+
+
 def test_an_unknown_source_lists_what_would_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BLIP_OFFLINE", "1")
     with pytest.raises(CheckpointError, match="did you mean model_base_retrieval_coco"):
