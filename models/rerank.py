@@ -4,7 +4,7 @@ Both directions want scores of (image, text) pairs, many of them the same. They 
 each process its own images', so that an image is projected once and no pair is scored twice.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,11 +66,9 @@ def rerank(
     pairs, scores = [], []
     for row, image_states in enumerate(states):
         image = first + row
-        chosen = tokens.by_length(wanted[image])
         memory = model.text_encoder.project(image_states[None].to(model.device))
-        for start in range(0, len(chosen), batch_size):
-            some = chosen[start : start + batch_size]
-            logits = model.match_logits(memory, *tokens.batch(some))[:, MATCH].cpu()
+        for some in tokens.of_one_length(wanted[image], batch_size):
+            logits = model.match_logits(memory, tokens.ids_of(some), mask=None)[:, MATCH].cpu()
             cosines = similarities(text_features[some], features[row : row + 1])[:, 0]
             scores.append((logits + cosines).numpy())
             pairs.append(image * len(texts) + some)
@@ -104,20 +102,21 @@ def _concatenated(parts: list[np.ndarray], dtype: type) -> np.ndarray:
 
 
 class _Tokens:
-    """All texts as tokens that start with `[ENC]`; batches of them padded to their own longest."""
+    """All texts as tokens that start with `[ENC]`; an image has many, so that those of one length fill a batch."""
 
     def __init__(self, model: ImageTextModel, texts: Sequence[str]) -> None:
         enc = model.tokenizer.enc_token_id
-        self.ids, self.mask = tokenize(
-            model.tokenizer, texts, model.device, first_token=enc, max_length=MAX_TEXT_LENGTH
-        )
-        self.lengths = self.mask.sum(dim=1).cpu().numpy()
+        self.ids, mask = tokenize(model.tokenizer, texts, model.device, first_token=enc, max_length=MAX_TEXT_LENGTH)
+        self.lengths = mask.sum(dim=1).cpu().numpy()
 
-    def by_length(self, texts: np.ndarray) -> np.ndarray:
-        return texts[self.lengths[texts].argsort(kind="stable")]
+    def of_one_length(self, texts: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+        """Split texts into batches without padding: nothing is computed for it, and attention needs no mask."""
+        lengths = self.lengths[texts]
+        for length in np.unique(lengths):
+            alike = texts[lengths == length]
+            for start in range(0, len(alike), batch_size):
+                yield alike[start : start + batch_size]
 
-    def batch(self, texts: np.ndarray) -> tuple[Tensor, Tensor]:
-        """ids, mask [len(texts), L]."""
-        longest = int(self.lengths[texts].max())
-        rows = torch.from_numpy(texts).to(self.ids.device)
-        return self.ids[rows, :longest], self.mask[rows, :longest]
+    def ids_of(self, texts: np.ndarray) -> Tensor:
+        """Token ids of texts of one length L: [len(texts), L]."""
+        return self.ids[torch.from_numpy(texts).to(self.ids.device), : int(self.lengths[texts[0]])]
