@@ -115,7 +115,7 @@ def attend(
     Args:
         query: `[B, L, heads, d]`.
         key, value: `[N, heads, T, d]`.
-        mask: `[N, T]`, True where a position may be attended.
+        mask: `[N, T]`, True where a position may be attended; or `[N, L, T]`, for each query position its own.
         index: `[B]`, the memory of each row. Without it B must be a multiple of N, and the rows of one memory stand
             side by side: they attend together, as one query of (B / N) * L positions.
         causal: position i sees positions 0..i only. Right padding is then never seen and needs no mask.
@@ -132,7 +132,7 @@ def attend(
     folded = query.reshape(key.shape[0], -1, heads, width) if batch else query  # no rows cannot be shared out
     folded = folded.transpose(1, 2)  # [N, heads, (B / N) * L, d]
     if mask is not None:
-        mask = mask[:, None, None, :]
+        mask = mask[:, None] if mask.dim() == 3 else mask[:, None, None]
     if not need_weights:
         context = F.scaled_dot_product_attention(
             folded, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal

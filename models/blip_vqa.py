@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers import BatchEncoding
 
+from models.answer_tree import grow
 from models.attention import Memory
 from models.base import VisionLanguageModel
 from models.checkpoint import load_checkpoint
@@ -17,7 +17,7 @@ from models.tokenizer import tokenize
 
 MAX_QUESTION_LENGTH = 35  # tokens
 MAX_ANSWER_LENGTH = 10  # tokens of a generated answer, start and end counted
-CANDIDATES_AT_ONCE = 32  # of each question; sorted by length, so that few are padded
+CANDIDATES_AT_ONCE = 128  # of each question
 
 
 class BLIPVQA(VisionLanguageModel):
@@ -144,37 +144,39 @@ class BLIPVQA(VisionLanguageModel):
         Raises:
             ValueError: no candidates, or k below 1.
         """
-        memory = self.read_question(image, question)
-        ids, mask = self._answer_tokens(answer, image.device)
+        return self.rank(self.read_question(image, question), answer, k)
+
+    @torch.no_grad()
+    def rank(self, memory: Memory, answer: str | Sequence[str] | BatchEncoding, k: int = 128) -> tuple[Tensor, Tensor]:
+        """What `rank_answers` does once the questions are read: `memory` is what `read_question` returns."""
+        ids, mask = self._answer_tokens(answer, self.device)
         if k < 1 or not len(ids):
             raise ValueError(f"cannot rank the best k={k} of {len(ids)} candidate answers: give at least one of each")
         start = ids[0, :1].expand(len(memory), 1)
         first = self.text_decoder.logits(self.text_decoder.bert(start, memory=memory, causal=True)[:, 0])
         chosen = first.softmax(dim=1)[:, ids[:, 1]].topk(min(k, len(ids)), dim=1).indices
+        if not len(memory):
+            return chosen, first.new_empty(chosen.shape)
 
+        alphabetical = ids.unique(dim=0, return_inverse=True)[1]
+        chosen = chosen.gather(1, alphabetical[chosen].argsort(dim=1))
         lengths = mask.sum(dim=1)
-        chosen = chosen.gather(1, lengths[chosen].argsort(dim=1))
-        scores = torch.cat(
-            [self._candidate_scores(memory, ids, lengths, part) for part in chosen.split(CANDIDATES_AT_ONCE, dim=1)],
-            dim=1,
-        )
+        parts = chosen.split(CANDIDATES_AT_ONCE, dim=1)
+        scores = torch.cat([self._answer_scores(memory, ids[part], lengths[part]) for part in parts], dim=1)
         scores, order = scores.sort(dim=1, descending=True)
         return chosen.gather(1, order), scores
 
-    def _candidate_scores(self, memory: Memory, ids: Tensor, lengths: Tensor, chosen: Tensor) -> Tensor:
-        """Negative loss of the candidates chosen [B, c], all of which look at their question's memory -> [B, c]."""
-        rows = chosen.flatten()
-        longest = int(lengths[rows].max())
-        tokens, scored = ids[rows, :longest], torch.arange(1, longest, device=ids.device) < lengths[rows, None]
-        states = self.text_decoder.bert(tokens[:, :-1], memory=memory, causal=True)
-        # Only real tokens pass through the vocabulary, which costs more than all else.
-        losses = F.cross_entropy(
-            self.text_decoder.logits(states[scored]),
-            tokens[:, 1:][scored],
-            reduction="none",
-            label_smoothing=self.label_smoothing,
-        )
-        return -torch.zeros_like(scored, dtype=losses.dtype).masked_scatter(scored, losses).sum(dim=1).view_as(chosen)
+    def _answer_scores(self, memory: Memory, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Negative losses of each question's answers, ids [B, c, L] in alphabetical order, lengths [B, c] -> [B, c]."""
+        tree = grow(ids, lengths)
+        states = self.text_decoder.bert(tree.ids, tree.seen, memory, positions=tree.positions)
+        # The vocabulary costs as much as three layers: only real nodes pass through it, each once for all its answers.
+        log_p = self.text_decoder.logits(states[tree.real]).log_softmax(dim=1)  # [all nodes, vocabulary]
+        before = tree.real.sum(dim=1).cumsum(dim=0) - tree.real.sum(dim=1)  # nodes of the questions before each
+        rows = (tree.nodes + before[:, None, None])[tree.scored]
+        even = log_p.mean(dim=1)[rows]  # the loss of the share that label smoothing spreads over the vocabulary
+        log_p = log_p[rows, ids[:, :, 1:][tree.scored]].lerp(even, self.label_smoothing)
+        return torch.zeros_like(tree.scored, dtype=log_p.dtype).masked_scatter(tree.scored, log_p).sum(dim=2)
 
 
 def blip_vqa(pretrained: str = "", **sizes: Any) -> BLIPVQA:

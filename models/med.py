@@ -23,8 +23,7 @@ class Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, ids: Tensor, start: int) -> Tensor:
-        positions = torch.arange(start, start + ids.shape[1], device=ids.device)
+    def forward(self, ids: Tensor, positions: Tensor) -> Tensor:
         return self.dropout(self.LayerNorm(self.word_embeddings(ids) + self.position_embeddings(positions)))
 
 
@@ -68,6 +67,7 @@ class TextModel(nn.Module):
         index: Tensor | None = None,
         *,
         causal: bool = False,
+        positions: Tensor | None = None,
         cache: SelfAttentionCache | None = None,
         first_only: bool = False,
         maps: AttentionMaps | None = None,
@@ -76,11 +76,13 @@ class TextModel(nn.Module):
 
         Args:
             ids: token ids, padded on the right.
-            mask: `[B, L]`, nonzero at tokens, zero at padding; None when there is no padding, or when `causal`.
+            mask: `[B, L]`, nonzero at tokens, zero at padding; or `[B, L, L]`, nonzero where a token sees another. None
+                when there is no padding, or when `causal`.
             memory: the images, from `project`; without it the text is encoded alone.
             index: `[B]`, which image each text looks at; by default the texts of an image stand side by side, equally
                 many for each.
             causal: a token sees itself and those before it.
+            positions: `[B, L]`, the place of each token in its text; by default they are counted.
             cache: earlier tokens of the same rows, to which these are appended.
             first_only: compute the last layer for the first position only.
             maps: filled with attention probabilities, by a slower path.
@@ -89,14 +91,17 @@ class TextModel(nn.Module):
             ValueError: more tokens than there are position embeddings.
         """
         start = 0 if cache is None else cache.length
-        if start + ids.shape[1] > self.config.max_position_embeddings:
+        longest = start + ids.shape[1] if positions is None else int(positions.max()) + 1
+        if longest > self.config.max_position_embeddings:
             raise ValueError(
-                f"a text of {start + ids.shape[1]} tokens exceeds the {self.config.max_position_embeddings} positions "
+                f"a text of {longest} tokens exceeds the {self.config.max_position_embeddings} positions "
                 f"of the text model; truncate it, or raise max_position_embeddings in its configuration"
             )
         mask = None if mask is None or causal else mask.bool()
         inputs = AttentionInputs(mask, memory, index, causal and ids.shape[1] > 1, cache, maps)
-        hidden = self.embeddings(ids, start)
+        if positions is None:
+            positions = torch.arange(start, longest, device=ids.device)
+        hidden = self.embeddings(ids, positions)
         for layer in self.layers:
             hidden = layer(hidden, inputs, first_only=first_only and layer is self.layers[-1])
         if cache is not None:

@@ -116,3 +116,30 @@ def test_questions_that_do_not_fit_and_ranking_nothing_are_errors(model, images,
 
 def test_no_images_give_no_answers(model, images):
     assert model.generate_answers(images[:0], []) == []
+    assert model(images[:0], [], ["yes", "no"], train=False).tolist() == []
+
+
+ALIKE = ["black", "white", "black and white", "black cat", "yes", "black and red", "yes", "white and black cat", ""]
+
+
+@pytest.mark.parametrize("at_once", [128, 4])
+def test_answers_that_begin_alike_are_ranked_as_each_alone(model, images, inputs, close, monkeypatch, at_once):
+    monkeypatch.setattr("models.blip_vqa.CANDIDATES_AT_ONCE", at_once)
+    candidates, scores = model.rank_answers(images, inputs["questions"], ALIKE)
+    assert scores.shape == (3, len(ALIKE))
+    for row, question in enumerate(inputs["questions"]):
+        image = images[row : row + 1]
+        for candidate, score in zip(candidates[row].tolist(), scores[row], strict=True):
+            loss = model(image, [question], [ALIKE[candidate]], n=[1], weights=torch.ones(1))
+            close(score, -loss, atol=5e-5)
+
+
+def test_ranking_projects_each_question_once_and_computes_each_beginning_once(model, images, inputs, monkeypatch):
+    projected, vocabulary = [], []
+    project, logits = model.text_decoder.project, model.text_decoder.logits
+    monkeypatch.setattr(model.text_decoder, "project", lambda *a: projected.append(len(a[0])) or project(*a))
+    monkeypatch.setattr(model.text_decoder, "logits", lambda states: vocabulary.append(len(states)) or logits(states))
+    model.rank_answers(images, inputs["questions"], ALIKE)
+    assert projected == [3]
+    # [DEC]; black, white, yes; black and, black cat, white and; black and white, ...: 11 beginnings of 9 answers.
+    assert vocabulary == [3, 3 * 11]
