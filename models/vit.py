@@ -17,6 +17,7 @@ VIT_SIZES: dict[str, dict[str, int]] = {
 }
 # ViT-L is the only size that was trained with stochastic depth.
 DEFAULT_DROP_PATH = {"large": 0.1}
+STANDARD_WIDTH = 768
 
 
 class VisionTransformer(TimmVisionTransformer):
@@ -50,6 +51,12 @@ class VisionTransformer(TimmVisionTransformer):
             num_classes=0,
             global_pool="",
         )
+        # timm's weights suit ViT-B. In a narrower network the same weights would pass on a smaller share of the signal,
+        # and a ViT 128 wide would spend its first thousand steps on making them larger.
+        scale = max(1.0, (STANDARD_WIDTH / embed_dim) ** 0.5)
+        for module in self.blocks.modules():
+            if isinstance(module, nn.Linear):
+                module.weight.data.mul_(scale)
         self.image_size = image_size
         self.checkpointed_blocks = checkpointed_blocks
 
