@@ -3,7 +3,7 @@
 `python -m models.released` prints the table of docs/checkpoints.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 FOLDER = "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/"
@@ -49,6 +49,16 @@ class Released:
 
 _VQA_SPLITS = ("VQA v2 train", "VQA v2 val", "Visual Genome QA")
 
+
+def _nocaps(cider: Sequence[float], spice: Sequence[float]) -> dict[str, float]:
+    """Scores on NoCaps val: in-domain, near-domain, out-domain, all."""
+    return {
+        f"NoCaps {domain}{metric}": value
+        for metric, values in (("CIDEr", cider), ("SPICE", spice))
+        for domain, value in zip(("in-domain ", "near-domain ", "out-domain ", ""), values, strict=True)
+    }
+
+
 _TABLE = (
     Released("model_base_14M", "pretrain", "base", 224, IMAGES_14M),
     Released("model_base", "pretrain", "base", 224, IMAGES_129M),
@@ -61,7 +71,13 @@ _TABLE = (
         384,
         IMAGES_129M,
         ("COCO Karpathy train",),
-        {"COCO TR R@1": 81.9, "COCO IR R@1": 64.3},
+        {
+            "COCO TR R@1": 81.9,
+            "COCO IR R@1": 64.3,
+            "MSR-VTT text-to-video R@1": 43.3,
+            "MSR-VTT text-to-video R@5": 65.6,
+            "MSR-VTT text-to-video R@10": 74.7,
+        },
         "Salesforce/blip-itm-base-coco",
     ),
     Released(
@@ -101,7 +117,8 @@ _TABLE = (
         384,
         IMAGES_129M_CAPFILT_L,
         ("COCO Karpathy train",),
-        {"COCO BLEU-4": 39.7, "COCO CIDEr": 133.3, "NoCaps CIDEr": 109.6, "NoCaps SPICE": 14.7},
+        {"COCO BLEU-4": 39.7, "COCO CIDEr": 133.3}
+        | _nocaps(cider=(111.8, 108.6, 111.5, 109.6), spice=(14.9, 14.8, 14.2, 14.7)),
         "Salesforce/blip-image-captioning-base",
         896_081_425,
         "96ac8749bd0a568c274ebe302b3a3748ab9be614c737f3d8c529697139174086",
@@ -113,7 +130,8 @@ _TABLE = (
         384,
         IMAGES_129M,
         ("COCO Karpathy train",),
-        {"COCO BLEU-4": 40.4, "COCO CIDEr": 136.7, "NoCaps CIDEr": 113.2, "NoCaps SPICE": 14.8},
+        {"COCO BLEU-4": 40.4, "COCO CIDEr": 136.7}
+        | _nocaps(cider=(114.9, 112.1, 115.3, 113.2), spice=(15.2, 14.9, 14.4, 14.8)),
         "Salesforce/blip-image-captioning-large",
     ),
     Released(
@@ -151,10 +169,13 @@ RELEASED: Mapping[str, Released] = {entry.name: entry for entry in _TABLE}
 
 
 def find_released(source: str) -> Released | None:
-    """The entry that a name (with or without `.pth`), a path or an address ends in, if any.
+    """The entry that a name (with or without `.pth`), a path or an address ends in, or whose hub name it is, if any.
 
     A path counts too: an evaluation can tell from `~/weights/model_base_nlvr.pth` which scores were published.
     """
+    for entry in _TABLE:
+        if source == entry.huggingface:
+            return entry
     name = source.replace("\\", "/").rsplit("/", 1)[-1]
     return RELEASED.get(name.removesuffix(".pth"))
 
