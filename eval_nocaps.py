@@ -7,9 +7,11 @@ Published, validation, a captioner fine-tuned on COCO (CIDEr / SPICE): ViT-B wit
     python -m torch.distributed.run --nproc_per_node=8 eval_nocaps.py --config configs/nocaps.yaml
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from torch.utils.data import DataLoader
 
@@ -23,9 +25,9 @@ from metrics.nocaps import score_nocaps
 from metrics.report import Evaluated, Findings, report
 from models.blip import BLIPDecoder, blip_decoder
 from models.config import ModelConfig
-from models.released import find_released
+from models.provenance import provenance
 from transform.image import EvalTransform, normalize
-from utils import setting
+from utils import resolve, setting
 
 
 @dataclass
@@ -52,10 +54,11 @@ def build_model(config: Config) -> BLIPDecoder:
     return blip_decoder(config.pretrained, image_size=config.image_size, prompt=config.prompt, **config.architecture())
 
 
-def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLIPDecoder) -> dict[str, float]:
+def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLIPDecoder) -> dict[str, Any]:
     """Caption every image: `result/SPLIT.json` is what the server takes. Scores by domain where there is a truth."""
     config, metrics = run.config, {}
     lengths = {"max_length": config.max_length, "min_length": config.min_length}
+    truth = json.loads(resolve(config.val_gt_file).read_text(encoding="utf-8")) if config.val_gt_file else None
     for split, loader in loaders.items():
         predictions = []
         for batch in run.batches(loader, f"caption {split}"):
@@ -67,21 +70,19 @@ def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLI
         if not run.is_first:
             continue
         found = Findings({}, [], {"CIDEr": f"no ground truth here; the server takes result/{split}.json"})
-        if split == "val" and config.val_gt_file:
-            domains = score_nocaps(predictions, config.val_gt_file)
+        if split == "val" and truth:
+            domains = score_nocaps(predictions, truth)
             figures = {}
             for domain, scored in domains.items():
                 metrics |= {f"val_{domain}_{name}": value for name, value in scored.scores.items()}
                 prefix = "" if domain == "all" else f"{domain}-domain "
                 figures |= {f"{prefix}{name}": value for name, value in scored.scores.items()}
             files = {one["img_id"]: loader.dataset.files(row) for row, one in enumerate(loader.dataset.annotations)}
-            references = read_references(config.val_gt_file)
-            cases = caption_cases(predictions, references, domains["all"], files)
-            found = Findings(figures, cases, domains["all"].not_computed)
-        released = find_released(config.pretrained)
-        report(
-            run.output_dir, Evaluated(split, config.annotations(split), "caption", config.pretrained, released), found
-        )
+            cases = caption_cases(predictions, read_references(truth), domains["all"], files)
+            found = Findings(figures, cases, domains["all"].not_computed, domains["all"].remarks)
+        known = provenance(config.pretrained)
+        evaluated = Evaluated(split, config.annotations(split), "caption", config.pretrained, known)
+        metrics |= report(run.output_dir, evaluated, found)
     return metrics
 
 

@@ -24,7 +24,7 @@ from metrics.cases import caption_cases
 from metrics.report import Evaluated, Findings, report
 from models.blip import BLIPDecoder, blip_decoder
 from models.config import ModelConfig
-from models.released import find_released
+from models.provenance import provenance
 from transform.image import EvalTransform, TrainTransform, normalize
 from utils import setting
 
@@ -71,12 +71,13 @@ def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progres
     return {"loss": model(normalize(batch["image"]), batch["caption"])}
 
 
-def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLIPDecoder) -> dict[str, float]:
+def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLIPDecoder) -> dict[str, Any]:
     """Caption every image of each split; `result/SPLIT.json` is what COCO's server takes."""
     config, metrics = run.config, {}
     lengths = {"max_length": config.max_length, "min_length": config.min_length}
     source = config.pretrained if run.evaluate_only else None
     for split, loader in loaders.items():
+        truth = config.ground_truth(split) or loader.dataset.ground_truth()
         predictions = []
         for batch in run.batches(loader, f"caption {split}"):
             captions = model.generate(normalize(batch["image"]), num_beams=config.num_beams, **lengths)
@@ -84,12 +85,12 @@ def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLI
         predictions = engine.gather_objects(predictions, key="image_id")
         run.write_json(f"result/{split}.json", predictions)
         if run.is_first:
-            truth = config.ground_truth(split) or loader.dataset.ground_truth()
             found = score_captions(predictions, truth, config.use_java)
             files = {image: loader.dataset.files(row) for row, image in enumerate(loader.dataset.image_ids)}
             cases = caption_cases(predictions, read_references(truth), found, files)
-            evaluated = Evaluated(split, config.annotations(split), "caption", source, find_released(source or ""))
-            report(run.output_dir, evaluated, Findings(found.scores, cases, found.not_computed))
+            findings = Findings(found.scores, cases, found.not_computed, found.remarks)
+            evaluated = Evaluated(split, config.annotations(split), "caption", source, provenance(source))
+            metrics |= report(run.output_dir, evaluated, findings)
             scores = dict(found.scores)
             scores["CIDEr+BLEU-4"] = scores.get("CIDEr", 0.0) + scores["BLEU-4"]
             metrics |= {f"{split}_{name}": value for name, value in scores.items()}

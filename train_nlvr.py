@@ -24,7 +24,7 @@ from metrics.nlvr import score_nlvr, statement_of
 from metrics.report import Evaluated, Findings, report
 from models.blip_nlvr import BLIPNLVR, blip_nlvr
 from models.config import ModelConfig
-from models.released import find_released
+from models.provenance import provenance
 from transform.image import EvalTransform, TrainTransform, normalize
 
 
@@ -55,7 +55,7 @@ def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progres
     return {"loss": model(normalize(batch["image"]), batch["sentence"], batch["label"])}
 
 
-def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLIPNLVR) -> dict[str, float]:
+def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLIPNLVR) -> dict[str, Any]:
     """Accuracy, and consistency over the pairs of one statement, on each split; predictions in `result/SPLIT.json`."""
     config, metrics = run.config, {}
     source = config.pretrained if run.evaluate_only else None
@@ -82,8 +82,8 @@ def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLI
         if run.is_first:
             files = {one["index"]: loader.dataset.files(one["index"]) for one in predictions}
             found = {"accuracy": scores.accuracy, "consistency": scores.consistency}
-            evaluated = Evaluated(split, config.annotations(split), "nlvr", source, find_released(source or ""))
-            report(run.output_dir, evaluated, Findings(found, judgement_cases(predictions, files)))
+            evaluated = Evaluated(split, config.annotations(split), "nlvr", source, provenance(source))
+            metrics |= report(run.output_dir, evaluated, Findings(found, judgement_cases(predictions, files)))
     return metrics
 
 

@@ -38,8 +38,7 @@ def fit(
         train_step: (model, batch on the device, progress) -> scalars on the device; `loss` among them is minimised,
             all are reported.
         schedule: progress -> learning rate, asked before every step.
-        evaluate: model, in eval mode and without gradients -> metrics; called on every process, and what the first
-            returns counts.
+        evaluate: see `run_evaluation`.
         best: the metric whose highest value chooses `checkpoint_best.pth`; None keeps every epoch's weights, as
             `checkpoint_EPOCH.pth`.
     """
@@ -68,13 +67,19 @@ def fit(
 
 
 def run_evaluation(run: Run, model: nn.Module, evaluate: Evaluate) -> dict[str, float]:
-    """Evaluate, log the metrics and write them to `evaluate.txt`; every process gets those of the first."""
+    """Evaluate, log the metrics and write them to `evaluate.txt`; every process gets those of the first.
+
+    Args:
+        evaluate: model, in eval mode and without gradients -> metrics; called on every process, and what the first
+            returns counts. What is no number (a comparison with published figures) goes into `evaluate.txt` only.
+    """
     model.to(run.device).eval()
     # Evaluations see many shapes, each of which compiled blocks would be compiled for anew.
     eager = torch.compiler.set_stance("force_eager")
     with checkpoint.preserved_rng(), torch.no_grad(), run.autocast(run.config.eval_precision), eager:
-        metrics = broadcast_object(evaluate(model))
-    run.write_json("evaluate.txt", metrics)
+        found = broadcast_object(evaluate(model))
+    run.write_json("evaluate.txt", found)
+    metrics = {name: value for name, value in found.items() if isinstance(value, float | int)}
     logger.info("evaluation: %s", "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
     return metrics
 

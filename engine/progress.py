@@ -40,7 +40,7 @@ class Loader(Protocol):
 
 TrainStep = Callable[[nn.Module, dict[str, Any], Progress], dict[str, Tensor]]
 Schedule = Callable[[Progress], float]
-Evaluate = Callable[[nn.Module], dict[str, float]]
+Evaluate = Callable[[nn.Module], dict[str, Any]]
 
 
 def cosine_by_epoch(config: TrainConfig) -> Schedule:

@@ -40,6 +40,12 @@ class CaptionScores:
     unanswered: int
     tokenizer: str
 
+    @property
+    def remarks(self) -> list[str]:
+        """What to mind about the scores."""
+        missing = f"images of the ground truth without a caption, which no score counts: {self.unanswered}"
+        return [missing] if self.unanswered else []
+
 
 def score_captions(
     predictions: Sequence[Mapping[str, Any]], ground_truth: str | Path | Mapping[str, Any], use_java: bool = True

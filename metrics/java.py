@@ -61,10 +61,11 @@ def meteor(references: Mapping[int, list[str]], candidates: Mapping[int, list[st
 
 def spice(references: Mapping[int, list[str]], candidates: Mapping[int, list[str]]) -> tuple[float, list[float]]:
     """Mean SPICE and that of each image (in the order of `candidates`), as shares of 1."""
-    _java()
     lacking = [name for name in _CORENLP_JARS if not (_SPICE_FOLDER / "lib" / name).exists()]
     if lacking:
-        raise JavaMissing(f"needs {' and '.join(lacking)} of {_CORENLP_URL} in {_SPICE_FOLDER / 'lib'}")
+        java = "" if shutil.which("java") else "Java, and "
+        raise JavaMissing(f"needs {java}{' and '.join(lacking)} of {_CORENLP_URL} in {_SPICE_FOLDER / 'lib'}")
+    _java()
     items = [{"image_id": key, "test": candidates[key][0], "refs": references[key]} for key in candidates]
     with tempfile.TemporaryDirectory(prefix="spice-") as folder:
         source, target = Path(folder, "captions.json"), Path(folder, "scores.json")

@@ -10,11 +10,6 @@ from metrics.caption import CaptionScores, score_captions
 DOMAINS = {"in-domain": "in", "near-domain": "near", "out-domain": "out"}
 
 
-def nocaps_submission(captions: Mapping[int, str]) -> list[dict[str, Any]]:
-    """What the server takes: a list of {image_id, caption}, an image once, `image_id` a whole number."""
-    return [{"image_id": int(image), "caption": caption} for image, caption in captions.items()]
-
-
 def score_nocaps(
     predictions: Sequence[Mapping[str, Any]], ground_truth: str | Path | Mapping[str, Any]
 ) -> dict[str, CaptionScores]:

@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from metrics.gallery import Case, Picture, open_picture, write_gallery
-from utils import atomic_write
+from utils import atomic_write, resolve
 
 logger = logging.getLogger("blip.metrics")
 
 
 class Checkpoint(Protocol):
-    """What is known of a released checkpoint: `models.released.Released` is one."""
+    """What is known of a checkpoint: see `models.provenance`.
+
+    Attributes:
+        task: 'retrieval', 'caption', 'vqa', 'nlvr', or 'pretrain' for one that was not fine-tuned.
+        finetuned_on: what its training saw: splits by name (`VQA v2 val`), own annotation files by their whole path.
+        scores: published figures by name; of a released checkpoint only.
+    """
 
     task: str
     finetuned_on: Sequence[str]
@@ -27,7 +33,8 @@ _SPLITS = {
     "coco_karpathy_test": ("COCO Karpathy test", "COCO"),
     **{f"flickr30k_{split}": (f"Flickr30k {split}", None) for split in ("train", "val")},
     "flickr30k_test": ("Flickr30k test", "Flickr30k"),
-    **{f"vqa_{split}": (f"VQA v2 {split}", None) for split in ("train", "val", "test")},
+    **{f"vqa_{split}": (f"VQA v2 {split}", None) for split in ("train", "val")},
+    "vqa_test": ("VQA v2 test", "VQA"),
     "vg_qa": ("Visual Genome QA", None),
     "nlvr_train": ("NLVR2 train", None),
     "nlvr_dev": ("NLVR2 dev", None),
@@ -51,6 +58,12 @@ class Comparison:
     def difference(self) -> float | None:
         return None if self.got is None or self.published is None else self.got - self.published
 
+    def record(self) -> dict[str, float | str]:
+        """The line as JSON."""
+        if self.got is None:
+            return {"published": self.published, "not computed": self.reason}
+        return {"got": self.got, "published": self.published, "difference": round(self.difference, 4)}
+
 
 @dataclass(frozen=True)
 class Evaluated:
@@ -61,19 +74,20 @@ class Evaluated:
         files: its annotation files; those that a released checkpoint is evaluated on tell by name which split they are.
         task: 'retrieval', 'caption', 'vqa' or 'nlvr'.
         source: the checkpoint as the user named it; None while training, when it is none.
-        released: what is known of it, if it is a released one.
+        checkpoint: what is known of it, if anything.
     """
 
     split: str
     files: Sequence[Path]
     task: str
     source: str | None = None
-    released: Checkpoint | None = None
+    checkpoint: Checkpoint | None = None
 
     def named(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The same values under names that say the split, for a released checkpoint the dataset: `COCO CIDEr`."""
         names = [_SPLITS.get(Path(file).stem) for file in self.files]
-        name = self.split if not self.released or len(names) != 1 or names[0] is None else names[0][1] or names[0][0]
+        published = self.checkpoint is not None and self.checkpoint.scores
+        name = self.split if not published or len(names) != 1 or names[0] is None else names[0][1] or names[0][0]
         return {f"{name} {metric}": value for metric, value in values.items()}
 
     def warnings(self) -> list[str]:
@@ -82,31 +96,36 @@ class Evaluated:
             return []
         if not self.source:
             return ["no checkpoint was given (--checkpoint): the weights are random"]
-        if self.released is None:
+        if self.checkpoint is None:
             return []
         splits = [_SPLITS[Path(file).stem][0] for file in self.files if Path(file).stem in _SPLITS]
-        return checkpoint_warnings(splits, self.task, self.released.task, self.released.finetuned_on)
+        paths = [str(resolve(file).absolute()) for file in self.files]
+        return checkpoint_warnings(splits + paths, self.task, self.checkpoint.task, self.checkpoint.finetuned_on)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What an evaluation found on one split: figures, why some are missing, and its samples."""
+    """What an evaluation found on one split: figures, its samples, why some figures are missing, what to mind."""
 
     scores: Mapping[str, float]
     cases: Sequence[Case]
     not_computed: Mapping[str, str] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
 
 
 def report(
     folder: Path, evaluated: Evaluated, found: Findings, open_source: Callable[[Any], Picture] = open_picture
-) -> None:
+) -> dict[str, dict[str, float | str]]:
     """Log the warnings and the table; write `result/SPLIT_samples.json` and `result/SPLIT.html`.
 
     To be called by one process. `open_source` opens the pictures that the cases name.
+
+    Returns:
+        for `evaluate.txt`, what was got, what was published and the difference, of each metric with a published figure.
     """
-    for warning in evaluated.warnings():
+    for warning in (*evaluated.warnings(), *found.remarks):
         logger.warning("%s", warning)
-    published = evaluated.released.scores if evaluated.released else {}
+    published = evaluated.checkpoint.scores if evaluated.checkpoint else {}
     lines = compare(evaluated.named(found.scores), published, evaluated.named(found.not_computed))
     text = table(lines)
     logger.info("%s\n%s", evaluated.split, text)
@@ -114,6 +133,7 @@ def report(
         stem = folder / "result" / evaluated.split
         write_samples(stem.with_name(f"{stem.name}_samples.json"), [case.record() for case in found.cases])
         write_gallery(stem.with_name(f"{stem.name}.html"), evaluated.split, found.cases, text, open_source)
+    return {line.metric: line.record() for line in lines if line.published is not None}
 
 
 def compare(
@@ -164,10 +184,10 @@ def checkpoint_warnings(
     """What makes a figure mean less than it seems: a split seen in training, a checkpoint made for something else.
 
     Args:
-        splits: what is evaluated, named as in `finetuned_on`: `VQA v2 val`.
+        splits: what is evaluated, named as in `finetuned_on`.
         task: what it is evaluated for: 'retrieval', 'caption', 'vqa', 'nlvr'.
         checkpoint_task: what the checkpoint was fine-tuned for, or 'pretrain'.
-        finetuned_on: splits that the fine-tuning saw.
+        finetuned_on: what the fine-tuning saw.
     """
     warnings = []
     if checkpoint_task == "pretrain":

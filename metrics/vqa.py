@@ -82,6 +82,12 @@ class VqaScores:
     per_question: dict[Any, float]
     unanswered: int
 
+    @property
+    def remarks(self) -> list[str]:
+        """What to mind about the scores."""
+        missing = f"annotated questions without an answer, which count as wrong: {self.unanswered}"
+        return [missing] if self.unanswered else []
+
 
 def read_annotations(source: str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[Any, dict[str, Any]]:
     """question_id -> {answers: list[str], answer_type, question_type (where named)}.
@@ -142,8 +148,3 @@ def _by_type(accuracy: Mapping[Any, float], annotations: Mapping[Any, Mapping[st
 def _percent(accuracy: Iterable[float]) -> float:
     accuracy = list(accuracy)
     return 100 * sum(accuracy) / len(accuracy)
-
-
-def vqa_submission(answers: Mapping[int, str]) -> list[dict[str, Any]]:
-    """What the server takes: a list of {question_id, answer}, a question once, `question_id` a whole number."""
-    return [{"question_id": int(question), "answer": answer} for question, answer in answers.items()]

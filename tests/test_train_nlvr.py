@@ -50,3 +50,26 @@ def test_the_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overfit
     batch = dataset.collate([dataset[0, i] for i in range(8)])
     first, last = overfit(train_nlvr.build_model(config), batch, train_nlvr.train_step, steps=150)
     assert last["loss"] < 0.5 * first["loss"]
+
+
+def test_a_released_checkpoint_is_compared_with_what_was_published(arguments, tmp_path, capsys):
+    model = train_nlvr.build_model(load_config(train_nlvr.Config, CONFIG, arguments[2:]))
+    torch.save({"model": model.state_dict()}, tmp_path / "model_base_nlvr.pth")
+    checkpoint = ["--checkpoint", str(tmp_path / "model_base_nlvr.pth")]
+    train_nlvr.main([*arguments, "--evaluate", *checkpoint, "--output_dir", str(tmp_path)])
+    found = json.loads((tmp_path / "evaluate.txt").read_text())
+    compared = {name: found.pop(name) for name in list(found) if not isinstance(found[name], float)}
+    assert {"val_acc", "val_consistency", "test_acc", "test_consistency"} == set(found)
+    got = found["test_acc"]
+    difference = pytest.approx(got - 83.08, abs=1e-4)
+    assert compared == {"NLVR2 test-P accuracy": {"got": got, "published": 83.08, "difference": difference}}
+    assert "published  difference" in capsys.readouterr().out
+
+
+def test_ones_own_checkpoint_is_not_judged_by_what_it_learned(arguments, tmp_path, in_demo_folder, capsys):
+    train_nlvr.main([*arguments, "--output_dir", str(tmp_path)])
+    learned = next((in_demo_folder / "output/demo/world").glob("nlvr_train.json"))
+    again = [*arguments, "--evaluate", "--checkpoint", str(tmp_path / "checkpoint_best.pth"), f"test_file={learned}"]
+    capsys.readouterr()
+    train_nlvr.main([*again, "--output_dir", str(tmp_path / "again")])
+    assert f"the checkpoint was trained on {learned}: its score there says nothing" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import train_vqa
 from engine import load_config
 
 CONFIG = "configs/demo/vqa.yaml"
+KINDS = ("color", "comparison", "count", "existence", "relation", "shape")
 
 
 @pytest.fixture
@@ -29,7 +30,8 @@ def test_fine_tuning_and_answering_on_one_process_and_two(arguments, tmp_path, t
     assert one == two
     scores = json.loads((tmp_path / "two" / "evaluate.txt").read_text())
     assert scores == json.loads((tmp_path / "one" / "evaluate.txt").read_text())
-    assert {"test_acc", "test_acc_yes/no", "test_acc_number", "test_acc_other"} == set(scores)
+    by_question_type = {f"test_acc_question_{kind}" for kind in KINDS}
+    assert {"test_acc", "test_acc_yes/no", "test_acc_number", "test_acc_other"} | by_question_type == set(scores)
 
 
 def test_two_processes_train_as_one_on_the_same_global_batch(arguments, tmp_path, torchrun_script):
@@ -37,6 +39,12 @@ def test_two_processes_train_as_one_on_the_same_global_batch(arguments, tmp_path
     torchrun_script(2, "train_vqa.py", *arguments, "--output_dir", tmp_path / "two", "batch_size_train=8")
     one, two = (json.loads((tmp_path / folder / "log.txt").read_text()) for folder in ("one", "two"))
     assert two["train_loss"] == pytest.approx(one["train_loss"], abs=1e-5)
+
+
+def test_a_wrong_ground_truth_file_ends_the_evaluation_before_it_begins(arguments, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_vqa.BLIPVQA, "forward", lambda *_, **__: pytest.fail("a question was answered"))
+    with pytest.raises(FileNotFoundError, match=r"no-such\.json"):
+        train_vqa.main([*arguments, "--evaluate", "--output_dir", str(tmp_path), "test_gt_file=no-such.json"])
 
 
 def test_the_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overfit):

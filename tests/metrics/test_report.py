@@ -9,6 +9,7 @@ from PIL import Image
 
 from metrics.gallery import Case, write_gallery
 from metrics.report import Evaluated, Findings, checkpoint_warnings, compare, report, table, write_samples
+from models.provenance import Trained, provenance
 from models.released import find_released
 
 GOT = {"COCO BLEU-4": 39.5, "COCO CIDEr": 133.61}
@@ -37,7 +38,8 @@ def test_a_released_checkpoint_on_the_published_split_is_compared_and_its_sample
     cases = [Case([], {"sentence": "a", "probability": 0.25}, 0.75, "25%"), Case([], {"sentence": "b"}, 0.9)]
     evaluated = Evaluated("val", files, "nlvr", "weights/model_base_nlvr.pth", released)
     with caplog.at_level("INFO", "blip"):
-        report(tmp_path, evaluated, Findings({"accuracy": 82.0, "consistency": 40.0}, cases))
+        compared = report(tmp_path, evaluated, Findings({"accuracy": 82.0, "consistency": 40.0}, cases))
+    assert compared == {"NLVR2 dev accuracy": {"got": 82.0, "published": 82.48, "difference": -0.48}}
     assert "NLVR2 dev accuracy     82.00      82.48       -0.48" in caplog.text
     assert not [one for one in caplog.records if one.levelname == "WARNING"]
     assert json.loads((tmp_path / "result" / "val_samples.json").read_text()) == [
@@ -57,8 +59,54 @@ def test_a_released_checkpoint_on_the_published_split_is_compared_and_its_sample
     ],
 )
 def test_what_makes_figures_mean_less_is_said(file: str, task: str, source: str, warning: str) -> None:
-    (said,) = Evaluated("test", [Path(file)], task, source, find_released(source)).warnings()
+    (said,) = Evaluated("test", [Path(file)], task, source, provenance(source)).warnings()
     assert warning in said
+
+
+def test_a_file_that_ones_own_checkpoint_was_trained_on_is_warned_of(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    train = str(tmp_path / "own" / "train.json")
+    own = Trained("vqa", (train, "VQA v2 val", "VQA v2 train"))
+    for file, seen in (
+        ("own/train.json", f"trained on {train}:"),
+        ("annotation/vqa_val.json", "trained on VQA v2 val:"),
+        ("vqa_train.json", "trained on VQA v2 train:"),
+    ):
+        (said,) = Evaluated("test", [Path(file)], "vqa", "own.pth", own).warnings()
+        assert seen in said
+    assert Evaluated("test", [Path("other/train.json")], "vqa", "own.pth", own).warnings() == []
+
+
+def test_what_could_not_be_computed_stands_beside_what_was_published(tmp_path: Path) -> None:
+    evaluated = Evaluated("test", [Path("vqa_test.json")], "vqa", "model_vqa", find_released("model_vqa"))
+    compared = report(tmp_path, evaluated, Findings({}, [], {"test-dev": "the server scores it", "x": "unknown"}))
+    assert compared == {"VQA test-dev": {"published": 78.24, "not computed": "the server scores it"}}
+
+
+def test_remarks_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    report(tmp_path, Evaluated("val", [], "vqa"), Findings({"accuracy": 1.0}, [], remarks=["three are missing"]))
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == ["three are missing"]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "file", "metric", "published"),
+    [
+        ("model_base_retrieval_coco", "msrvtt_test.jsonl", "text-to-video R@1", 43.3),
+        ("model_base_retrieval_coco", "msrvtt_test.jsonl", "text-to-video R@10", 74.7),
+        ("Salesforce/blip-itm-large-coco", "coco_karpathy_test.json", "IR R@1", 65.1),
+        ("model_base_retrieval_flickr", "flickr30k_test.json", "TR R@1", 97.3),
+        ("model_base_caption_capfilt_large", "coco_karpathy_test.json", "BLEU-4", 39.7),
+        ("model_base_caption_capfilt_large", "nocaps_val.json", "out-domain CIDEr", 111.5),
+        ("model_large_caption", "nocaps_val.json", "SPICE", 14.8),
+        ("model_base_vqa_capfilt_large", "vqa_test.json", "test-std", 78.32),
+        ("model_base_nlvr", "nlvr_test.json", "accuracy", 83.08),
+    ],
+)
+def test_published_figures_are_found_for_the_scripts_own_metrics(checkpoint, file, metric, published) -> None:
+    released = find_released(checkpoint)
+    named = Evaluated("test", [Path(file)], released.task, checkpoint, released).named({metric: published + 1})
+    (line,) = compare(named, released.scores)
+    assert (line.published, line.difference) == (published, pytest.approx(1))
 
 
 def test_training_is_not_warned_of() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from metrics.vqa import answer_accuracy, normalize_answer, read_annotations, score_vqa, vqa_submission
+from metrics.vqa import answer_accuracy, normalize_answer, read_annotations, score_vqa
 
 
 @pytest.mark.parametrize(
@@ -81,13 +81,14 @@ def official(tmp_path: Path) -> Path:
 
 
 def test_overall_and_by_type(tmp_path: Path) -> None:
-    answers = {1: "yes", 2: "two", 3: "blue"}
-    scores = score_vqa(vqa_submission(answers), read_annotations(official(tmp_path)))
+    answers = [{"question_id": i, "answer": answer} for i, answer in enumerate(("yes", "two", "blue"), 1)]
+    scores = score_vqa(answers, read_annotations(official(tmp_path)))
     assert scores.per_question == pytest.approx({1: 1, 2: 0.6, 3: 0, 4: 0})
     assert scores.overall == pytest.approx(40)
     assert scores.by_answer_type == pytest.approx({"number": 60, "other": 0, "yes/no": 50})
     assert scores.by_question_type == pytest.approx({"how many": 60, "is the": 50, "what color": 0})
     assert scores.unanswered == 1
+    assert scores.remarks == ["annotated questions without an answer, which count as wrong: 1"]
 
 
 def test_a_training_list_serves_as_annotations() -> None:
@@ -104,10 +105,3 @@ def test_the_wrong_split_is_an_error_not_a_zero() -> None:
         score_vqa([{"question_id": 9, "answer": "red"}], {5: {"answers": ["red"]}})
     with pytest.raises(ValueError, match="question_id 5"):
         read_annotations([{"question_id": 5, "answer": []}])
-
-
-def test_submission_is_the_servers_format() -> None:
-    assert vqa_submission({7: "yes", 8: "2"}) == [
-        {"question_id": 7, "answer": "yes"},
-        {"question_id": 8, "answer": "2"},
-    ]

@@ -1,0 +1,73 @@
+"""What a checkpoint was made for and trained on, as far as it tells: evaluations warn of figures that mean little."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from models.released import Released, find_released
+from models.weight_files import read_state
+from utils import resolve
+
+# What the paper fine-tunes on, by the task and the config's `dataset`; and by the names in `train_files`.
+_SPLITS = {
+    ("caption", None): "COCO Karpathy train",
+    ("retrieval", "coco"): "COCO Karpathy train",
+    ("retrieval", "flickr"): "Flickr30k train",
+    ("nlvr", None): "NLVR2 train",
+}
+_VQA_SPLITS = {"vqa_train": "VQA v2 train", "vqa_val": "VQA v2 val", "vg_qa": "Visual Genome QA"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint that these scripts, or those of 2022, wrote.
+
+    Attributes:
+        task: as in `Released`, told by the model's parts.
+        finetuned_on: what its last training saw: splits under the names of `Released`, own annotation files by their
+            whole path. And what the released checkpoint saw that it began with, if it did.
+        scores: none; nothing was published of it.
+    """
+
+    task: str
+    finetuned_on: tuple[str, ...]
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+def provenance(source: str | None) -> Released | Trained | None:
+    """What is known of the checkpoint at `source`; None where it tells nothing, or where there is none."""
+    if not source:
+        return None
+    if released := find_released(source):
+        return released
+    path = Path(source).expanduser()
+    if not path.is_file() or path.suffix == ".safetensors":
+        return None  # the formats of Hugging Face have no place for it
+    state, beside = read_state(path)
+    task = _task({key.split(".")[0] for key in state})
+    config = beside.get("config")
+    return Trained(task, tuple(_seen(task, config if isinstance(config, Mapping) else {}))) if task else None
+
+
+def _task(parts: set[str]) -> str | None:
+    """The task of a model by its parts."""
+    if "cls_head" in parts:
+        return "nlvr"
+    if "text_decoder" in parts:
+        return "caption" if "text_encoder" not in parts else "pretrain" if "itm_head" in parts else "vqa"
+    return "retrieval" if "itm_head" in parts else None
+
+
+def _seen(task: str, config: Mapping[str, Any]) -> Iterator[str]:
+    """What a run with this config trains on."""
+    own = config.get("train_file")
+    if own:
+        yield from (str(resolve(file).absolute()) for file in ([own] if isinstance(own, str) else own))
+    elif task == "vqa":
+        for name in config.get("train_files", ()):
+            yield _VQA_SPLITS.get(name) or str(resolve(f"{config.get('ann_root', '')}/{name}.json").absolute())
+    elif "ann_root" in config and (task, config.get("dataset")) in _SPLITS:
+        yield _SPLITS[task, config.get("dataset")]
+    if began_with := find_released(str(config.get("pretrained") or "")):
+        yield from began_with.finetuned_on

@@ -1,0 +1,54 @@
+"""What a checkpoint tells of its task and its training."""
+
+import pytest
+import torch
+
+from models.provenance import Trained, provenance
+from models.released import RELEASED
+
+
+@pytest.mark.parametrize("task", ["pretrain", "retrieval", "caption", "vqa", "nlvr"])
+def test_the_task_is_told_by_the_models_parts(golden, task):
+    assert provenance(str(golden(f"{task}/checkpoint.pth"))).task == task
+
+
+@pytest.mark.parametrize(
+    ("part", "config", "seen"),
+    [
+        ("cls_head", {"train_file": "own.json", "pretrained": "model_base"}, ["{here}/own.json"]),
+        ("cls_head", {"train_file": "", "ann_root": "annotation"}, ["NLVR2 train"]),
+        ("itm_head", {"dataset": "flickr", "ann_root": ""}, ["Flickr30k train"]),
+        ("itm_head", {"train_file": ["/a.json", "b.json"], "dataset": "coco"}, ["/a.json", "{here}/b.json"]),
+        ("text_decoder", {"train_file": "", "ann_root": "annotation"}, ["COCO Karpathy train"]),
+        (
+            "text_decoder",
+            {"train_file": "/a.json", "pretrained": "old/model_large_caption.pth"},
+            ["/a.json", "COCO Karpathy train"],
+        ),
+        ("text_decoder", {}, []),
+    ],
+)
+def test_what_was_trained_on_is_told_by_the_config(tmp_path, monkeypatch, part, config, seen):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": {f"{part}.weight": torch.zeros(1)}, "config": config}, "checkpoint_best.pth")
+    assert provenance("checkpoint_best.pth").finetuned_on == tuple(one.format(here=tmp_path) for one in seen)
+
+
+def test_vqas_files_are_told_by_their_names(tmp_path):
+    state = {"text_encoder.x": torch.zeros(1), "text_decoder.x": torch.zeros(1)}
+    config = {"train_files": ["vqa_train", "vg_qa", "mine"], "ann_root": str(tmp_path)}
+    torch.save({"model": state, "config": config}, tmp_path / "best.pth")
+    seen = ("VQA v2 train", "Visual Genome QA", str(tmp_path / "mine.json"))
+    assert provenance(str(tmp_path / "best.pth")) == Trained("vqa", seen)
+
+
+def test_released_checkpoints_are_known_by_name_address_and_hub_name():
+    entry = RELEASED["model_vqa"]
+    for source in ("model_vqa", "old/model_vqa.pth", entry.url, "Salesforce/blip-vqa-base"):
+        assert provenance(source) is entry
+
+
+def test_where_nothing_is_told_nothing_is_known(tmp_path):
+    torch.save({"model": {"visual_encoder.x": torch.zeros(1)}}, tmp_path / "vit.pth")
+    for source in (None, "", "someone/else", str(tmp_path), str(tmp_path / "vit.pth")):
+        assert provenance(source) is None
