@@ -7,7 +7,7 @@ for batch in loader: ...                        # dicts, as the dataset describe
 
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -91,8 +91,15 @@ def eval_loader(
     return _loader(dataset, EvalSampler(len(dataset), batch_size, rank, world_size), num_workers, pin_memory)
 
 
+def listed_loader(
+    dataset: EvalDataset, batches: Sequence[Sequence[int]], *, num_workers: int = 0, pin_memory: bool = False
+) -> DataLoader:
+    """The batches that are listed, each by the numbers of its samples, in this order."""
+    return _loader(dataset, batches, num_workers, pin_memory)
+
+
 def _loader(
-    dataset: TrainDataset | EvalDataset, batches: TrainSampler | EvalSampler, num_workers: int, pin_memory: bool
+    dataset: TrainDataset | EvalDataset, batches: Iterable[Sequence[Any]], num_workers: int, pin_memory: bool
 ) -> DataLoader:
     return DataLoader(
         dataset,

@@ -7,10 +7,11 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,6 +22,8 @@ from engine.log import Reporter, set_up_logging, write_json
 from utils import resolve, set_seed
 
 logger = logging.getLogger("blip.engine")
+
+Item = TypeVar("Item")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,15 +61,23 @@ class Run(Generic[Config]):
             for key, value in batch.items()
         }
 
-    def batches(self, loader: Iterable[dict[str, Any]], title: str) -> Iterator[dict[str, Any]]:
-        """The loader's batches on the device, for an evaluation, with progress."""
-        reporter = Reporter(title, len(loader), shown=self.is_first)
-        for step, batch in enumerate(loader, 1):
-            yield self.to_device(batch)
+    def progress(self, items: Iterable[Item], title: str, work: Sequence[float]) -> Iterator[Item]:
+        """The items one by one, with progress; `work` says how long each takes beside the others."""
+        reporter = Reporter(title, len(work), shown=self.is_first)
+        began, total, done = time.perf_counter(), sum(work), 0.0
+        for step, (item, amount) in enumerate(zip(items, work, strict=True), 1):
+            yield item
+            done += amount
             reporter.advance()
             if step % self.config.print_freq == 0:
-                reporter.report(step, "")
+                elapsed = time.perf_counter() - began
+                reporter.report(step, f"{step / elapsed:.3g}/s", elapsed * (total - done) / done)
         reporter.close()
+
+    def batches(self, loader: Collection[dict[str, Any]], title: str) -> Iterator[dict[str, Any]]:
+        """The loader's batches on the device, for an evaluation, with progress."""
+        for batch in self.progress(loader, title, [1] * len(loader)):
+            yield self.to_device(batch)
 
     def write_json(self, name: str, value: Any) -> Path:
         """Write `value` to `name` in the output folder, by the first process only. Returns the path."""
