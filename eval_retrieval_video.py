@@ -9,22 +9,24 @@ Published, MSR-VTT 1k test, zero-shot, text-to-video R@1 / R@5 / R@10: ViT-B fin
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader
+from torch import Tensor
 
 import engine
 from data.config import VideoData
-from data.loaders import eval_loader
+from data.loaders import listed_loader
 from data.video import read_frames
 from data.video_retrieval import VideoEval
 from metrics.cases import Searched, retrieval_findings
 from metrics.report import Evaluated, report
 from models.blip_itm import BLIPMatcher, blip_itm
 from models.config import ModelConfig
+from models.image_states import ImageStates
 from models.released import find_released
-from models.rerank import rerank
+from models.rerank import Candidates, rerank
+from models.shares import Processes
 from transform.image import EvalTransform, normalize
 from utils import setting
 
@@ -35,22 +37,23 @@ class Config(engine.RunConfig, ModelConfig, VideoData):
 
     embed_dim: int = setting(256, "width of the space in which clips and texts are compared")
     k_test: int = setting(128, "candidates of each query that the matching head re-ranks")
+    states_gib: float = setting(
+        16.0, "GiB of clip states that a process keeps for re-ranking; where they take more, clips are encoded again"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         engine.check(self.k_test >= 1, "k_test", self.k_test, "at least 1")
+        engine.check(self.states_gib >= 0, "states_gib", self.states_gib, "0 or more")
 
 
-def build_data(run: engine.Run[Config]) -> DataLoader:
-    """This process's clips; the dataset holds all texts."""
-    config = run.config
-    clips = VideoEval(
+def build_data(config: Config) -> VideoEval:
+    return VideoEval(
         config.annotations("test"),
         config.video_root,
         EvalTransform(config.image_size),
         num_frames=config.num_frm_test,
     )
-    return eval_loader(clips, config.batch_size, num_workers=config.num_workers, **run.share)
 
 
 def build_model(config: Config) -> BLIPMatcher:
@@ -59,21 +62,30 @@ def build_model(config: Config) -> BLIPMatcher:
     )
 
 
-def evaluate(run: engine.Run[Config], loader: DataLoader, model: BLIPMatcher) -> dict[str, float]:
-    """A clip is all tokens of its frames to the matching head, and the mean of their projections to the similarity."""
-    config, dataset = run.config, loader.dataset
-    states, features, index = [], [torch.empty(0, config.embed_dim)], []
-    for batch in run.batches(loader, "encode clips"):
-        clips, frames = batch["video"].shape[:2]
-        embeds = model.visual_encoder(normalize(batch["video"].flatten(0, 1)))  # [clips * frames, T, D]
-        projected = model.vision_proj(embeds[:, 0]).float().view(clips, frames, -1)
-        states.extend(embeds.view(clips, -1, embeds.shape[-1]).cpu())  # [frames * T, D] each
-        features.append(F.normalize(projected.mean(dim=1), dim=-1).cpu())
-        index += batch["index"].tolist()
-    first = index[0] if index else 0
-    to_text, to_video = rerank(
-        model, states, torch.cat(features), first, dataset.text, config.k_test, gather=engine.gather_objects
-    )
+def search(run: engine.Run[Config], model: BLIPMatcher, dataset: VideoEval) -> tuple[Candidates, Candidates]:
+    """The texts found for each clip, and the clips found for each text.
+
+    A clip is all tokens of its frames to the matching head, and the mean of their projections to the similarity.
+    """
+    config = run.config
+
+    def encode(batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        frames = run.to_device(batch)["video"]
+        embeds = model.visual_encoder(normalize(frames.flatten(0, 1)))  # [clips * frames, T, D]
+        projected = model.vision_proj(embeds[:, 0]).float().unflatten(0, frames.shape[:2])
+        states = embeds.unflatten(0, frames.shape[:2]).flatten(1, 2)  # [clips, frames * T, D]
+        return states, F.normalize(projected.mean(dim=1), dim=-1)
+
+    read = partial(listed_loader, dataset, num_workers=config.num_workers, pin_memory=run.share["pin_memory"])
+    clips = ImageStates(len(dataset), config.batch_size, read, encode, config.states_gib)
+    processes = Processes(run.rank, run.world_size, engine.gather_objects)
+    return rerank(model, clips, dataset.text, config.k_test, processes=processes, progress=run.progress)
+
+
+def evaluate(run: engine.Run[Config], dataset: VideoEval, model: BLIPMatcher) -> dict[str, float]:
+    """Recall in both directions: `vid_r1` of clips found by texts, `txt_r1` of texts by clips."""
+    config = run.config
+    to_text, to_video = search(run, model, dataset)
     clips = range(len(dataset))
     texts_of, clip_of = [dataset.vid2txt[clip] for clip in clips], list(dataset.txt2vid.values())
     searched = Searched(dataset.text, texts_of, clip_of, [dataset.files(clip) for clip in clips], "vid")
@@ -87,7 +99,7 @@ def evaluate(run: engine.Run[Config], loader: DataLoader, model: BLIPMatcher) ->
 
 def main(arguments: Sequence[str] | None = None) -> None:
     with engine.start(Config, __doc__, "configs/retrieval_msrvtt.yaml", "output/retrieval_msrvtt", arguments) as run:
-        engine.run_evaluation(run, build_model(run.config), partial(evaluate, run, build_data(run)))
+        engine.run_evaluation(run, build_model(run.config), partial(evaluate, run, build_data(run.config)))
 
 
 if __name__ == "__main__":

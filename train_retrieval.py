@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 import engine
 from data.config import RetrievalData
-from data.loaders import TrainLoader, eval_loader
+from data.loaders import TrainLoader, listed_loader
 from data.retrieval import RetrievalEval, RetrievalTrain
 from metrics.cases import Searched, retrieval_findings
 from metrics.report import Evaluated, report
 from models.blip_retrieval import BLIPRetrieval, blip_retrieval
 from models.config import ModelConfig
+from models.image_states import ImageStates
 from models.released import find_released
-from models.rerank import rerank
+from models.rerank import Candidates, rerank
+from models.shares import Processes
 from transform.image import EvalTransform, TrainTransform, normalize
 from utils import setting
 
@@ -40,21 +40,26 @@ class Config(engine.TrainConfig, ModelConfig, RetrievalData):
     alpha: float = setting(0.4, "share of the momentum model's similarities in the targets, reached after one epoch")
     negative_all_rank: bool = setting(True, "draw hard negatives over the batches of all processes")
     k_test: int = setting(256, "candidates of each query that the matching head re-ranks")
+    states_gib: float = setting(
+        16.0, "GiB of image states that a process keeps for re-ranking; where they take more, images are encoded again"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         engine.check(0 <= self.alpha <= 1, "alpha", self.alpha, "from 0 to 1")
         engine.check(self.queue_size >= 1, "queue_size", self.queue_size, "at least 1")
         engine.check(self.k_test >= 1, "k_test", self.k_test, "at least 1")
+        engine.check(self.states_gib >= 0, "states_gib", self.states_gib, "0 or more")
 
 
-def build_data(run: engine.Run[Config]) -> tuple[TrainLoader | None, dict[str, DataLoader]]:
-    """Batches to train on, and the images of the validation and test splits, whose datasets hold the texts."""
+def build_data(run: engine.Run[Config]) -> tuple[TrainLoader | None, dict[str, RetrievalEval]]:
+    """Batches to train on, and the validation and test splits."""
     config, share = run.config, {"num_workers": run.config.num_workers, **run.share}
-    evaluated = {}
-    for split in dict.fromkeys(config.own_split(split) or split for split in ("val", "test")):
-        images = RetrievalEval(config.annotations(split), config.image_root, EvalTransform(config.image_size))
-        evaluated[split] = eval_loader(images, config.batch_size_test, **share)
+    splits = dict.fromkeys(config.own_split(split) or split for split in ("val", "test"))
+    evaluated = {
+        split: RetrievalEval(config.annotations(split), config.image_root, EvalTransform(config.image_size))
+        for split in splits
+    }
     if run.evaluate_only:
         return None, evaluated
     transform = TrainTransform(config.image_size, 0.5, config.augmentation)
@@ -80,27 +85,26 @@ def train_step(config: Config, model: nn.Module, batch: dict[str, Any], progress
     return {"loss": loss_ita + loss_itm, "loss_ita": loss_ita, "loss_itm": loss_itm, **statistics}
 
 
-def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLIPRetrieval) -> dict[str, float]:
+def search(run: engine.Run[Config], model: BLIPRetrieval, dataset: RetrievalEval) -> tuple[Candidates, Candidates]:
+    """The texts found for each image of a split, and the images found for each text."""
+    config = run.config
+
+    def encode(batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        embeds = model.visual_encoder(normalize(run.to_device(batch)["image"]))
+        return embeds, model.project_image(embeds)
+
+    read = partial(listed_loader, dataset, num_workers=config.num_workers, pin_memory=run.share["pin_memory"])
+    images = ImageStates(len(dataset), config.batch_size_test, read, encode, config.states_gib)
+    processes = Processes(run.rank, run.world_size, engine.gather_objects)
+    return rerank(model, images, dataset.text, config.k_test, processes=processes, progress=run.progress)
+
+
+def evaluate(run: engine.Run[Config], splits: dict[str, RetrievalEval], model: BLIPRetrieval) -> dict[str, float]:
     """Recall in both directions on each split: `txt_r1` of texts found by images, `img_r1` of images by texts."""
     config, metrics = run.config, {}
     source = config.pretrained if run.evaluate_only else None
-    for split, loader in loaders.items():
-        dataset: RetrievalEval = loader.dataset
-        states, features, index = [], [torch.empty(0, config.embed_dim)], []
-        for batch in run.batches(loader, f"encode {split} images"):
-            embeds = model.visual_encoder(normalize(batch["image"]))
-            states.extend(embeds.cpu())
-            features.append(model.project_image(embeds).cpu())
-            index += batch["index"].tolist()
-        to_text, to_image = rerank(
-            model,
-            states,
-            torch.cat(features),
-            index[0] if index else 0,
-            dataset.text,
-            config.k_test,
-            gather=engine.gather_objects,
-        )
+    for split, dataset in splits.items():
+        to_text, to_image = search(run, model, dataset)
         images = range(len(dataset))
         texts_of, image_of = [dataset.img2txt[i] for i in images], list(dataset.txt2img.values())
         searched = Searched(dataset.text, texts_of, image_of, [dataset.files(i) for i in images])

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 import train_retrieval
 from data.image_file import open_image
 from demo.scores import Results
 from engine import load_config
+from models.image_states import ImageStates
 from models.rerank import rerank
 from transform.image import EvalTransform, normalize
 
@@ -34,13 +36,14 @@ def search(results: Results, queries: int, answers: int) -> tuple[list[Found], l
     images = [record["image"] for record in results.retrieval]
     texts = [record["caption"][0] for record in results.retrieval]
     transform = EvalTransform(config.image_size)
-    states = []
-    for start in range(0, len(images), config.batch_size_test):
-        some = images[start : start + config.batch_size_test]
-        batch = torch.stack([transform(open_image(results.picture(image))) for image in some])
-        states.extend(model.visual_encoder(normalize(batch)))
-    features = model.project_image(torch.stack(states))
-    to_text, to_image = rerank(model, states, features, 0, texts, config.k_test)
+
+    def encode(numbers: range) -> tuple[Tensor, Tensor]:
+        batch = torch.stack([transform(open_image(results.picture(images[i]))) for i in numbers])
+        states = model.visual_encoder(normalize(batch))
+        return states, model.project_image(states)
+
+    pictures = ImageStates(len(images), config.batch_size_test, lambda batches: batches, encode)
+    to_text, to_image = rerank(model, pictures, texts, config.k_test)
 
     def found(query: Sequence[str], answer: Sequence[str], candidates, same: Sequence[str]) -> list[Found]:
         listed = []

@@ -1,21 +1,33 @@
 """Retrieval in two stages: the most similar candidates of every image and text, re-ranked by the matching head.
 
-Both directions want scores of (image, text) pairs, many of them the same. They are united and scored image by image,
-each process its own images', so that an image is projected once and no pair is scored twice.
+Both directions want scores of (image, text) pairs, many of them the same. They are united (`models.pairs`) and scored
+image by image: an image is projected once, all its texts look at it together, and no pair is scored twice. Time and
+memory grow as (images + texts) k, not as images x texts.
+
+Every stage is shared out among the processes, and each part of it is computed in the same way whoever does it, so that
+scores do not depend on their number.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import copy
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.blip_itm import MATCH, MAX_TEXT_LENGTH, ImageTextModel, similarities
+from models.image_states import ImageStates
+from models.packed import first_states
+from models.pairs import Pairs, most_similar
+from models.shares import ALONE, Processes, Progress, stretches, unseen
 from models.tokenizer import tokenize
 
-Gather = Callable[[list[Any]], list[Any]]
+logger = logging.getLogger("blip.models")
+
+TEXTS_AT_ONCE = 256  # encoded for their features
+TOKENS_AT_ONCE = 2**14  # before one image: enough to fill a GPU, in some hundred MB
 
 
 @dataclass(frozen=True)
@@ -29,94 +41,102 @@ class Candidates:
 @torch.no_grad()
 def rerank(
     model: ImageTextModel,
-    states: Sequence[Tensor],
-    features: Tensor,
-    first: int,
+    images: ImageStates,
     texts: Sequence[str],
     k: int,
     *,
-    gather: Gather = lambda items: items,
-    batch_size: int = 256,
+    processes: Processes = ALONE,
+    progress: Progress = unseen,
 ) -> tuple[Candidates, Candidates]:
     """Score the k most similar texts of every image, and the k most similar images of every text.
 
+    A score is the matching head's logit of "they match" plus the cosine similarity, in float32 also under autocast.
+
     Args:
-        model: gives the matching logits; a score is the logit of "they match" plus the cosine similarity.
-        states: this process's images, each its encoder states `[T, D]`, on any device. Clips: the states of all
-            frames, one after another.
-        features: their unit vectors `[n, embed_dim]`.
-        first: number of the first of them among the images of all processes.
-        texts: all texts.
-        gather: concatenates the lists of all processes, in the order of their images.
-        batch_size: how many texts are encoded, or look at an image, at once.
+        model: in eval mode.
+        images, texts: all of them, the same on every process.
 
     Returns:
-        the texts scored for each image and the images scored for each text, over all processes.
+        the texts scored for each image and the images scored for each text, on every process.
+
+    Raises:
+        ValueError: there are no images, or no texts.
     """
-    features = features.float().cpu()
-    all_features = torch.cat(gather([features]))
-    text_features = torch.cat(
-        [model.encode_text(texts[i : i + batch_size]).cpu() for i in range(0, len(texts), batch_size)]
-    )
-    to_text = _most_similar(all_features, text_features, k, batch_size)
-    to_image = _most_similar(text_features, all_features, k, batch_size)
-    wanted = _texts_by_image(to_text, to_image)
+    if not (len(images) and len(texts)):
+        raise ValueError(f"nothing to rank: {len(images)} images and {len(texts)} texts")
+    vectors = images.encode_share(processes, progress).to(model.device)
+    by_length = TextsByLength(model, texts, processes, progress)
+    to_text = most_similar(vectors, by_length.vectors, k, processes)
+    to_image = most_similar(by_length.vectors, vectors, k, processes)
 
-    tokens = _Tokens(model, texts)
-    pairs, scores = [], []
-    for row, image_states in enumerate(states):
-        image = first + row
-        memory = model.text_encoder.project(image_states[None].to(model.device))
-        for some in tokens.of_one_length(wanted[image], batch_size):
-            logits = model.match_logits(memory, tokens.ids_of(some), mask=None)[:, MATCH].cpu()
-            cosines = similarities(text_features[some], features[row : row + 1])[:, 0]
-            scores.append((logits + cosines).numpy())
-            pairs.append(image * len(texts) + some)
-    pairs, scores = _concatenated(gather(pairs), np.int64), _concatenated(gather(scores), np.float32)
-    order = pairs.argsort()
-    pairs, scores = pairs[order], scores[order]
+    pairs = Pairs(to_text, to_image)
+    work = pairs.work(by_length.lengths)
+    mine = processes.share(work)
+    largest = max(work[share].sum() for share in stretches(work, processes.count)) * processes.count / work.sum()
+    logger.info("%d pairs to score; the largest share is %.3f of an even one", len(pairs), largest)
+    scores = []
+    for image, states in progress(zip(mine, images.states(mine), strict=True), "re-rank images", work[mine]):
+        scores.append(by_length.scores(states, vectors[image], pairs.texts_of(image)))
+    scores = np.concatenate(processes.gather([torch.cat(scores).cpu().numpy()] if scores else []))
 
-    images, rows = np.arange(len(to_text))[:, None], np.arange(len(texts))[:, None]
-    return (
-        Candidates(to_text, scores[np.searchsorted(pairs, images * len(texts) + to_text)]),
-        Candidates(to_image, scores[np.searchsorted(pairs, to_image * len(texts) + rows)]),
-    )
+    text_scores, image_scores = pairs.look_up(scores)
+    given = by_length.order.argsort()
+    return Candidates(by_length.order[to_text], text_scores), Candidates(to_image[given], image_scores[given])
 
 
-def _most_similar(queries: Tensor, candidates: Tensor, k: int, block: int) -> np.ndarray:
-    """The k nearest candidates of each query [N, k]; of the similarities, `block` rows at a time exist."""
-    k = min(k, len(candidates))
-    return torch.cat([similarities(part, candidates).topk(k, dim=1).indices for part in queries.split(block)]).numpy()
+class TextsByLength:
+    """Texts to be scored with images, numbered by their length in tokens, so that equally long ones are neighbours.
 
+    Attributes:
+        order: the number that each text had in the list that was given [M].
+        lengths: of each, in ascending order [M].
+        vectors: their unit vectors [M, embed_dim], of which each process encodes its share.
+    """
 
-def _texts_by_image(to_text: np.ndarray, to_image: np.ndarray) -> list[np.ndarray]:
-    """For each image, the texts that either direction wants scored with it."""
-    images = np.concatenate([np.repeat(np.arange(len(to_text)), to_text.shape[1]), to_image.ravel()])
-    texts = np.concatenate([to_text.ravel(), np.repeat(np.arange(len(to_image)), to_image.shape[1])])
-    pairs = np.unique(np.stack([images, texts]), axis=1)  # [2, pairs], sorted by image
-    return np.split(pairs[1], np.searchsorted(pairs[0], np.arange(1, len(to_text))))
-
-
-def _concatenated(parts: list[np.ndarray], dtype: type) -> np.ndarray:
-    return np.concatenate([np.empty(0, dtype), *parts])
-
-
-class _Tokens:
-    """All texts as tokens that start with `[ENC]`; an image has many, so that those of one length fill a batch."""
-
-    def __init__(self, model: ImageTextModel, texts: Sequence[str]) -> None:
+    def __init__(self, model: ImageTextModel, texts: Sequence[str], processes: Processes, progress: Progress) -> None:
         enc = model.tokenizer.enc_token_id
-        self.ids, mask = tokenize(model.tokenizer, texts, model.device, first_token=enc, max_length=MAX_TEXT_LENGTH)
-        self.lengths = mask.sum(dim=1).cpu().numpy()
+        ids, mask = tokenize(model.tokenizer, texts, model.device, first_token=enc, max_length=MAX_TEXT_LENGTH)
+        lengths = mask.sum(dim=1)
+        order = lengths.argsort(stable=True)
+        self.order, self.lengths = order.cpu().numpy(), lengths[order].cpu().numpy()
+        self._ids = ids[order]  # [M, longest]
+        self._head, self._encoder = model.itm_head, _as_autocast(model.text_encoder, model.device)
+        self._dtype = next(self._encoder.parameters()).dtype
+        self.vectors = self._encode_share(model, [texts[i] for i in self.order], processes, progress)
 
-    def of_one_length(self, texts: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-        """Split texts into batches without padding: nothing is computed for it, and attention needs no mask."""
-        lengths = self.lengths[texts]
-        for length in np.unique(lengths):
-            alike = texts[lengths == length]
-            for start in range(0, len(alike), batch_size):
-                yield alike[start : start + batch_size]
+    def _encode_share(
+        self, model: ImageTextModel, texts: Sequence[str], processes: Processes, progress: Progress
+    ) -> Tensor:
+        batches = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
+        share = processes.share([len(batch) for batch in batches])
+        mine = batches[share.start : share.stop]
+        vectors = [model.encode_text(batch) for batch in progress(mine, "encode texts", [len(b) for b in mine])]
+        return torch.cat(processes.gather([some.cpu() for some in vectors])).to(model.device)
 
-    def ids_of(self, texts: np.ndarray) -> Tensor:
-        """Token ids of texts of one length L: [len(texts), L]."""
-        return self.ids[torch.from_numpy(texts).to(self.ids.device), : int(self.lengths[texts[0]])]
+    def scores(self, states: Tensor, vector: Tensor, texts: np.ndarray) -> Tensor:
+        """Scores [n] of some texts with one image.
+
+        Args:
+            states, vector: the image's encoder states `[1, T, D]` and unit vector `[embed_dim]`.
+            texts: the numbers of the texts `[n]`, ascending.
+        """
+        lengths, device = self.lengths[texts], vector.device
+        # Not waited for: a GPU must not stand idle between two images.
+        numbers = torch.from_numpy(texts).to(device, non_blocking=True)
+        with torch.autocast(device.type, enabled=False):
+            memory = self._encoder.project(states.to(device, self._dtype))
+            firsts = []
+            for piece in filter(len, stretches(lengths, -(-int(lengths.sum()) // TOKENS_AT_ONCE))):
+                each, starts = np.unique(lengths[piece], return_index=True)
+                runs = numbers[piece.start : piece.stop].tensor_split(starts[1:].tolist())
+                ids = [self._ids[run, :length] for run, length in zip(runs, each.tolist(), strict=True)]
+                firsts.append(first_states(self._encoder, ids, memory))
+            logits = self._head(torch.cat(firsts).float())[:, MATCH]
+        return logits + similarities(self.vectors[numbers], vector[None])[:, 0]
+
+
+def _as_autocast(module: nn.Module, device: torch.device) -> nn.Module:
+    """Under autocast, a copy of a module in its precision throughout: no casts between layers, half the traffic."""
+    if not torch.is_autocast_enabled(device.type):
+        return module
+    return copy.deepcopy(module).to(torch.get_autocast_dtype(device.type))

@@ -1,0 +1,57 @@
+"""The first stage of retrieval: the most similar candidates of every query, and the pairs that come of them."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.blip_itm import similarities
+from models.shares import Processes
+
+SIMILARITIES_AT_ONCE = 2**24
+
+
+def most_similar(queries: Tensor, candidates: Tensor, k: int, processes: Processes) -> np.ndarray:
+    """The k candidates nearest to each query, queries [N, D] and candidates [M, D] -> ids [N, min(k, M)].
+
+    Each process ranks its share of the queries. Of the similarities only a block exists at a time.
+    """
+    blocks = queries.split(max(1, SIMILARITIES_AT_ONCE // len(candidates)))
+    share = processes.share([len(block) for block in blocks])
+    k = min(k, len(candidates))
+    nearest = [similarities(block, candidates).topk(k).indices.cpu() for block in blocks[share.start : share.stop]]
+    return torch.cat(processes.gather(nearest)).numpy()
+
+
+class Pairs:
+    """The (image, text) pairs that either direction wants scored, each once, ordered by image and then by text.
+
+    Args:
+        to_text: the texts wanted for each image [N, k].
+        to_image: the images wanted for each text [M, k].
+    """
+
+    def __init__(self, to_text: np.ndarray, to_image: np.ndarray) -> None:
+        images, texts = len(to_text), len(to_image)
+        wanted = np.arange(images)[:, None] * texts + to_text, to_image * texts + np.arange(texts)[:, None]
+        pairs, places = np.unique(np.concatenate([numbers.ravel() for numbers in wanted]), return_inverse=True)
+        self._images, self._texts = np.divmod(pairs, texts)
+        self._bounds = np.searchsorted(self._images, np.arange(images + 1))
+        self._places = [
+            part.reshape(ids.shape) for part, ids in zip(np.split(places, [to_text.size]), wanted, strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def texts_of(self, image: int) -> np.ndarray:
+        """The texts that are wanted with an image, in ascending order."""
+        return self._texts[self._bounds[image] : self._bounds[image + 1]]
+
+    def work(self, lengths: np.ndarray) -> np.ndarray:
+        """How many tokens are to be scored with each image [N], where texts have these lengths [M]."""
+        return np.bincount(self._images, weights=lengths[self._texts], minlength=len(self._bounds) - 1)
+
+    def look_up(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A score for each pair -> those of the wanted texts [N, k] and of the wanted images [M, k]."""
+        to_text, to_image = self._places
+        return scores[to_text], scores[to_image]
