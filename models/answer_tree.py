@@ -5,7 +5,7 @@ VQA's candidates all start with `[DEC]`, and since their first token chooses the
 the states of their common beginning. One sequence holds the tree; each of its tokens sees its own ancestors only.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -20,28 +20,33 @@ class AnswerTree:
         positions: `[B, N]`, its place in the answer.
         seen: `[B, N, N]`, True where a node sees another: on its way from the first token, itself included.
         real: `[B, N]`, False where there is no node.
-        nodes: `[B, c, L - 1]`, the node whose state predicts the next token of each answer.
-        scored: `[B, c, L - 1]`, True where there is a next token.
+        scored: `[B, c, L - 1]`, True where a token of an answer is followed by another.
+        rows: `[P]`, for each True of `scored` the node whose state predicts what follows, counted over all `real` ones.
+        targets: `[P]`, what follows.
     """
 
     ids: Tensor
     positions: Tensor
     seen: Tensor
     real: Tensor
-    nodes: Tensor
     scored: Tensor
+    rows: Tensor
+    targets: Tensor
+
+    def to(self, device: torch.device) -> "AnswerTree":
+        return AnswerTree(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
 def grow(ids: Tensor, lengths: Tensor) -> AnswerTree:
-    """Merge answers that begin alike.
+    """Merge answers that begin alike. Best done on the CPU: it is little work, in many steps.
 
     Args:
         ids: `[B, c, L]`, padded on the right; each question's answers in an order that has those beginning alike side
             by side, as sorting gives.
         lengths: `[B, c]`, the number of tokens of each.
     """
-    device, inputs = ids.device, ids[:, :, :-1]  # the last token predicts nothing
-    depths = torch.arange(inputs.shape[2], device=device)
+    inputs, targets = ids[:, :, :-1], ids[:, :, 1:]  # the last token predicts nothing
+    depths = torch.arange(inputs.shape[2])
     scored = depths < lengths[:, :, None] - 1
     new = scored.clone()
     same = (inputs[:, 1:] == inputs[:, :-1]) & scored[:, :-1]
@@ -59,7 +64,8 @@ def grow(ids: Tensor, lengths: Tensor) -> AnswerTree:
     positions = torch.zeros_like(tree_ids)
     positions[question, node] = depth
     way = nodes[question, answer].where(depths <= depth[:, None], node[:, None])  # [all nodes, L - 1]
-    seen = torch.eye(width, dtype=torch.bool, device=device).repeat(len(ids), 1, 1)
+    seen = torch.eye(width, dtype=torch.bool).repeat(len(ids), 1, 1)
     seen[question[:, None], node[:, None], way] = True
-    real = torch.arange(width, device=device) < counts[:, None]
-    return AnswerTree(tree_ids, positions, seen, real, nodes, scored)
+    real = torch.arange(width) < counts[:, None]
+    rows = nodes + (counts.cumsum(dim=0) - counts)[:, None, None]  # after the nodes of the questions before
+    return AnswerTree(tree_ids, positions, seen, real, scored, rows[scored], targets[scored])

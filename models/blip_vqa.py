@@ -149,14 +149,15 @@ class BLIPVQA(VisionLanguageModel):
     @torch.no_grad()
     def rank(self, memory: Memory, answer: str | Sequence[str] | BatchEncoding, k: int = 128) -> tuple[Tensor, Tensor]:
         """What `rank_answers` does once the questions are read: `memory` is what `read_question` returns."""
-        ids, mask = self._answer_tokens(answer, self.device)
+        ids, mask = self._answer_tokens(answer, torch.device("cpu"))
         if k < 1 or not len(ids):
             raise ValueError(f"cannot rank the best k={k} of {len(ids)} candidate answers: give at least one of each")
-        start = ids[0, :1].expand(len(memory), 1)
+        start = torch.full((len(memory), 1), self.tokenizer.dec_token_id, device=self.device)
         first = self.text_decoder.logits(self.text_decoder.bert(start, memory=memory, causal=True)[:, 0])
-        chosen = first.softmax(dim=1)[:, ids[:, 1]].topk(min(k, len(ids)), dim=1).indices
+        probabilities = first.softmax(dim=1)[:, ids[:, 1].to(self.device)]
+        chosen = probabilities.topk(min(k, len(ids)), dim=1).indices.cpu()
         if not len(memory):
-            return chosen, first.new_empty(chosen.shape)
+            return chosen.to(self.device), first.new_empty(chosen.shape)
 
         alphabetical = ids.unique(dim=0, return_inverse=True)[1]
         chosen = chosen.gather(1, alphabetical[chosen].argsort(dim=1))
@@ -164,18 +165,16 @@ class BLIPVQA(VisionLanguageModel):
         parts = chosen.split(CANDIDATES_AT_ONCE, dim=1)
         scores = torch.cat([self._answer_scores(memory, ids[part], lengths[part]) for part in parts], dim=1)
         scores, order = scores.sort(dim=1, descending=True)
-        return chosen.gather(1, order), scores
+        return chosen.to(self.device).gather(1, order), scores
 
     def _answer_scores(self, memory: Memory, ids: Tensor, lengths: Tensor) -> Tensor:
         """Negative losses of each question's answers, ids [B, c, L] in alphabetical order, lengths [B, c] -> [B, c]."""
-        tree = grow(ids, lengths)
+        tree = grow(ids, lengths).to(self.device)
         states = self.text_decoder.bert(tree.ids, tree.seen, memory, positions=tree.positions)
         # The vocabulary costs as much as three layers: only real nodes pass through it, each once for all its answers.
         log_p = self.text_decoder.logits(states[tree.real]).log_softmax(dim=1)  # [all nodes, vocabulary]
-        before = tree.real.sum(dim=1).cumsum(dim=0) - tree.real.sum(dim=1)  # nodes of the questions before each
-        rows = (tree.nodes + before[:, None, None])[tree.scored]
-        even = log_p.mean(dim=1)[rows]  # the loss of the share that label smoothing spreads over the vocabulary
-        log_p = log_p[rows, ids[:, :, 1:][tree.scored]].lerp(even, self.label_smoothing)
+        # The share that label smoothing spreads evenly over the vocabulary costs the mean of its log-probabilities.
+        log_p = log_p[tree.rows, tree.targets].lerp(log_p.mean(dim=1)[tree.rows], self.label_smoothing)
         return torch.zeros_like(tree.scored, dtype=log_p.dtype).masked_scatter(tree.scored, log_p).sum(dim=2)
 
 

@@ -18,7 +18,11 @@ def test_answers_share_the_nodes_of_their_common_beginning():
     assert tree.ids.tolist() == [[DEC, BLACK, AND, WHITE, CAT], [DEC, CAT, WHITE, 0, 0]]
     assert tree.positions.tolist() == [[0, 1, 2, 3, 2], [0, 1, 1, 0, 0]]
     assert tree.real.tolist() == [[True] * 5, [True] * 3 + [False] * 2]
-    assert tree.nodes[tree.scored].tolist() == [0, 1, 2, 3, 0, 1, 4, 0, 1] + [0, 1, 0, 1, 0, 2]
+    assert tree.rows.tolist() == [0, 1, 2, 3, 0, 1, 4, 0, 1] + [5, 6, 5, 6, 5, 7]
+    assert tree.targets.tolist() == [BLACK, AND, WHITE, SEP, BLACK, CAT, SEP, BLACK, SEP] + [CAT, SEP] * 2 + [
+        WHITE,
+        SEP,
+    ]
     assert tree.scored.sum(dim=2).tolist() == [[4, 3, 2], [2, 2, 2]]
     black_and_white, black_cat = tree.seen[0, 3], tree.seen[0, 4]
     assert black_and_white.tolist() == [True, True, True, True, False]
@@ -36,4 +40,5 @@ def test_an_end_within_an_answer_is_a_token_like_any_other():
     ids = torch.tensor([[[DEC, BLACK, SEP, 0, 0], [DEC, BLACK, SEP, CAT, SEP]]])
     tree = grow(ids, torch.tensor([[3, 5]]))
     assert tree.ids.tolist() == [[DEC, BLACK, SEP, CAT]]
-    assert tree.nodes[tree.scored].tolist() == [0, 1, 0, 1, 2, 3]
+    assert tree.rows.tolist() == [0, 1, 0, 1, 2, 3]
+    assert tree.targets.tolist() == [BLACK, SEP, BLACK, SEP, CAT, SEP]
