@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ _CONTRACTIONS = (
 )
 
 
+@lru_cache(maxsize=2**16)  # a split has millions of answers, few of which differ
 def normalize_answer(answer: str) -> str:
     """One form for answers that mean the same: `"The  two dogs, dont!"` -> `"2 dogs don't"`.
 
