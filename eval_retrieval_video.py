@@ -24,7 +24,7 @@ from metrics.report import Evaluated, report
 from models.blip_itm import BLIPMatcher, blip_itm
 from models.config import ModelConfig
 from models.image_states import ImageStates
-from models.released import find_released
+from models.provenance import provenance
 from models.rerank import Candidates, rerank
 from models.shares import Processes
 from transform.image import EvalTransform, normalize
@@ -82,7 +82,7 @@ def search(run: engine.Run[Config], model: BLIPMatcher, dataset: VideoEval) -> t
     return rerank(model, clips, dataset.text, config.k_test, processes=processes, progress=run.progress)
 
 
-def evaluate(run: engine.Run[Config], dataset: VideoEval, model: BLIPMatcher) -> dict[str, float]:
+def evaluate(run: engine.Run[Config], dataset: VideoEval, model: BLIPMatcher) -> dict[str, Any]:
     """Recall in both directions: `vid_r1` of clips found by texts, `txt_r1` of texts by clips."""
     config = run.config
     to_text, to_video = search(run, model, dataset)
@@ -91,9 +91,9 @@ def evaluate(run: engine.Run[Config], dataset: VideoEval, model: BLIPMatcher) ->
     searched = Searched(dataset.text, texts_of, clip_of, [dataset.files(clip) for clip in clips], "vid")
     scores, found = retrieval_findings(to_text, to_video, searched)
     if run.is_first:
-        files, released = config.annotations("test"), find_released(config.pretrained)
-        evaluated = Evaluated("test", files, "retrieval", config.pretrained, released)
-        report(run.output_dir, evaluated, found, open_source=lambda clip: read_frames(clip, 1)[0])
+        files, known = config.annotations("test"), provenance(config.pretrained)
+        evaluated = Evaluated("test", files, "retrieval", config.pretrained, known)
+        scores |= report(run.output_dir, evaluated, found, open_source=lambda clip: read_frames(clip, 1)[0])
     return scores
 
 

@@ -24,7 +24,7 @@ from metrics.report import Evaluated, report
 from models.blip_retrieval import BLIPRetrieval, blip_retrieval
 from models.config import ModelConfig
 from models.image_states import ImageStates
-from models.released import find_released
+from models.provenance import provenance
 from models.rerank import Candidates, rerank
 from models.shares import Processes
 from transform.image import EvalTransform, TrainTransform, normalize
@@ -99,7 +99,7 @@ def search(run: engine.Run[Config], model: BLIPRetrieval, dataset: RetrievalEval
     return rerank(model, images, dataset.text, config.k_test, processes=processes, progress=run.progress)
 
 
-def evaluate(run: engine.Run[Config], splits: dict[str, RetrievalEval], model: BLIPRetrieval) -> dict[str, float]:
+def evaluate(run: engine.Run[Config], splits: dict[str, RetrievalEval], model: BLIPRetrieval) -> dict[str, Any]:
     """Recall in both directions on each split: `txt_r1` of texts found by images, `img_r1` of images by texts."""
     config, metrics = run.config, {}
     source = config.pretrained if run.evaluate_only else None
@@ -111,8 +111,8 @@ def evaluate(run: engine.Run[Config], splits: dict[str, RetrievalEval], model: B
         scores, found = retrieval_findings(to_text, to_image, searched)
         metrics |= {f"{split}_{name}": value for name, value in scores.items()}
         if run.is_first:
-            evaluated = Evaluated(split, config.annotations(split), "retrieval", source, find_released(source or ""))
-            report(run.output_dir, evaluated, found)
+            evaluated = Evaluated(split, config.annotations(split), "retrieval", source, provenance(source))
+            metrics |= report(run.output_dir, evaluated, found)
     return metrics
 
 
