@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 import eval_nocaps
 import eval_retrieval_video
@@ -10,6 +11,7 @@ import train_caption
 import train_nlvr
 import train_retrieval
 import train_vqa
+from engine import load_config
 
 
 @pytest.mark.parametrize(
@@ -56,3 +58,19 @@ def test_clips_are_found_the_same_on_one_process_and_two(quick, pretrained, in_d
     one, two = (json.loads((tmp_path / folder / "evaluate.txt").read_text()) for folder in ("one", "two"))
     assert one == two
     assert {"txt_r1", "vid_r1", "vid_mdR", "r_mean"} <= set(one)
+
+
+def test_zero_shot_video_retrieval_is_compared_with_the_papers(quick, in_demo_folder, tmp_path):
+    annotations = tmp_path / "msrvtt_test.jsonl"
+    annotations.write_bytes((in_demo_folder / "output/demo/world/video_test.jsonl").read_bytes())
+    config = load_config(eval_retrieval_video.Config, "configs/demo/video.yaml", [*quick, "pretrained=''"])
+    checkpoint = tmp_path / "model_base_retrieval_coco.pth"
+    torch.save({"model": eval_retrieval_video.build_model(config).state_dict()}, checkpoint)
+    flags = ["--config", "configs/demo/video.yaml", "--checkpoint", str(checkpoint), "--output_dir", str(tmp_path)]
+    eval_retrieval_video.main([*flags, *quick, "k_test=3", f"test_file={annotations}"])
+    found = json.loads((tmp_path / "evaluate.txt").read_text())
+    published = {1: 43.3, 5: 65.6, 10: 74.7}
+    assert {name: one["published"] for name, one in found.items() if isinstance(one, dict)} == {
+        f"MSR-VTT text-to-video R@{k}": value for k, value in published.items()
+    }
+    assert found["MSR-VTT text-to-video R@1"]["difference"] == pytest.approx(found["vid_r1"] - 43.3)

@@ -41,6 +41,23 @@ def test_two_processes_train_as_one_on_the_same_global_batch(arguments, tmp_path
     assert two["train_loss"] == pytest.approx(one["train_loss"], abs=1e-5)
 
 
+def test_a_split_that_only_the_server_can_score_is_answered_for_it(arguments, tmp_path, in_demo_folder):
+    world = in_demo_folder / "output/demo/world"
+    questions = json.loads((world / "vqa_test.json").read_text())
+    unanswered = [{key: value for key, value in one.items() if key != "answer"} for one in questions]
+    (tmp_path / "vqa_test.json").write_text(json.dumps(unanswered))
+    model = train_vqa.build_model(load_config(train_vqa.Config, CONFIG, arguments[2:]))
+    torch.save({"model": model.state_dict()}, tmp_path / "model_vqa.pth")
+    published = [f"ann_root={tmp_path}", "train_file=", "val_file=", "test_file=", "test_gt_file="]
+    checkpoint = ["--checkpoint", str(tmp_path / "model_vqa.pth"), "--output_dir", str(tmp_path)]
+    train_vqa.main([*arguments, "--evaluate", *checkpoint, *published])
+    answers = json.loads((tmp_path / "result" / "test.json").read_text())
+    assert [set(one) for one in answers] == [{"question_id", "answer"}] * len(questions)
+    found = json.loads((tmp_path / "evaluate.txt").read_text())
+    assert {name: one["published"] for name, one in found.items()} == {"VQA test-dev": 78.24, "VQA test-std": 78.17}
+    assert "the server takes result/test.json" in found["VQA test-dev"]["not computed"]
+
+
 def test_a_wrong_ground_truth_file_ends_the_evaluation_before_it_begins(arguments, tmp_path, monkeypatch):
     monkeypatch.setattr(train_vqa.BLIPVQA, "forward", lambda *_, **__: pytest.fail("a question was answered"))
     with pytest.raises(FileNotFoundError, match=r"no-such\.json"):
