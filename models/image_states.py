@@ -57,7 +57,7 @@ class ImageStates:
             features.append(vectors.float())
             states = _as_projected(states)
             if numbers is mine[0]:
-                place = self._choose_place(states, mine[-1].stop - numbers.start)
+                place = self._place(states, mine[-1].stop - numbers.start)
             if place is not None:
                 self._kept[numbers] = states.to(place)
         return torch.cat(processes.gather([vectors.cpu() for vectors in features]))
@@ -72,18 +72,27 @@ class ImageStates:
             for image in range(max(batch.start, images.start), min(batch.stop, images.stop)):
                 yield states[image - batch.start][None]
 
-    def _choose_place(self, states: Tensor, images: int) -> torch.device | None:
-        """Where the states of so many images are kept, of which `states` [B, T, D] are some; None is nowhere."""
-        device, needed = states.device, images * states[0].nbytes / 2**30
-        free = _free_memory(device) / 2**30
-        if needed > self.budget:
-            place, why = None, "not kept: each image is encoded again when its turn comes"
-        elif device.type == "cuda" and 2 * needed > free:  # the other half is what re-ranking works in
-            place, why = torch.device("cpu"), f"kept in host memory, since {device} has {free:.1f} GiB free"
-        else:
-            place, why = device, f"kept on {device}"
-        logger.info("states of %d images, %.2f GiB of at most %.2f GiB: %s", images, needed, self.budget, why)
+    def _place(self, states: Tensor, images: int) -> torch.device | None:
+        """Where the states of so many images are kept, of which `states` [B, T, D] are some."""
+        needed, free = images * states[0].nbytes / 2**30, _free_memory(states.device) / 2**30
+        place, why = choose_place(needed, self.budget, states.device, free)
+        logger.info("states of %d images take %.2f GiB, %s", images, needed, why)
         return place
+
+
+def choose_place(needed: float, budget: float, device: torch.device, free: float) -> tuple[torch.device | None, str]:
+    """Where states are kept, None for nowhere, and the reason for the log.
+
+    Args:
+        needed, budget: GiB that they take, and that they may take.
+        device: where they are computed.
+        free: GiB that are free there.
+    """
+    if needed > budget:
+        return None, f"over states_gib = {budget:g}: not kept, images are encoded again when their turn comes"
+    if device.type == "cuda" and 2 * needed > free:  # the other half is for the work on them
+        return torch.device("cpu"), f"within states_gib = {budget:g}: kept in host memory, {device} has {free:.1f} free"
+    return device, f"within states_gib = {budget:g}: kept on {device}"
 
 
 def _as_projected(states: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def stretches(work: Sequence[float] | np.ndarray, count: int) -> list[range]:
     """
     work = np.asarray(work, dtype=np.float64)
     middles = work.cumsum() - work / 2
-    cuts = np.searchsorted(middles, work.sum() / count * np.arange(1, count))
+    cuts = np.searchsorted(middles, work.sum() / count * np.arange(1, count), side="right")
     return [range(start, stop) for start, stop in itertools.pairwise([0, *cuts.tolist(), len(work)])]
 
 
