@@ -3,13 +3,38 @@
 import json
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
 import train_retrieval
 from engine import load_config
+from utils import REPOSITORY
 
 CONFIG = "configs/demo/retrieval.yaml"
+
+# The script, that saves what each process found.
+SAVING = f"""
+import sys
+
+import numpy as np
+
+sys.path.insert(0, {str(REPOSITORY)!r})
+import train_retrieval
+
+search = train_retrieval.search
+
+
+def saving(run, model, dataset):
+    found = search(run, model, dataset)
+    for name, one in zip(("to_text", "to_image"), found):
+        np.savez(run.output_dir / f"{{name}}_{{len(dataset.text)}}_{{run.rank}}.npz", ids=one.ids, scores=one.scores)
+    return found
+
+
+train_retrieval.search = saving
+train_retrieval.main()
+"""
 
 
 @pytest.fixture
@@ -29,6 +54,42 @@ def test_fine_tuning_and_evaluating_on_one_process_and_two(arguments, tmp_path, 
     torchrun_script(2, "train_retrieval.py", *again, "--output_dir", tmp_path / "two")
     for folder in ("one", "two"):
         assert json.loads((tmp_path / folder / "evaluate.txt").read_text()) == trained
+
+
+def test_two_processes_find_what_one_finds_to_the_last_digit(arguments, tmp_path, torchrun_script):
+    script = tmp_path / "saving.py"
+    script.write_text(SAVING)
+    evaluate = [*arguments, "--evaluate", "queue_size=50", "k_test=2", "batch_size_test=4"]
+    torchrun_script(1, script, *evaluate, "--output_dir", tmp_path / "one")
+    torchrun_script(2, script, *evaluate, "--output_dir", tmp_path / "two", "states_gib=0")
+    for name in ("evaluate.txt", "result/test_samples.json"):
+        assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()
+    files = sorted((tmp_path / "one").glob("*_0.npz"))
+    assert len(files) == 4  # two directions of two splits
+    for file in files:
+        wanted = np.load(file)
+        for rank in range(2):
+            found = np.load(tmp_path / "two" / file.name.replace("_0.npz", f"_{rank}.npz"))
+            np.testing.assert_array_equal(found["ids"], wanted["ids"])
+            np.testing.assert_array_equal(found["scores"], wanted["scores"])
+
+
+def test_bfloat16_evaluation_moves_scores_little(arguments, tmp_path, monkeypatch):
+    found, search = {"fp32": [], "bf16": []}, train_retrieval.search
+
+    def recording(run, *given):
+        both = search(run, *given)
+        found[run.config.eval_precision] += both
+        return both
+
+    monkeypatch.setattr(train_retrieval, "search", recording)
+    for precision in found:
+        options = ["k_test=1000", f"eval_precision={precision}", "--output_dir", str(tmp_path / precision)]
+        train_retrieval.main([*arguments, "--evaluate", *options])
+    for exact, rounded in zip(found["fp32"], found["bf16"], strict=True):
+        exact, rounded = (np.take_along_axis(one.scores, one.ids.argsort(axis=1), axis=1) for one in (exact, rounded))
+        assert rounded.dtype == np.float32
+        np.testing.assert_allclose(rounded, exact, atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize("all_rank", ["true", "false"])
