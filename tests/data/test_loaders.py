@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from data.caption import CaptionEval, CaptionTrain
-from data.loaders import TooManyBadImages, TrainLoader, eval_loader
+from data.loaders import TooManyBadImages, TrainLoader, eval_loader, listed_loader
 from transform.image import EvalTransform, TrainTransform
 
 
@@ -126,6 +126,14 @@ def test_evaluation_sees_each_image_once_over_two_processes(folder, num_workers)
     assert [len(loader) for loader in loaders] == [3, 3]
     assert [image_id for batch in batches for image_id in batch["image_id"]] == list(range(23))
     assert torch.cat([batch["index"] for batch in batches]).tolist() == list(range(23))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_listed_batches_are_read_in_their_order(folder, num_workers):
+    dataset = CaptionEval([folder / "train.json"], folder, EvalTransform(32))
+    loader = listed_loader(dataset, [range(8, 12), [3, 1]], num_workers=num_workers)
+    assert len(loader) == 2
+    assert [batch["index"].tolist() for batch in loader] == [[8, 9, 10, 11], [3, 1]]
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
