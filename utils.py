@@ -1,4 +1,4 @@
-"""What belongs to no single part: paths, whole files, seeds, learning-rate schedules, documented settings."""
+"""What belongs to no single part: errors for people, paths, whole files, seeds, schedules, documented settings."""
 
 import dataclasses
 import math
@@ -14,6 +14,21 @@ import numpy as np
 import torch
 
 REPOSITORY = Path(__file__).resolve().parent
+
+
+class UserError(Exception):
+    """What a person can mend: the message says what was found, where, and what to do about it.
+
+    It ends a script with the message alone. Every other exception is a bug, and keeps its traceback.
+    """
+
+
+class ConfigError(UserError, ValueError):
+    """A setting that cannot work, be it a config's, a flag's or an argument's."""
+
+
+class MissingFile(UserError, FileNotFoundError):
+    """A file that a setting names is not there."""
 
 
 def resolve(path: str | os.PathLike) -> Path:
@@ -33,13 +48,17 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """Write a file whole or not at all: yields a temporary path beside `path`, renamed onto it when the block succeeds.
 
     The temporary name keeps the suffix (writers such as `numpy.savez` would append a missing one) and is unique, so
-    processes that write the same file at once do not disturb each other: the last one wins.
+    processes that write the same file at once do not disturb each other: the last one wins. The file's mode is what the
+    umask says, whichever way it was written (safetensors makes files that only their owner can read).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)
         _sync(temporary)
         os.replace(temporary, path)
     except BaseException:
@@ -79,6 +98,23 @@ def warmup_lr(step: int, max_step: int, warmup_lr: float, init_lr: float) -> flo
 def step_lr(epoch: int, init_lr: float, min_lr: float, decay_rate: float) -> float:
     """`init_lr * decay_rate ** epoch`, never under `min_lr`."""
     return max(min_lr, init_lr * decay_rate**epoch)
+
+
+@dataclasses.dataclass
+class Settings:
+    """A part of a config: what a script's config class mixes in is made of these.
+
+    Rules between values are a part's `__post_init__`, which ends with `super().__post_init__()`: the next part's.
+    """
+
+    def __post_init__(self) -> None:
+        """The end of the row."""
+
+
+def check(holds: bool, key: str, value: Any, rule: str) -> None:
+    """Raise ConfigError with key, value and rule unless the rule holds."""
+    if not holds:
+        raise ConfigError(f"{key} = {value}: must be {rule}")
 
 
 def setting(default: Any, meaning: str) -> Any:

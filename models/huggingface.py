@@ -14,6 +14,8 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from utils import atomic_write
+
 _VISION = (
     ("vision_model.embeddings.class_embedding", "visual_encoder.cls_token"),
     ("vision_model.embeddings.position_embedding", "visual_encoder.pos_embed"),
@@ -86,9 +88,10 @@ def save_huggingface(model: nn.Module, folder: str | Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
         config.save_pretrained(name)
         processor.save_pretrained(name)
-        save_file(weights, Path(name, "model.safetensors"), metadata={"format": "pt"})
         for file in Path(name).iterdir():  # each file appears whole
             os.replace(file, folder / file.name)
+    with atomic_write(folder / "model.safetensors") as temporary:
+        save_file(weights, temporary, metadata={"format": "pt"})
     return folder
 
 

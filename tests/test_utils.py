@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,22 @@ def test_a_write_makes_the_folder_and_replaces_the_file(tmp_path):
     assert list(target.parent.iterdir()) == [target]
 
 
+def test_a_file_has_the_mode_that_the_umask_gives_however_it_was_written(tmp_path):
+    def private(path):  # as safetensors does it: a file of its own, moved into place
+        path.with_suffix(".tmp").write_text("text")
+        path.with_suffix(".tmp").chmod(0o600)
+        path.with_suffix(".tmp").replace(path)
+
+    before = os.umask(0o027)
+    try:
+        for name, write in (("plain", lambda path: path.write_text("text")), ("private", private)):
+            with utils.atomic_write(tmp_path / name) as temporary:
+                write(temporary)
+            assert (tmp_path / name).stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)
+
+
 def test_schedules_equal_the_reference(golden):
     expected = json.loads(golden("lr_schedules/expected.json").read_text())
     for case in expected["cosine"]:
@@ -79,3 +96,9 @@ def test_a_setting_carries_its_meaning_and_copies_a_list():
     assert dataclasses.fields(Config)[0].metadata["help"] == "files to read"
     with pytest.raises(TypeError, match="root"):
         Config()
+
+
+def test_a_rule_that_does_not_hold_is_an_error_for_the_reader():
+    utils.check(True, "k", 1, "at least 1")
+    with pytest.raises(utils.UserError, match="k = 0: must be at least 1"):
+        utils.check(False, "k", 0, "at least 1")

@@ -218,6 +218,7 @@ def test_a_resumed_export_replaces_its_files_only(captioner: BLIPDecoder, tmp_pa
     assert (folder / "README.md").read_text() == "mine"
     assert load_checkpoint(captioner, folder).missing  # the tied head, stored once
     assert [path.name for path in tmp_path.iterdir()] == ["captioner"]
+    assert {path.stat().st_mode for path in folder.iterdir()} == {(folder / "README.md").stat().st_mode}
 
 
 def test_models_without_a_counterpart_are_refused(sizes: dict, tmp_path: Path) -> None:
