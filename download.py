@@ -20,6 +20,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from utils import UserError
+
 _log = logging.getLogger("blip.download")
 
 _BLOCK = 1 << 20  # bytes read at once
@@ -28,7 +30,7 @@ _STALL = 30.0  # seconds without a byte after which a connection counts as broke
 _TRANSIENT = {408, 429, 500, 502, 503, 504}  # HTTP answers that may be another a moment later
 
 
-class DownloadError(OSError):
+class DownloadError(UserError, OSError):
     """A file could not be fetched; the message names it, its address, and where to put it by hand."""
 
 

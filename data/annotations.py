@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from data.formats import Format
 from data.store import Store, store_once
 from download import cache_dir
-from utils import atomic_write
+from utils import UserError, atomic_write
 
 _log = logging.getLogger("blip.data")
 
@@ -34,7 +34,7 @@ _LONGEST_RECORD = 1 << 26  # characters; what is longer is taken for broken JSON
 _BETWEEN = re.compile(r"[\s,]*")
 
 
-class AnnotationError(ValueError):
+class AnnotationError(UserError, ValueError):
     """A file that is no list of records, or a record that is not in its format; names the file and the record."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data.annotations import Annotations
+from data.annotations import AnnotationError, Annotations
 from data.dataset import EvalDataset, EvalImage, Sample, TrainDataset, TrainImage, one_of
 from data.formats import Format, identity, path, texts
 from data.text import clean_caption
@@ -74,12 +74,12 @@ class CaptionEval(EvalDataset):
     def ground_truth(self) -> dict[str, Any]:
         """The file's own captions in COCO's ground truth format, for a split that brings no ground truth file.
 
-        Raises ValueError where an image has no caption.
+        Raises AnnotationError where an image has no caption.
         """
         annotations = []
         for row, record in enumerate(self.annotations):
             if not record["caption"]:
-                raise ValueError(f"{self.annotations.place(row)} has no caption to compare with")
+                raise AnnotationError(f"{self.annotations.place(row)} has no caption to compare with")
             for caption in record["caption"]:
                 annotations.append({"image_id": self.image_ids[row], "id": len(annotations), "caption": caption})
         return {"images": [{"id": image_id} for image_id in self.image_ids], "annotations": annotations}
@@ -94,8 +94,10 @@ def _image_ids(annotations: Annotations) -> list[int | str]:
     taken: dict[int | str, int] = {}
     for row, image_id in enumerate(ids):
         if image_id is None:
-            raise ValueError(f"{annotations.place(row)} has no image_id, though other records have one")
+            raise AnnotationError(f"{annotations.place(row)} has no image_id, though other records have one")
         if taken.setdefault(image_id, row) != row:
             first = annotations.place(taken[image_id])
-            raise ValueError(f"{annotations.place(row)} has the image_id {image_id!r} of {first}: it must be its own")
+            raise AnnotationError(
+                f"{annotations.place(row)} has the image_id {image_id!r} of {first}: it must be its own"
+            )
     return ids

@@ -11,11 +11,11 @@ from typing import ClassVar, Literal
 
 from data.wellknown import annotation_file
 from transform.image import Augmentation
-from utils import resolve, setting
+from utils import ConfigError, MissingFile, Settings, check, resolve, setting
 
 
 @dataclass
-class DataConfig:
+class DataConfig(Settings):
     """What every task's data has."""
 
     image_size: int = setting(384, "side in pixels of the square that images are resized to")
@@ -29,17 +29,12 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         for key in ("image_size", "batch_size", "batch_size_train", "batch_size_test", "num_frm_test"):
-            if getattr(self, key, 1) < 1:
-                raise ValueError(f"{key} is {getattr(self, key)}: it must be at least 1")
-        if self.num_workers < 0:
-            raise ValueError(f"num_workers is {self.num_workers}: it must be 0 or more")
-        if not 0 <= self.max_bad_images <= 1:
-            raise ValueError(f"max_bad_images is {self.max_bad_images}: it is a share, between 0 and 1")
+            check(getattr(self, key, 1) >= 1, key, getattr(self, key, 1), "at least 1")
+        check(self.num_workers >= 0, "num_workers", self.num_workers, "0 or more")
+        check(0 <= self.max_bad_images <= 1, "max_bad_images", self.max_bad_images, "a share, from 0 to 1")
         if "train" in self.published and self.train_file and not (self.val_file or self.test_file):
-            raise ValueError("train_file is your own, but neither val_file nor test_file is there to validate on")
-        following = getattr(super(), "__post_init__", None)  # the rules of the config that this one is mixed with
-        if following:
-            following()
+            raise ConfigError("train_file is your own, but neither val_file nor test_file is there to validate on")
+        super().__post_init__()
 
     def own_split(self, split: str) -> str | None:
         """The split whose own file serves as `split`; None where the published annotations do.
@@ -52,7 +47,7 @@ class DataConfig:
             return split if own else None
         other = {"val": "test", "test": "val"}.get(split)
         if other not in own:
-            raise ValueError(f"{own[0]}_file is your own, but there is no {split}_file: give it, published or own")
+            raise ConfigError(f"{own[0]}_file is your own, but there is no {split}_file: give it, published or own")
         return other
 
     def annotations(self, split: str) -> list[Path]:
@@ -60,7 +55,7 @@ class DataConfig:
         if own := self.own_split(split):
             return [annotation_file(getattr(self, f"{own}_file"))]
         if split not in self.published:
-            raise ValueError(f"no annotations were published for this task's split {split!r}: give {split}_file")
+            raise ConfigError(f"no annotations were published for this task's split {split!r}: give {split}_file")
         return [annotation_file(Path(self.ann_root) / self.published[split])]
 
 
@@ -82,12 +77,11 @@ class PretrainData(DataConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (self.train_file or self.laion_path or self.shards):
-            raise ValueError("nothing to train on: give train_file (a list of files), laion_path or shards")
+            raise ConfigError("nothing to train on: give train_file (a list of files), laion_path or shards")
         if self.shards_share is not None:
-            if not 0 < self.shards_share < 1:
-                raise ValueError(f"shards_share is {self.shards_share}: it must lie between 0 and 1")
+            check(0 < self.shards_share < 1, "shards_share", self.shards_share, "between 0 and 1")
             if not self.shards or not (self.train_file or self.laion_path):
-                raise ValueError("shards_share mixes shards with annotation files: give both, or leave it out")
+                raise ConfigError("shards_share mixes shards with annotation files: give both, or leave it out")
 
     def annotations(self, split: str) -> list[Path]:
         """The annotation files that every epoch reads; pre-training has the split 'train' only."""
@@ -101,7 +95,7 @@ class PretrainData(DataConfig):
             return []
         files = sorted(path for path in resolve(self.laion_path).glob("*") if path.suffix in (".json", ".jsonl"))
         if not files:
-            raise FileNotFoundError(f"laion_path {self.laion_path} holds no .json or .jsonl file")
+            raise MissingFile(f"laion_path {self.laion_path} holds no .json or .jsonl file")
         return files
 
 
@@ -183,6 +177,10 @@ class VQAData(DataConfig):
     image_size: int = setting(480, "side in pixels of the square that images are resized to")
 
     published: ClassVar[dict[str, str]] = {"test": "vqa_test.json"}
+
+    def __post_init__(self) -> None:
+        check(bool(self.train_file or self.train_files), "train_files", self.train_files, "at least one, or train_file")
+        super().__post_init__()
 
     def own_split(self, split: str) -> str | None:
         if split == "train" and not self.train_file:

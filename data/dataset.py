@@ -12,8 +12,9 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from data.annotations import Annotations
-from data.image_file import BadImage, ImageFile, open_image
+from data.image_file import BadImage, ImageFile, TooManyBadImages, open_image
 from data.sampler import shuffled
+from utils import UserError
 
 Sample = dict[str, Any]
 TrainImage = Callable[[ImageFile, np.random.Generator], torch.Tensor]  # -> uint8 [3, S, S]
@@ -42,7 +43,21 @@ def one_of(captions: Sequence[str], rng: np.random.Generator) -> str:
     return captions[0] if len(captions) == 1 else captions[int(rng.integers(len(captions)))]
 
 
-class TrainDataset(Dataset):
+class _Samples(Dataset):
+    """A data set whose errors for people reach them from a loader's worker too."""
+
+    def __getitems__(self, keys: Sequence[Any]) -> list[Sample] | UserError:
+        """The samples of a batch, as torch's loader asks a data set for them, or the error that a person can mend.
+
+        As a value, which the loader raises (data/loaders.py): raised in a worker it would become a traceback's text.
+        """
+        try:
+            return [self[key] for key in keys]
+        except UserError as error:
+            return error
+
+
+class TrainDataset(_Samples):
     """Records to training samples; a task says in `sample` what a sample is.
 
     `dataset[epoch, index]` (or `dataset[index]`, in epoch 0) is the same whoever asks: all its randomness is drawn
@@ -90,7 +105,7 @@ class TrainDataset(Dataset):
                 bad_images.append((str(error.path), error.reason))
                 row = int(np.random.default_rng((self.seed, epoch, index, attempt)).integers(self.size(epoch)))
         listed = "\n".join(f"  {path}: {reason}" for path, reason in bad_images[:_SHOWN])
-        raise RuntimeError(
+        raise TooManyBadImages(
             f"{_ATTEMPTS} images in a row could not be read; is the folder of images right? The first ones:\n{listed}"
         )
 
@@ -106,7 +121,7 @@ class TrainDataset(Dataset):
         return batch
 
 
-class EvalDataset(Dataset):
+class EvalDataset(_Samples):
     """Records to evaluation samples, in the file's order; an image that cannot be read is an error that names it."""
 
     listed: tuple[str, ...] = ()  # keys that stay as they stand in the annotations, as the result files carry them

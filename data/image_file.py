@@ -19,6 +19,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from utils import UserError
+
 MAX_PIXELS = 89_478_485
 """Larger pictures are refused as decompression bombs: a quarter of a gigabyte of RGB, from where on Pillow warns."""
 MAX_BYTES = 2**30
@@ -38,7 +40,7 @@ _SIDEWAYS = (5, 6, 7, 8)
 Source = str | os.PathLike | bytes | BinaryIO
 
 
-class BadImage(Exception):
+class BadImage(UserError):
     """A picture or clip that cannot be read: which one (`path`), and why (`reason`)."""
 
     def __init__(self, path: str | os.PathLike, reason: str) -> None:
@@ -47,6 +49,10 @@ class BadImage(Exception):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+
+class TooManyBadImages(UserError):
+    """So many training images cannot be read that the run is not worth going on."""
 
 
 def open_image(source: Source, name: str | None = None) -> Image.Image:

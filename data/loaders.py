@@ -5,28 +5,31 @@ loader.set_epoch(3, start_batch=120)            # where a resumed run goes on
 for batch in loader: ...                        # dicts, as the dataset describes them
 """
 
+import atexit
+import functools
 import logging
+import multiprocessing
+import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from multiprocessing.synchronize import Event
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from data.dataset import EvalDataset, TrainDataset
+from data.dataset import EvalDataset, Sample, TrainDataset
+from data.image_file import TooManyBadImages
 from data.sampler import EvalSampler, TrainSampler
+from utils import UserError
 
 _log = logging.getLogger("blip.data")
 
 _FIRST_JUDGED = 10_000  # images before which a share of bad images says little about a large data set
 
 
-class TooManyBadImages(RuntimeError):
-    """More training images than `max_bad_images` allows could not be read."""
-
-
 class TrainLoader:
-    """A process's batches of a training epoch, whose bad images are counted, logged, and limited.
+    """A process's batches of a training epoch; bad images are logged, counted over the whole run, and limited.
 
     `len(loader)` is the number of batches of a whole epoch, whichever batch it starts at. The loader touches no global
     random state. `pin_memory` speeds up the copy to a CUDA device.
@@ -57,8 +60,21 @@ class TrainLoader:
     def __len__(self) -> int:
         return len(self._sampler)
 
+    def state_dict(self) -> dict[str, int]:
+        """How many images this process has tried to read, and how many of these it could not."""
+        return {"tried": self._tried, "bad": self._bad}
+
+    def load_state_dicts(self, states: Sequence[Mapping[str, int]]) -> None:
+        """Go on counting where the processes of an interrupted run had got to: as one of them, or as one of others."""
+        rank, processes = self._sampler.rank, self._sampler.world_size
+        if len(states) == processes:
+            mine = states[rank]
+        else:  # an even part of the sums, whole images that add up to them
+            sums = {key: sum(state[key] for state in states) for key in self.state_dict()}
+            mine = {key: (rank + 1) * total // processes - rank * total // processes for key, total in sums.items()}
+        self._tried, self._bad = mine["tried"], mine["bad"]
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        self._bad = self._tried = 0
         for batch in self._batches:
             self._count(batch["bad_images"])
             yield batch
@@ -72,8 +88,9 @@ class TrainLoader:
         if bad_images and self._bad > self.max_bad_images * of:
             path, reason = bad_images[-1]
             raise TooManyBadImages(
-                f"{self._bad} unreadable images among the first {self._tried:,} of epoch {self._sampler.epoch}, "
-                f"more than max_bad_images = {self.max_bad_images:g} of {of:,}; the last one is {path}: {reason}. "
+                f"{self._bad:,} unreadable images among the {self._tried:,} that this process read until epoch "
+                f"{self._sampler.epoch}, more than max_bad_images = {self.max_bad_images:g} of {of:,}; "
+                f"the last one is {path}: {reason}. "
                 "`python -m data.check CONFIG` lists them; mend or remove them, or raise max_bad_images"
             )
 
@@ -101,21 +118,43 @@ def listed_loader(
 def _loader(
     dataset: TrainDataset | EvalDataset, batches: Iterable[Sequence[Any]], num_workers: int, pin_memory: bool
 ) -> DataLoader:
-    return DataLoader(
+    ending = multiprocessing.Event()
+    if num_workers:
+        atexit.register(ending.set)  # called before multiprocessing's own, which terminates workers and waits for them
+    return _Loader(
         dataset,
         batch_sampler=batches,
         num_workers=num_workers,
-        collate_fn=dataset.collate,
+        collate_fn=functools.partial(_collate, dataset.collate),
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
-        worker_init_fn=_leave_signals_to_the_run,
+        worker_init_fn=functools.partial(_leave_signals_to_the_run, ending),
         generator=torch.Generator(),  # else each epoch would draw its workers' seed from the global generator
     )
 
 
-def _leave_signals_to_the_run(worker: int) -> None:
-    """Schedulers signal all processes of a job: the run wants to save itself then, and needs its workers alive."""
+class _Loader(DataLoader):
+    """torch's loader, which raises the errors that our data sets hand over as values."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+def _collate(
+    collate: Callable[[list[Sample]], dict[str, Any]], samples: list[Sample] | UserError
+) -> dict[str, Any] | UserError:
+    return samples if isinstance(samples, UserError) else collate(samples)
+
+
+def _leave_signals_to_the_run(ending: Event, worker: int) -> None:
+    """Schedulers signal all processes of a job: the run wants to save itself then, and needs its workers alive.
+
+    Only when the run is `ending`, with work left to its loaders since an error ended it, does SIGTERM end a worker.
+    """
     del worker
-    for name in ("SIGTERM", "SIGUSR1"):
-        if hasattr(signal, name):  # Windows has no SIGUSR1
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if ending.is_set() else None)
+    if hasattr(signal, "SIGUSR1"):  # Windows has none
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)

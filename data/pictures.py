@@ -12,6 +12,7 @@ from torch import Tensor
 
 from data.image_file import BadImage, open_image
 from transform.image import EvalTransform
+from utils import MissingFile
 
 
 def picture_suffixes() -> set[str]:
@@ -23,7 +24,7 @@ def find_pictures(names: Iterable[str]) -> list[Path]:
     """The files that names mean, in their order: a file itself, a folder's pictures at any depth, a glob's matches.
 
     Raises:
-        FileNotFoundError: a name that means nothing.
+        MissingFile: a name that means nothing.
     """
     known = picture_suffixes()
     found: dict[Path, None] = {}
@@ -36,7 +37,7 @@ def find_pictures(names: Iterable[str]) -> list[Path]:
         else:
             paths = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
         if not paths:
-            raise FileNotFoundError(f"{name}: there is no such file, folder with pictures, or match")
+            raise MissingFile(f"{name}: there is no such file, folder with pictures, or match")
         found.update(dict.fromkeys(paths))
     return list(found)
 

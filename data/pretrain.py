@@ -15,6 +15,7 @@ from data.image_file import ImageFile
 from data.sampler import mixed, shuffled, shuffled_by_shard
 from data.shards import Shards
 from data.text import clean_caption
+from utils import ConfigError
 
 PAIR = Format(
     "pretrain", (path("image", required=False), path("url", required=False), texts("caption")), either=("image", "url")
@@ -70,7 +71,7 @@ class PretrainDataset(TrainDataset):
     def _pairs(self, files: Sequence[str | Path]) -> Annotations:
         pairs = Annotations(files, PAIR)
         if pairs.column("image").null_count and not self.url_root:
-            raise ValueError(
+            raise ConfigError(
                 f"{', '.join(map(str, files))}: there are records with `url` in place of `image`, but no url_root, the "
                 "folder of their downloads; docs/data.md says how to download them, better into shards"
             )

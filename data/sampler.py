@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from utils import ConfigError
+
 
 class TrainSampler:
     """The batches of one process; `set_epoch` chooses the epoch and the batch to start at.
@@ -29,7 +31,7 @@ class TrainSampler:
         self.start_batch = start_batch
         self._indices = self.order(epoch)
         if not len(self):
-            raise ValueError(
+            raise ConfigError(
                 f"the training set has {len(self._indices)} samples, fewer than one step takes (batch size "
                 f"{self.batch_size} on {self.world_size} process(es)): lower the batch size"
             )

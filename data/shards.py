@@ -20,17 +20,18 @@ from webdataset.shardlists import expand_urls
 
 from data.shard_index import index_key, shard_index, shard_sizes
 from data.store import Store
+from utils import MissingFile
 
 _OPEN_SHARDS = 64  # that a process keeps open; an epoch's order stays within 16 at a time
 
 
 def shard_files(patterns: Sequence[str]) -> list[Path]:
-    """The files of patterns with {00000..00099} and *; raises FileNotFoundError for one that is not there."""
+    """The files of patterns with {00000..00099} and *; raises MissingFile for one that is not there."""
     files = []
     for pattern in itertools.chain.from_iterable(expand_urls(pattern) for pattern in patterns):
         found = sorted(glob.glob(pattern))
         if not found:
-            raise FileNotFoundError(f"no shard {pattern} (looked for at {Path(pattern).absolute()})")
+            raise MissingFile(f"no shard {pattern} (looked for at {Path(pattern).absolute()})")
         files += map(Path, found)
     return files
 

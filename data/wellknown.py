@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from download import download
-from utils import resolve
+from utils import MissingFile, resolve
 
 ADDRESS = "https://storage.googleapis.com/sfr-vision-language-research/datasets/"
 WEB_ADDRESS = "https://storage.googleapis.com/sfr-vision-language-research/BLIP/datasets/"
@@ -27,15 +27,17 @@ ADDRESSES = {name: ADDRESS + name for name in _NAMES} | {name: WEB_ADDRESS + nam
 def annotation_file(path: str | Path) -> Path:
     """The annotation file at `path`; one that is missing but has a published name is downloaded to there first.
 
-    Raises FileNotFoundError for a missing file of another name, DownloadError (which names the file, its address and
+    Raises MissingFile for a missing file of another name, DownloadError (which names the file, its address and
     where it was looked for) when a published one cannot be fetched.
     """
     path = resolve(path)
+    if path.is_dir():
+        raise MissingFile(f"annotation file {path} is a folder: name a file in it")
     if path.exists():
         return path
     if path.name in ADDRESSES:
         return download(ADDRESSES[path.name], path)
-    raise FileNotFoundError(
+    raise MissingFile(
         f"annotation file {path} does not exist (looked for at {path.absolute()}), and {path.name!r} is not one of the "
         "published files, so it cannot be downloaded: check the path in the config"
     )

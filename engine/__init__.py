@@ -1,11 +1,12 @@
 """The one training loop: processes, precision, checkpoints, logs. It knows no task; scripts pass it functions."""
 
-from engine.config import ConfigError, RunConfig, TrainConfig, check, load_config
+from engine.config import RunConfig, TrainConfig, load_config
 from engine.distributed import PREEMPTED, gather_objects
 from engine.loop import fit, run_evaluation
 from engine.progress import Progress, cosine_by_epoch
 from engine.run import Run, start
 from engine.step import NotFinite, unwrap
+from utils import ConfigError, check
 
 __all__ = [
     "PREEMPTED",

@@ -1,6 +1,7 @@
 """Checkpoints: written whole or not at all, the newest kept, with all that an exact continuation needs."""
 
 import os
+import pickle
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from utils import atomic_write
+from utils import ConfigError, atomic_write
 
 LAST = "checkpoint_last.pth"
 
@@ -40,10 +41,13 @@ def newest(folder: Path) -> Path | None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint to the CPU. Raises ValueError on a file that holds weights but no position to resume from."""
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    """Read a checkpoint to the CPU. Raises ConfigError where it is none, or holds no position to resume from."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ConfigError(f"{path} cannot be resumed from: it is no checkpoint of these scripts, or damaged") from error
     if not isinstance(state, dict) or "optimizer" not in state or "rng" not in state:
-        raise ValueError(
+        raise ConfigError(
             f"{path} holds weights but no training state to resume: start from the weights with --checkpoint {path}"
         )
     return state

@@ -1,7 +1,7 @@
 """Typed configurations: a dataclass filled from YAML and `key=value` overrides, each mistake named with its place.
 
 YAML 1.2, where `1e-5` is a number and `no` is a text. Rules between values live in the dataclass's `__post_init__` as
-`ValueError`s; here they get the name of the file.
+`ValueError`s that begin with their key; here they get its place.
 """
 
 import dataclasses
@@ -16,17 +16,13 @@ from typing import Any, Literal, TypeVar
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
-from utils import atomic_write, resolve, setting
+from utils import ConfigError, Settings, atomic_write, check, resolve, setting
 
 Config = TypeVar("Config")
 
 
-class ConfigError(ValueError):
-    """A configuration that cannot be run; the message says where and why, and needs no traceback."""
-
-
 @dataclasses.dataclass
-class RunConfig:
+class RunConfig(Settings):
     """Keys that every script has, evaluations included."""
 
     precision: Literal["auto", "bf16", "fp16", "fp32"] = setting(
@@ -39,9 +35,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check(self.print_freq >= 1, "print_freq", self.print_freq, "at least 1")
-        rest = getattr(super(), "__post_init__", None)  # the rules of the data keys that a script mixes in
-        if rest is not None:
-            rest()
+        super().__post_init__()
 
 
 @dataclasses.dataclass
@@ -73,12 +67,6 @@ class TrainConfig(RunConfig):
         check(self.save_every >= 0, "save_every", self.save_every, "0 or more")
         check(self.keep_checkpoints >= 1, "keep_checkpoints", self.keep_checkpoints, "at least 1")
         super().__post_init__()
-
-
-def check(holds: bool, key: str, value: Any, rule: str) -> None:
-    """Raise `ValueError` with key, value and rule unless the rule holds."""
-    if not holds:
-        raise ValueError(f"{key} = {value}: must be {rule}")
 
 
 def load_config(kind: type[Config], path: str | Path | None, overrides: Iterable[str] = ()) -> Config:

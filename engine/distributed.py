@@ -47,20 +47,27 @@ def _first_node(nodes: str) -> str:
     return prefix + (number or "")
 
 
-def init_process_group(launch: Launch, device: torch.device) -> None:
-    """Join the other processes, if any. Tensors on a GPU travel by NCCL, all others by gloo."""
+def connect(launch: Launch) -> dist.Store | None:
+    """The store of words that all processes share; None for one process alone. Waits for it to be there."""
     if launch.world_size == 1:
-        return
+        return None
     address = "env://" if "RANK" in os.environ else f"tcp://{launch.address}:{launch.port}"
-    store, rank, world_size = next(dist.rendezvous(address, launch.rank, launch.world_size))
+    store, _, _ = next(dist.rendezvous(address, launch.rank, launch.world_size))
     # After a failure torchrun starts the processes again over the same store, where the addresses of the dead remain.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return dist.PrefixStore(f"attempt_{attempt}", store)
+
+
+def init_process_group(launch: Launch, store: dist.Store | None, device: torch.device) -> None:
+    """Join the other processes, if any. Tensors on a GPU travel by NCCL, all others by gloo."""
+    if store is None:
+        return
     on_gpu = device.type == "cuda"
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
-        store=dist.PrefixStore(f"attempt_{attempt}", store),
-        rank=rank,
-        world_size=world_size,
+        store=store,
+        rank=launch.rank,
+        world_size=launch.world_size,
         device_id=device if on_gpu else None,
     )
 

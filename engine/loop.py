@@ -17,7 +17,7 @@ from engine.log import EpochLog, Events, Reporter, Speed, describe
 from engine.progress import Evaluate, Loader, Progress, Schedule, TrainStep
 from engine.run import Run
 from engine.step import Losses, Optimization
-from utils import set_seed
+from utils import ConfigError, set_seed
 
 logger = logging.getLogger("blip.engine")
 
@@ -114,7 +114,7 @@ class Training:
         self.loader.set_epoch(self.epoch, start_batch=self.index * accumulated)
         steps = len(self.loader) // accumulated
         if not steps:
-            raise ValueError(f"an epoch has {len(self.loader)} batches, fewer than accumulation_steps = {accumulated}")
+            raise ConfigError(f"an epoch has {len(self.loader)} batches, fewer than accumulation_steps = {accumulated}")
         with checkpoint.preserved_rng():  # a loader draws a seed for its workers, in a resumed run once more
             batches = iter(self.loader)
         self.model.train()
@@ -196,6 +196,7 @@ class Training:
 
     def _save(self) -> None:
         rng = gather_objects([checkpoint.rng_state()])
+        loaders = gather_objects([self.loader.state_dict()])
         if self.run.is_first:
             state = {
                 "model": self.model.state_dict(),
@@ -208,6 +209,7 @@ class Training:
                 "losses": {"sums": self.losses.sums, "count": self.losses.count},
                 "best": self.best,
                 "rng": rng,
+                "loaders": loaders,
             }
             checkpoint.save_last(self.run.output_dir, state, self.config.keep_checkpoints)
         self.preemption.settle()
@@ -216,8 +218,16 @@ class Training:
     def _resume(self) -> None:
         path = self.run.resume_from
         state = checkpoint.load(path)
-        self.model.load_state_dict(state["model"])
+        for key, value in dataclasses.asdict(self.config).items():
+            before = state["config"].get(key)
+            if value != before:
+                logger.warning("%s was %r when %s was written, and is %r now", key, before, path, value)
+        try:
+            self.model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise ConfigError(f"{path} holds another model than the config describes: {error}") from None
         self.optimization.load_state_dict(state)
+        self.loader.load_state_dicts(state.get("loaders", []))
         self.epoch, self.step, self.best, self.lr = state["epoch"], state["step"], state["best"], state["lr"]
         self.losses.sums, self.losses.count = state["losses"]["sums"], state["losses"]["count"]
         self.index = state["samples"] // self._samples_per_step
@@ -229,11 +239,6 @@ class Training:
                 "%s was written by %d process(es), this run has %d: it goes on at the same sample, not bitwise equal",
                 *(path, len(state["rng"]), self.run.world_size),
             )
-        changed = {
-            key: value for key, value in dataclasses.asdict(self.config).items() if state["config"].get(key) != value
-        }
-        for key, value in changed.items():
-            logger.warning("%s was %r when %s was written and is %r now", key, state["config"].get(key), path, value)
         logger.info("resumed from %s: epoch %d, step %d", path, self.epoch, self.step)
 
     def close(self) -> None:

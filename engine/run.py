@@ -6,7 +6,6 @@ import gc
 import json
 import logging
 import os
-import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,9 +16,10 @@ import torch
 import torch.distributed as dist
 
 from engine import checkpoint, distributed
-from engine.config import Config, ConfigError, describe, load_config, save_config
+from engine.config import Config, describe, load_config, save_config
+from engine.failure import told
 from engine.log import Reporter, set_up_logging, write_json
-from utils import resolve, set_seed
+from utils import ConfigError, resolve, set_seed
 
 logger = logging.getLogger("blip.engine")
 
@@ -99,7 +99,9 @@ def precision_of(name: str, device: torch.device) -> torch.dtype:
 def start(
     kind: type[Config], doc: str, config: str, output_dir: str, arguments: Sequence[str] | None = None
 ) -> Iterator[Run[Config]]:
-    """Begin a run from the command line, and end it: read the config, join the other processes, choose the device.
+    """Begin a run from the command line, and end it: join the other processes, choose the device, read the config.
+
+    What a person can mend (UserError) ends the script with its message and status 1.
 
     Args:
         kind: the script's config dataclass.
@@ -111,22 +113,20 @@ def start(
     launch = distributed.read_launch()
     handler = set_up_logging(launch.rank)
     try:
-        try:
-            device = choose_device(flags.device, launch.local_rank)
-            settings = load_config(kind, flags.config, flags.overrides)
-            output = Path(flags.output_dir)
-            resume_from = _checkpoint_to_resume(flags, output)
-        except ConfigError as error:
-            sys.exit(f"{Path(sys.argv[0]).name}: {error}")
         if launch.world_size > 1:  # printed first, so that a wait for a process that never comes explains itself
             logger.info("joining %d processes at %s:%d", launch.world_size, launch.address, launch.port)
-        distributed.init_process_group(launch, device)
-        set_seed(flags.seed)
-        output.mkdir(parents=True, exist_ok=True)
-        run = Run(settings, output, device, flags.seed, launch.rank, launch.world_size, flags.evaluate, resume_from)
-        if run.is_first and not (run.evaluate_only and (output / "config.yaml").exists()):
-            save_config(settings, output / "config.yaml")
-        yield run
+        store = distributed.connect(launch)
+        with told(store, launch.rank):
+            device = choose_device(flags.device, launch.local_rank)
+            settings = load_config(kind, flags.config, flags.overrides)
+            output = _output_folder(flags)
+            resume_from = _checkpoint_to_resume(flags, output)
+            distributed.init_process_group(launch, store, device)
+            set_seed(flags.seed)
+            run = Run(settings, output, device, flags.seed, launch.rank, launch.world_size, flags.evaluate, resume_from)
+            if run.is_first and not (run.evaluate_only and (output / "config.yaml").exists()):
+                save_config(settings, output / "config.yaml")
+            yield run
     finally:
         logging.getLogger("blip").removeHandler(handler)
         if dist.is_initialized():
@@ -144,6 +144,8 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ConfigError(f"--device {name}: unknown; choose auto, cpu, cuda or mps") from None
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"--device {name}: torch sees no Apple GPU here; use --device cpu, or leave it out")
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise ConfigError(f"--device {name}: torch sees no CUDA GPU here; use --device cpu, or leave it out")
@@ -178,12 +180,24 @@ def _parse(kind: type, doc: str, config: str, output_dir: str, arguments: Sequen
         help="go on from a checkpoint with training state; without PATH from the newest in --output_dir, if any",
     )
     flags = parser.parse_intermixed_args(arguments)
+    if flags.seed < 0:
+        parser.error(f"--seed {flags.seed} must be 0 or more")
     if flags.resume and "=" in flags.resume and not Path(flags.resume).exists():
         flags.overrides.append(flags.resume)  # `--resume key=value`: argparse gave the override to --resume
         flags.resume = ""
     if flags.checkpoint:
         flags.overrides.append(f"pretrained={json.dumps(flags.checkpoint)}")
     return flags
+
+
+def _output_folder(flags: argparse.Namespace) -> Path:
+    """The folder of --output_dir, made if need be."""
+    folder = Path(flags.output_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output_dir {folder}: no folder can be made there ({error.strerror})") from None
+    return folder
 
 
 def _checkpoint_to_resume(flags: argparse.Namespace, output: Path) -> Path | None:

@@ -15,6 +15,7 @@ from engine.config import TrainConfig
 from engine.distributed import all_reduce, gather_objects, world_size
 from engine.progress import Progress, TrainStep
 from engine.run import Run, precision_of
+from utils import UserError
 
 
 class Optimization:
@@ -117,7 +118,7 @@ def compile_blocks(model: nn.Module) -> None:
                 block.compile()
 
 
-class NotFinite(FloatingPointError):
+class NotFinite(UserError, FloatingPointError):
     """A loss or a gradient became infinite or NaN."""
 
 

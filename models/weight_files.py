@@ -20,11 +20,12 @@ from torch import Tensor
 
 from download import DownloadError, cache_dir, download, offline
 from models.released import RELEASED, find_released
+from utils import UserError
 
 State = dict[str, Tensor]
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """A checkpoint that cannot be read or does not fit; the message says what was found, where, and what to do."""
 
 

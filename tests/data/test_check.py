@@ -143,7 +143,7 @@ def test_only_some_images_are_read_if_so_wished(world, capsys):
         ("mine.yaml", "image_root: x", "does not tell the task"),
         ("nlvr.yaml", "image_root: [", "nlvr.yaml"),
         ("pretrain.yaml", "max_epoch: 3", "nothing to train on"),
-        ("vqa.yaml", "num_workers: -1", "num_workers is -1"),
+        ("vqa.yaml", "num_workers: -1", "num_workers = -1: must be 0 or more"),
         ("vqa.yaml", "num_workers: '4'", "num_workers is '4', expected int"),
         ("pretrain.yaml", "train_file: a.json", "train_file is 'a.json', expected list[str]"),
         ("pretrain.yaml", "{train_file: [a], shards_share: x}", "shards_share is 'x', expected float | None"),

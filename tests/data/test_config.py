@@ -116,10 +116,10 @@ def test_further_pretraining_files_are_those_of_a_folder_in_order(tmp_path):
     [
         ({}, "nothing to train on"),
         ({"train_file": ["a"], "shards_share": 0.5}, "give both"),
-        ({"train_file": ["a"], "shards": ["b"], "shards_share": 1.5}, "shards_share is 1.5"),
-        ({"train_file": ["a"], "max_bad_images": 2.0}, "max_bad_images is 2.0"),
-        ({"train_file": ["a"], "batch_size": 0}, "batch_size is 0"),
-        ({"train_file": ["a"], "num_workers": -1}, "num_workers is -1"),
+        ({"train_file": ["a"], "shards": ["b"], "shards_share": 1.5}, "shards_share = 1.5: must be between 0 and 1"),
+        ({"train_file": ["a"], "max_bad_images": 2.0}, "max_bad_images = 2.0"),
+        ({"train_file": ["a"], "batch_size": 0}, "batch_size = 0: must be at least 1"),
+        ({"train_file": ["a"], "num_workers": -1}, "num_workers = -1"),
     ],
 )
 def test_impossible_values_are_refused(values, message):

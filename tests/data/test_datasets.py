@@ -10,7 +10,7 @@ from PIL import Image
 
 from data.annotations import AnnotationError
 from data.caption import CaptionEval, CaptionTrain
-from data.image_file import BadImage
+from data.image_file import BadImage, TooManyBadImages
 from data.nlvr import NLVREval, NLVRTrain
 from data.nocaps import NoCapsEval
 from data.retrieval import RetrievalEval, RetrievalTrain
@@ -254,7 +254,7 @@ def test_a_bad_image_is_replaced_in_training_in_the_same_way_each_time(images):
 
 def test_a_folder_without_the_images_ends_at_the_first_sample(images):
     file = write(images / "train.json", [{"image": "nowhere/x.jpg", "caption": "x"}] * 30)
-    with pytest.raises(RuntimeError, match=r"100 images in a row .*folder of images(.|\n)*nowhere/x.jpg"):
+    with pytest.raises(TooManyBadImages, match=r"100 images in a row .*folder of images(.|\n)*nowhere/x.jpg"):
         CaptionTrain([file], images, plain)[0, 0]
 
 

@@ -1,6 +1,9 @@
 """Batches are the same for any number of workers and after a resume; bad images are counted and limited."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,8 +11,10 @@ import torch
 from PIL import Image
 
 from data.caption import CaptionEval, CaptionTrain
+from data.image_file import BadImage
 from data.loaders import TooManyBadImages, TrainLoader, eval_loader, listed_loader
 from transform.image import EvalTransform, TrainTransform
+from utils import REPOSITORY
 
 
 @pytest.fixture
@@ -103,7 +108,7 @@ def test_bad_images_are_logged_with_path_and_reason_and_end_the_run_past_the_lim
     (folder / "8.jpg").write_bytes(b"no picture")
     list(TrainLoader(dataset(folder), 23, max_bad_images=0.5))
     assert f"unreadable image replaced: {folder / '7.jpg'}: an empty file" in caplog.text
-    with pytest.raises(TooManyBadImages, match=r"2 unreadable images among the first 25 .* = 0.05 of 25"):
+    with pytest.raises(TooManyBadImages, match=r"2 unreadable images among the 25 that .* = 0.05 of 25"):
         list(TrainLoader(dataset(folder), 23, max_bad_images=0.05))
 
 
@@ -116,6 +121,42 @@ def test_a_share_of_dead_downloads_that_is_allowed_ends_no_run(folder):
     assert sum(len(batch["bad_images"]) for batch in batches) / tried == pytest.approx(18 / 23, abs=0.05)
     with pytest.raises(TooManyBadImages, match=r"max_bad_images = 0.5 of"):
         epochs(TrainLoader(dataset(folder), 4, max_bad_images=0.5), 4)
+
+
+def test_bad_images_are_counted_over_the_whole_run_and_through_a_resume(folder):
+    (folder / "7.jpg").write_bytes(b"")
+    whole = TrainLoader(dataset(folder), 23, max_bad_images=1)
+    epochs(whole, 2)
+    assert whole.state_dict()["bad"] >= 2
+    assert whole.state_dict()["tried"] == 2 * 23 + whole.state_dict()["bad"]
+    resumed = TrainLoader(dataset(folder), 23, max_bad_images=1)
+    resumed.load_state_dicts([whole.state_dict()])
+    for loader in (whole, resumed):
+        loader.set_epoch(2)
+        list(loader)
+    assert resumed.state_dict() == whole.state_dict()
+
+
+def test_a_resumed_run_is_near_its_limit_where_the_interrupted_one_was(folder):
+    (folder / "7.jpg").write_bytes(b"")
+    first = TrainLoader(dataset(folder), 23, max_bad_images=0.1)
+    list(first)  # 1 of 24 is allowed
+    resumed = TrainLoader(dataset(folder), 23, max_bad_images=0.1)
+    resumed.load_state_dicts([{"tried": 24, "bad": 6}])
+    with pytest.raises(TooManyBadImages, match="7 unreadable images among the 48 that"):
+        list(resumed)
+
+
+def test_other_processes_share_out_what_was_counted(folder):
+    states = [{"tried": 100, "bad": 3}, {"tried": 101, "bad": 0}]
+    loaders = [TrainLoader(dataset(folder), 4, rank=rank, world_size=3) for rank in range(3)]
+    for loader in loaders:
+        loader.load_state_dicts(states)
+    assert [loader.state_dict() for loader in loaders] == [{"tried": 67, "bad": 1}] * 3
+    for rank, state in enumerate(states):
+        same_number = TrainLoader(dataset(folder), 4, rank=rank, world_size=2)
+        same_number.load_state_dicts(states)
+        assert same_number.state_dict() == state
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -140,5 +181,33 @@ def test_listed_batches_are_read_in_their_order(folder, num_workers):
 def test_a_bad_image_ends_an_evaluation_with_its_name(folder, num_workers):
     (folder / "9.jpg").write_bytes(b"")
     loader = eval_loader(CaptionEval([folder / "train.json"], folder, EvalTransform(32)), 4, num_workers=num_workers)
-    with pytest.raises(Exception, match=f"{folder / '9.jpg'}: an empty file"):
+    with pytest.raises(BadImage) as caught:
         list(loader)
+    assert str(caught.value) == f"{folder / '9.jpg'}: an empty file"  # not a worker's traceback as text
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_folder_without_its_images_ends_a_training_with_the_same_words(folder, num_workers):
+    for file in folder.glob("*.jpg"):
+        file.unlink()
+    with pytest.raises(TooManyBadImages) as caught:
+        list(TrainLoader(dataset(folder), 4, num_workers=num_workers))
+    assert str(caught.value).startswith("100 images in a row could not be read; is the folder of images right?")
+
+
+def test_a_run_that_an_error_ends_does_not_wait_for_its_workers(folder):
+    """Workers ignore the SIGTERM that a scheduler sends to all processes, and must not ignore the run's own."""
+    script = folder / "script.py"
+    script.write_text(
+        "from data.caption import CaptionTrain\n"
+        "from data.loaders import TrainLoader\n"
+        "from transform.image import TrainTransform\n"
+        f"data = CaptionTrain([{str(folder / 'train.json')!r}], {str(folder)!r}, TrainTransform(32, min_scale=0.5))\n"
+        "batches = iter(TrainLoader(data, 4, num_workers=2))\n"
+        "next(batches)\n"
+        "raise ZeroDivisionError\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    ended = subprocess.run([sys.executable, script], env=environment, capture_output=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.endswith(b"ZeroDivisionError\n")

@@ -7,19 +7,19 @@ from typing import Literal
 import pytest
 
 from engine.config import ConfigError, TrainConfig, describe, load_config, save_config
-from utils import setting
+from utils import Settings, check, setting
 
 
 @dataclass
-class Data:
+class Data(Settings):
     """Keys that a script mixes in, with a rule of their own."""
 
     train_file: str = setting("", "where the data is")
     batch_size: int = setting(8, "samples a step")
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size}: it must be at least 1")
+        check(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        super().__post_init__()
 
 
 @dataclass
@@ -74,7 +74,7 @@ def test_yaml_1_2_reads_numbers_and_words_as_people_mean_them(read):
         ("inference: rang", "inference is 'rang' (text), expected rank | generate"),
         ("max_epoch: 0", "line 1: max_epoch = 0: must be at least 1"),
         ("min_lr: 1.0", "line 1: min_lr = 1.0: must be from 0 to init_lr = 1e-05"),
-        ("max_epoch: 2\nbatch_size: 0", "line 2: batch_size is 0: it must be at least 1"),
+        ("max_epoch: 2\nbatch_size: 0", "line 2: batch_size = 0: must be at least 1"),
         ("a: [1\nb: 2", "not valid YAML"),
         ("max_epoch: 1\nmax_epoch: 2", "not valid YAML"),
         ("- 1\n- 2", "expected `key: value` lines, found a list"),

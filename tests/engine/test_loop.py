@@ -76,7 +76,7 @@ def test_two_processes_train_as_one_on_the_same_global_batch(toy, torchrun, tmp_
 
 
 def test_more_accumulation_than_batches_is_an_error(toy, tmp_path):
-    with pytest.raises(ValueError, match="12 batches, fewer than accumulation_steps = 13"):
+    with pytest.raises(SystemExit, match="12 batches, fewer than accumulation_steps = 13"):
         toy.main(["--output_dir", str(tmp_path), "accumulation_steps=13", *FAST])
 
 
@@ -110,9 +110,10 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(toy, tmp
         return update(self, *arguments, **keywords)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", note)
-    with pytest.raises(engine.NotFinite) as stopped:
+    with pytest.raises(SystemExit) as stopped:
         toy.main(["--output_dir", str(tmp_path), "poison=7", *FAST, *options])
     step = poisoned_step(toy) // (2 if "accumulation_steps=2" in options else 1)
+    assert isinstance(stopped.value.__cause__, engine.NotFinite)
     message = str(stopped.value)
     assert f"step {step}:" in message
     assert "sample7.jpg" in message

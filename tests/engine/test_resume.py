@@ -32,6 +32,7 @@ def assert_same_end(first: Path, second: Path) -> None:
     for mine, other in zip(one["rng"], two["rng"], strict=True):
         assert torch.equal(mine["torch"], other["torch"])
     assert one["losses"] == two["losses"]
+    assert one["loaders"] == two["loaders"] == [{"batches": one["step"]}] * len(one["rng"])
     assert [json.loads(x) for x in (first / "log.txt").open()] == [json.loads(x) for x in (second / "log.txt").open()]
     best_of_one, best_of_two = (torch.load(f / "checkpoint_best.pth", weights_only=True) for f in (first, second))
     assert best_of_one["epoch"] == best_of_two["epoch"]
@@ -88,8 +89,16 @@ def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(torchru
 
 def test_resuming_by_path_needs_a_training_state(toy, uninterrupted, tmp_path):
     best = str(uninterrupted / "checkpoint_best.pth")
-    with pytest.raises(ValueError, match="no training state.*--checkpoint"):
+    with pytest.raises(SystemExit, match="no training state.*--checkpoint"):
         toy.main(["--output_dir", str(tmp_path), "--resume", best])
+    (tmp_path / "half.pth").write_bytes((uninterrupted / "checkpoint_last.pth").read_bytes()[:999])
+    with pytest.raises(SystemExit, match="half.pth cannot be resumed from: it is no checkpoint"):
+        toy.main(["--output_dir", str(tmp_path), "--resume", str(tmp_path / "half.pth")])
+    other = final(uninterrupted)
+    other["model"]["linear.weight"] = torch.zeros(1, 7)
+    torch.save(other, tmp_path / "other.pth")
+    with pytest.raises(SystemExit, match="other.pth holds another model than the config describes(.|\n)*linear.weight"):
+        toy.main(["--output_dir", str(tmp_path), "--resume", str(tmp_path / "other.pth")])
     with pytest.raises(SystemExit, match="no such file"):
         toy.main(["--output_dir", str(tmp_path), "--resume", "nowhere.pth"])
 

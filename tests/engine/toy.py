@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import engine
 from data.sampler import TrainSampler, shuffled
-from utils import cosine_lr, setting
+from utils import UserError, cosine_lr, setting
 
 
 @dataclass
@@ -23,8 +23,8 @@ class Config(engine.TrainConfig):
     batch_size: int = setting(4, "samples a process and step")
     dropout: float = setting(0.3, "share of inputs dropped")
     num_workers: int = setting(0, "loader processes")
-    stop_at: int = setting(-1, "the step before which the last process is sent a signal, in its first life")
-    stop_by: str = setting("SIGKILL", "that signal's name")
+    stop_at: int = setting(-1, "the step before which something happens to the last process, in its first life")
+    stop_by: str = setting("SIGKILL", "what: a signal's name, 'mistake' (of the user) or 'bug' (of the script)")
     poison: int = setting(-1, "the sample whose input is infinite; -1 for none")
     pretrained: str = setting("", "weights to start from")
     init_lr: float = setting(0.05, "learning rate")
@@ -48,7 +48,7 @@ class Loader:
     """A loader as data/loaders.py makes them."""
 
     def __init__(self, config: Config, run: engine.Run) -> None:
-        self.batch_size = config.batch_size
+        self.batch_size, self.batches = config.batch_size, 0
         self.sampler = TrainSampler(
             lambda epoch: shuffled(config.samples, (run.seed, epoch)), config.batch_size, run.rank, run.world_size
         )
@@ -57,11 +57,21 @@ class Loader:
     def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
         self.sampler.set_epoch(epoch, start_batch)
 
+    def state_dict(self) -> dict[str, int]:
+        return {"batches": self.batches}
+
+    def load_state_dicts(self, states: list[dict[str, int]]) -> None:
+        self.batches = sum(state["batches"] for state in states) // max(len(states), 1)
+
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[dict]:
-        return iter(self.loader)
+        return map(self._count, iter(self.loader))
+
+    def _count(self, batch: dict) -> dict:
+        self.batches += 1
+        return batch
 
 
 class Model(nn.Module):
@@ -82,6 +92,10 @@ def train_step(
     config: Config, last: bool, model: nn.Module, batch: dict, progress: engine.Progress
 ) -> dict[str, Tensor]:
     if last and progress.step == config.stop_at and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        if config.stop_by == "mistake":
+            raise UserError("sample 7 is upside down: turn it")
+        if config.stop_by == "bug":
+            raise RuntimeError("this cannot happen")
         os.kill(os.getpid(), getattr(signal, config.stop_by))
     loss = model(batch["x"], batch["y"])
     return {"loss": loss, "twice": 2 * loss}
