@@ -30,6 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--report", action="store_true", help="run nothing: write the report of what was run before")
     flags = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it says of each events file that none follows
     default = Path(f"{FOLDER}_quick") if flags.quick else FOLDER
     folder = Path(flags.folder).absolute() if flags.folder else default
     os.chdir(REPOSITORY)  # the configs' paths start from there

@@ -1,5 +1,6 @@
 """The report's figures: losses while pre-training, and scores on held-out scenes with and without pre-training."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import Patch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from data.shapes import caption_is_right
 from demo.scores import Results, Score
 
-BLUE, ORANGE, GREEN, GREY = "#2f6bb3", "#d9822b", "#3a8f5c", "#b9bfc7"
+BLUE, ORANGE, GREEN, GREY, RED = "#2f6bb3", "#d9822b", "#3a8f5c", "#b9bfc7", "#b3332f"
 _STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -96,9 +99,27 @@ def draw_scores(scores: Sequence[Score], path: Path) -> None:
         plt.close(figure)
 
 
+def draw_captions(results: Results, path: Path, shown: int = 16) -> None:
+    """The first test pictures over what the model says of them, in green where that names all there is."""
+    captions = list(results.captions().items())[:shown]
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(-(-len(captions) // 4), 4, figsize=(10, 0.55 * len(captions)), layout="constrained")
+        for axis in axes.flat:
+            axis.axis("off")
+        for axis, (image, caption) in zip(axes.flat, captions, strict=False):
+            axis.imshow(Image.open(results.picture(image)))
+            color = GREEN if caption_is_right(caption, results.scenes[image]) else RED
+            axis.set_title(
+                "\n".join(textwrap.wrap(caption, 30)), loc="center", color=color, fontweight="normal", y=-0.4
+            )
+        figure.savefig(path)
+        plt.close(figure)
+
+
 def draw(results: Results, scores: Sequence[Score]) -> list[tuple[str, Path]]:
-    """All figures as PNGs in the demo's folder: (caption, path)."""
+    """All figures as PNGs in the demo's folder. Returns the page's: (caption, path); it shows captions in HTML."""
     folder = results.folder
+    draw_captions(results, folder / "captions.png")
     figures = [
         ("Test scores, in percent", folder / "scores.png"),
         ("Pre-training", folder / "pretraining.png"),
