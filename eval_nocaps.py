@@ -24,20 +24,17 @@ from metrics.cases import caption_cases
 from metrics.nocaps import score_nocaps
 from metrics.report import Evaluated, Findings, report
 from models.blip import BLIPDecoder, blip_decoder
-from models.config import ModelConfig
+from models.config import ModelConfig, SearchConfig
 from models.provenance import provenance
 from transform.image import EvalTransform, normalize
 from utils import resolve, setting
 
 
 @dataclass
-class Config(engine.RunConfig, ModelConfig, NoCapsData):
+class Config(engine.RunConfig, ModelConfig, SearchConfig, NoCapsData):
     """NoCaps's keys beside those of model and data."""
 
     val_gt_file: str = setting("", "ground truth of val with a domain an image, to score here; empty: predictions only")
-    max_length: int = setting(20, "most tokens of a caption, the prompt's counted")
-    min_length: int = setting(5, "fewest tokens of a caption, the prompt's counted")
-    num_beams: int = setting(3, "beams of the search; 1 is greedy")
 
 
 def build_data(run: engine.Run[Config]) -> dict[str, DataLoader]:

@@ -35,7 +35,7 @@ from models.blip_itm import BLIPMatcher
 from models.blip_vqa import BLIPVQA
 from models.released import find_released
 from transform.image import normalize
-from utils import atomic_write
+from utils import ConfigError, UserError, atomic_write
 
 Record = dict[str, Any]
 
@@ -151,33 +151,38 @@ def save_features(records: Sequence[Record], texts: Sequence[str], vectors: Tens
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shared = argparse.ArgumentParser(add_help=False)
+    positive, not_negative = at_least(1), at_least(0)
     shared.add_argument("images", nargs="+", help="files, folders and globs")
     shared.add_argument(
         "--checkpoint", help="released name, path, URL or hub name (default: the task's released model)"
     )
-    shared.add_argument("--batch_size", type=int, default=32, help="pictures at once (default: %(default)s)")
+    shared.add_argument("--batch_size", type=positive, default=32, help="pictures at once (default: %(default)s)")
     shared.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
     shared.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"], help="default: %(default)s")
     tasks = parser.add_subparsers(dest="task", required=True, metavar="{" + ",".join(TASKS) + "}")
 
     task = tasks.add_parser("caption", parents=[shared], help="describe pictures")
     task.add_argument(
-        "--num_beams", type=int, default=3, help="beams of the search; 1 is greedy (default: %(default)s)"
+        "--num_beams", type=positive, default=3, help="beams of the search; 1 is greedy (default: %(default)s)"
     )
     task.add_argument("--sample", action="store_true", help="nucleus sampling instead of a search")
     task.add_argument("--top_p", type=float, default=0.9, help="probability of the nucleus (default: %(default)s)")
-    task.add_argument("--top_k", type=int, default=50, help="most tokens of the nucleus, 0: all (default: %(default)s)")
+    task.add_argument(
+        "--top_k", type=not_negative, default=50, help="tokens to choose from, 0: all (default: %(default)s)"
+    )
     task.add_argument("--seed", type=int, default=0, help="of the samples (default: %(default)s)")
-    task.add_argument("--max_length", type=int, default=20, help="tokens, prompt included (default: %(default)s)")
-    task.add_argument("--min_length", type=int, default=5, help="tokens, prompt included (default: %(default)s)")
+    task.add_argument("--max_length", type=positive, default=20, help="tokens, prompt included (default: %(default)s)")
+    task.add_argument(
+        "--min_length", type=not_negative, default=5, help="tokens, prompt included (default: %(default)s)"
+    )
     task.add_argument("--repetition_penalty", type=float, help="default: none in a search, 1.1 in sampling")
-    task.add_argument("--n_best", type=int, default=1, help="captions of each picture (default: %(default)s)")
+    task.add_argument("--n_best", type=positive, default=1, help="captions of each picture (default: %(default)s)")
     task.add_argument("--sidecar", metavar=".txt", help="write each caption beside its picture, with this suffix")
 
     task = tasks.add_parser("vqa", parents=[shared], help="answer questions")
     task.add_argument("--question", action="append", required=True, help="may be given several times")
     task.add_argument("--answers", type=Path, help="JSON list of answers to choose from (default: write an answer)")
-    task.add_argument("--k_test", type=int, default=128, help="answers compared to the end (default: %(default)s)")
+    task.add_argument("--k_test", type=positive, default=128, help="answers compared to the end (default: %(default)s)")
 
     task = tasks.add_parser("match", parents=[shared], help="compare pictures with texts")
     task.add_argument("--text", action="append", required=True, help="may be given several times")
@@ -199,9 +204,30 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             parser.error(f"--sidecar {flags.sidecar} must be a suffix such as .txt")
         if flags.sidecar.lower() in picture_suffixes():
             parser.error(f"--sidecar {flags.sidecar} would write captions over pictures")
-    if flags.batch_size < 1:
-        parser.error(f"--batch_size {flags.batch_size} must be at least 1")
+    if flags.task == "caption":
+        _check_generation(flags, parser)
     return flags
+
+
+def _check_generation(flags: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuse impossible values before a model is fetched for them."""
+    if flags.min_length > flags.max_length:
+        parser.error(f"--min_length {flags.min_length} must not be above --max_length {flags.max_length}")
+    if not 0 < flags.top_p <= 1:
+        parser.error(f"--top_p {flags.top_p} must be above 0, at most 1")
+    if flags.repetition_penalty is not None and flags.repetition_penalty <= 0:
+        parser.error(f"--repetition_penalty {flags.repetition_penalty} must be above 0")
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A type of flags: whole numbers from `least` on."""
+
+    def whole_number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} must be at least {least}")
+        return int(text)
+
+    return whole_number
 
 
 def read_answers(path: Path) -> list[str]:
@@ -209,9 +235,9 @@ def read_answers(path: Path) -> list[str]:
     try:
         answers = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"--answers {path} is no JSON: {error}") from None
+        raise ConfigError(f"--answers {path} is no JSON: {error}") from None
     if not isinstance(answers, list) or not answers or not all(isinstance(answer, str) for answer in answers):
-        raise ValueError(f'--answers {path} must hold a list of texts, such as ["yes", "no"]')
+        raise ConfigError(f'--answers {path} must hold a list of texts, such as ["yes", "no"]')
     return answers
 
 
@@ -268,7 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(flags)
     except DownloadError as error:
         print(f"predict.py: {error}\nTo see everything work without a download, run `make demo`.", file=sys.stderr)
-    except (OSError, ValueError) as error:  # CheckpointError and ConfigError among them
+    except (UserError, OSError) as error:
         print(f"predict.py: {error}", file=sys.stderr)
     return 2
 

@@ -23,25 +23,17 @@ from metrics.caption import read_references, score_captions
 from metrics.cases import caption_cases
 from metrics.report import Evaluated, Findings, report
 from models.blip import BLIPDecoder, blip_decoder
-from models.config import ModelConfig
+from models.config import ModelConfig, SearchConfig
 from models.provenance import provenance
 from transform.image import EvalTransform, TrainTransform, normalize
 from utils import setting
 
 
 @dataclass
-class Config(engine.TrainConfig, ModelConfig, CaptionData):
+class Config(engine.TrainConfig, ModelConfig, SearchConfig, CaptionData):
     """Captioning's keys beside those of training, model and data."""
 
-    max_length: int = setting(20, "most tokens of a caption, the prompt's counted")
-    min_length: int = setting(5, "fewest tokens of a caption, the prompt's counted")
-    num_beams: int = setting(3, "beams of the search; 1 is greedy")
     use_java: bool = setting(True, "compute METEOR and SPICE too, where Java is; they take longer than all else")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        engine.check(self.num_beams >= 1, "num_beams", self.num_beams, "at least 1")
-        engine.check(0 < self.min_length <= self.max_length, "min_length", self.min_length, "from 1 to max_length")
 
 
 def build_data(run: engine.Run[Config]) -> tuple[TrainLoader | None, dict[str, DataLoader]]:

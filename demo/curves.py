@@ -1,5 +1,6 @@
 """The report's figures: losses while pre-training, and scores on held-out scenes with and without pre-training."""
 
+import logging
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ _STYLE = {
 
 def read_events(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
     """Scalar -> (steps, values), from the TensorBoard events of a run."""
+    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # that a folder's last file was read is no news
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     series = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
     return {

@@ -105,7 +105,7 @@ def load_config(kind: type[Config], path: str | Path | None, overrides: Iterable
     try:
         return kind(**values)
     except ValueError as error:
-        key = str(error).partition(" ")[0]
+        key = str(error).partition(" ")[0].rstrip(":")
         raise ConfigError(f"{places.get(key, source)}: {error}") from None
 
 

@@ -12,7 +12,7 @@ from models.checkpoint import load_state
 from models.huggingface import from_huggingface, is_huggingface
 from models.med_layer import TextConfig
 from models.vit import VIT_SIZES
-from models.weight_files import CheckpointError, State, read_state
+from models.weight_files import CheckpointError, State, read_state, without_wrappers
 from utils import resolve
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -29,12 +29,13 @@ def build_from_checkpoint(kind: type[Model], source: str | Path) -> Model:
         CheckpointError: the checkpoint is not of this task, or does not tell its sizes.
         DownloadError: it is not here and cannot be fetched.
     """
-    state, metadata = read_state(source)
+    stored, metadata = read_state(source)
+    state, _ = without_wrappers(stored)
     config = metadata.get("config")
     sizes = read_architecture(state, config if isinstance(config, Mapping) else {}, str(source))
     accepted = {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}
     model = kind(**{name: value for name, value in sizes.items() if name in accepted})
-    load_state(model, state, source=str(source))
+    load_state(model, stored, source=str(source))
     return model
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from models.huggingface import from_huggingface, is_huggingface
 from models.vit import interpolate_pos_embed
-from models.weight_files import CheckpointError, State, read_state
+from models.weight_files import CheckpointError, State, read_state, without_wrappers
 
 __all__ = ["CheckpointError", "LoadReport", "load_checkpoint", "load_state", "read_state"]
 
@@ -43,6 +43,7 @@ class LoadReport:
         unexpected: the checkpoint's keys that have no place in the model.
         explained: why, for each key of `missing` and `unexpected`.
         resized: position embeddings that were interpolated to the model's image size.
+        wrappers: what the model was saved in, whose prefix (`module.`) was taken off every key, from the outermost in.
     """
 
     source: str
@@ -51,9 +52,11 @@ class LoadReport:
     unexpected: tuple[str, ...]
     explained: Mapping[str, str]
     resized: tuple[str, ...]
+    wrappers: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {len(self.loaded)} tensors loaded"]
+        lines += [f"saved from inside {wrapper}, whose prefix was taken off every key" for wrapper in self.wrappers]
         lines += [f"{key} resized to the model's image size" for key in self.resized]
         lines += [f"{count} left out: {reason}" for reason, count in Counter(self.explained.values()).items()]
         return "; ".join(lines)
@@ -90,6 +93,7 @@ def load_state(
         ignored: reason by prefix or pattern of the state's keys that may be left over.
     """
     remade, ignored = dict(remade or {}), ignored or {}
+    state, wrappers = without_wrappers(state)
     if is_huggingface(state):
         state = from_huggingface(state)
         remade["temp"] = "Hugging Face's format has no place for it"
@@ -105,7 +109,9 @@ def load_state(
     if any(_is_momentum(key) for key in missing):
         model.reset_momentum()
     unexpected = tuple(key for key in state if key not in expected)
-    report = LoadReport(source, tuple(match.fitting), missing, unexpected, match.explained, tuple(match.resized))
+    report = LoadReport(
+        source, tuple(match.fitting), missing, unexpected, match.explained, tuple(match.resized), wrappers
+    )
     _log.info("%s", report)
     return report
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.attention import Memory, SelfAttentionCache
 from models.med import TextDecoder
+from utils import ConfigError
 
 
 @dataclass(frozen=True)
@@ -85,21 +86,21 @@ def generate(
         generator: source of randomness of the samples, on the device of the model; the global one when None.
 
     Raises:
-        ValueError: impossible lengths or counts.
+        ConfigError: impossible lengths or counts.
     """
     if prompt.shape[1] >= rules.max_length:
-        raise ValueError(f"max_length={rules.max_length} leaves no room after a prompt of {prompt.shape[1]} tokens")
+        raise ConfigError(f"max_length={rules.max_length} leaves no room after a prompt of {prompt.shape[1]} tokens")
     positions = decoder.bert.config.max_position_embeddings
     if rules.max_length > positions:
-        raise ValueError(f"max_length={rules.max_length} exceeds the {positions} positions of the text model")
+        raise ConfigError(f"max_length={rules.max_length} exceeds the {positions} positions of the text model")
     if num_beams < 1 or num_return_sequences < 1:
-        raise ValueError(f"num_beams={num_beams} and num_return_sequences={num_return_sequences} must be at least 1")
+        raise ConfigError(f"num_beams={num_beams} and num_return_sequences={num_return_sequences} must be at least 1")
     if sample:
         if top_k < 0 or not 0 < top_p <= 1:
-            raise ValueError(f"top_k={top_k} must not be negative and top_p={top_p} must lie in (0, 1]")
+            raise ConfigError(f"top_k={top_k} must not be negative and top_p={top_p} must lie in (0, 1]")
         return _continue_rows(decoder, memory, prompt, rules, num_return_sequences, (top_k, top_p), generator)
     if num_return_sequences > num_beams:
-        raise ValueError(f"num_return_sequences={num_return_sequences} exceeds num_beams={num_beams}")
+        raise ConfigError(f"num_return_sequences={num_return_sequences} exceeds num_beams={num_beams}")
     if num_beams == 1:
         return _continue_rows(decoder, memory, prompt, rules, 1, None, None)
     return _beam_search(decoder, memory, prompt, rules, num_beams, num_return_sequences)

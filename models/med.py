@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.attention import AttentionInputs, AttentionMaps, Memory, SelfAttentionCache
 from models.med_layer import Layer, TextConfig
+from utils import ConfigError
 
 
 class Embeddings(nn.Module):
@@ -88,12 +89,12 @@ class TextModel(nn.Module):
             maps: filled with attention probabilities, by a slower path.
 
         Raises:
-            ValueError: more tokens than there are position embeddings.
+            ConfigError: more tokens than there are position embeddings.
         """
         start = 0 if cache is None else cache.length
         longest = start + ids.shape[1] if positions is None else int(positions.max()) + 1
         if longest > self.config.max_position_embeddings:
-            raise ValueError(
+            raise ConfigError(
                 f"a text of {longest} tokens exceeds the {self.config.max_position_embeddings} positions "
                 f"of the text model; truncate it, or raise max_position_embeddings in its configuration"
             )

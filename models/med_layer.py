@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import AttentionInputs, KeyValue, attend
-from utils import resolve
+from utils import ConfigError, MissingFile, check, resolve
 
 # In NLVR2 the contexts of the two images are averaged in the layers before this one, and merged by a layer from it on.
 FIRST_MERGING_LAYER = 6
@@ -37,10 +37,20 @@ class TextConfig:
     pad_token_id: int = 0
 
     def __post_init__(self) -> None:
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size={self.hidden_size} is not divisible by num_attention_heads={self.num_attention_heads}"
-            )
+        sizes = (
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "max_position_embeddings",
+        )
+        for name in sizes:
+            check(getattr(self, name) >= 1, f"med_config: {name}", getattr(self, name), "at least 1")
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            check(0 <= getattr(self, name) < 1, f"med_config: {name}", getattr(self, name), "from 0 to below 1")
+        heads = self.num_attention_heads
+        whole = self.hidden_size % heads == 0
+        check(whole, "med_config: hidden_size", self.hidden_size, f"a multiple of num_attention_heads = {heads}")
 
     @classmethod
     def read(cls, med_config: str | Path | Mapping[str, Any]) -> "TextConfig":
@@ -50,16 +60,23 @@ class TextConfig:
         looked for in the working directory, then in the repository.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: sizes that do not fit, or an activation other than the exact GELU.
+            MissingFile: there is no such file.
+            ConfigError: it is no JSON; sizes that do not fit; an activation other than the exact GELU.
         """
-        values = med_config if isinstance(med_config, Mapping) else json.loads(resolve(med_config).read_text())
-        if values.get("hidden_act", "gelu") != "gelu":
-            raise ValueError(
-                f"hidden_act={values['hidden_act']!r} in {med_config}: only the exact 'gelu' is implemented"
-            )
+        values = med_config if isinstance(med_config, Mapping) else _read_json(resolve(med_config))
+        activation = values.get("hidden_act", "gelu")
+        check(activation == "gelu", "med_config: hidden_act", activation, "'gelu', the exact one")
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in names})
+
+
+def _read_json(file: Path) -> Mapping[str, Any]:
+    if not file.is_file():
+        raise MissingFile(f"med_config {file} does not exist; it should be a BERT configuration in JSON")
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"med_config {file} is no JSON: {error}") from None
 
 
 class QueryKeyValue(nn.Module):

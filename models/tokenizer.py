@@ -9,6 +9,8 @@ from tokenizers.models import WordPiece
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from utils import ConfigError, MissingFile
+
 BERT_BASE_UNCASED = Path(__file__).parent / "vocab.txt"
 DEC = "[DEC]"  # first token of a text that is being decoded
 ENC = "[ENC]"  # first token of a text that is encoded together with an image
@@ -31,19 +33,19 @@ def build_tokenizer(vocab_file: str | Path | None = None) -> PreTrainedTokenizer
         A fast tokenizer with two more attributes: `dec_token_id` and `enc_token_id`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file lacks one of BERT's special tokens, or holds a token twice.
+        MissingFile: there is no such file.
+        ConfigError: the file lacks one of BERT's special tokens, or holds a token twice.
     """
     vocab_file = Path(vocab_file) if vocab_file is not None else BERT_BASE_UNCASED
     if not vocab_file.is_file():
-        raise FileNotFoundError(f"vocabulary file {vocab_file} does not exist; it should hold one token a line")
+        raise MissingFile(f"vocabulary file {vocab_file} does not exist; it should hold one token a line")
     with vocab_file.open(encoding="utf-8", newline="\n") as file:
         vocabulary = {line.rstrip("\r\n"): i for i, line in enumerate(file)}
     missing = [token for token in SPECIAL_TOKENS.values() if token not in vocabulary]
     if missing:
-        raise ValueError(f"vocabulary file {vocab_file} lacks {', '.join(missing)}")
+        raise ConfigError(f"vocabulary file {vocab_file} lacks {', '.join(missing)}")
     if max(vocabulary.values()) >= len(vocabulary):
-        raise ValueError(f"vocabulary file {vocab_file} holds a token twice")
+        raise ConfigError(f"vocabulary file {vocab_file} holds a token twice")
     wordpiece = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
     wordpiece.normalizer = normalizers.BertNormalizer(lowercase=True)
     wordpiece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -9,6 +9,8 @@ from timm.models.vision_transformer import VisionTransformer as TimmVisionTransf
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from utils import check
+
 VIT_SIZES: dict[str, dict[str, int]] = {
     "tiny": {"embed_dim": 192, "depth": 12, "num_heads": 3, "patch_size": 16},
     "small": {"embed_dim": 384, "depth": 12, "num_heads": 6, "patch_size": 16},
@@ -78,7 +80,7 @@ class VisionTransformer(TimmVisionTransformer):
 
 
 def create_vit(
-    vit: str | Mapping[str, int | float],
+    vit: str | Mapping[str, int],
     image_size: int,
     vit_grad_ckpt: bool = False,
     vit_ckpt_layer: int = 0,
@@ -90,33 +92,47 @@ def create_vit(
         vit: a name of `VIT_SIZES`, or a mapping `{embed_dim, depth, num_heads, patch_size}`.
         image_size: side of the square input, in pixels; a multiple of the patch size.
         vit_grad_ckpt: recompute activations in the backward pass, to save memory.
-        vit_ckpt_layer: the number of blocks, counted from the last, that do so.
+        vit_ckpt_layer: the number of blocks, counted from the last, that do so; all, where there are fewer.
         drop_path_rate: stochastic depth; by default 0.1 for 'large' and none elsewhere.
 
     Raises:
-        ValueError: an unknown name, a mapping with missing or unknown keys, sizes that do not divide each other.
+        ConfigError: see `vit_size`; an image size that is no multiple of the patches'; a negative `vit_ckpt_layer`.
     """
-    if isinstance(vit, str):
-        if vit not in VIT_SIZES:
-            raise ValueError(f"vit={vit!r} is unknown; use one of {', '.join(VIT_SIZES)} or a mapping of sizes")
-        size = dict(VIT_SIZES[vit])
-        drop_path_rate = DEFAULT_DROP_PATH.get(vit, 0.0) if drop_path_rate is None else drop_path_rate
-    else:
-        size = {"patch_size": 16, **vit}
-        if set(size) != set(VIT_SIZES["base"]):
-            raise ValueError(f"vit={dict(vit)!r} must have exactly the keys embed_dim, depth, num_heads, patch_size")
-    if size["embed_dim"] % size["num_heads"]:
-        raise ValueError(f"vit: embed_dim={size['embed_dim']} is not divisible by num_heads={size['num_heads']}")
-    if image_size % size["patch_size"]:
-        raise ValueError(f"image_size={image_size} is not a multiple of the patch size {size['patch_size']}")
-    if not 0 <= vit_ckpt_layer <= size["depth"]:
-        raise ValueError(f"vit_ckpt_layer={vit_ckpt_layer} must lie between 0 and the depth {size['depth']}")
+    size = vit_size(vit)
+    check_image_size(image_size, size["patch_size"])
+    check(vit_ckpt_layer >= 0, "vit_ckpt_layer", vit_ckpt_layer, "0 or more")
+    if drop_path_rate is None:
+        drop_path_rate = DEFAULT_DROP_PATH.get(vit, 0.0) if isinstance(vit, str) else 0.0
     return VisionTransformer(
         image_size,
         **size,
-        drop_path_rate=drop_path_rate or 0.0,
-        checkpointed_blocks=vit_ckpt_layer if vit_grad_ckpt else 0,
+        drop_path_rate=drop_path_rate,
+        checkpointed_blocks=min(vit_ckpt_layer, size["depth"]) if vit_grad_ckpt else 0,
     )
+
+
+def vit_size(vit: str | Mapping[str, int]) -> dict[str, int]:
+    """The sizes that `vit` means, `{embed_dim, depth, num_heads, patch_size}`.
+
+    Raises:
+        ConfigError: an unknown name, a mapping with missing or unknown keys, sizes that do not fit.
+    """
+    if isinstance(vit, str):
+        check(vit in VIT_SIZES, "vit", vit, f"{', '.join(VIT_SIZES)}, or a mapping of sizes")
+        size = dict(VIT_SIZES[vit])
+    else:
+        size = {"patch_size": 16, **vit}
+        keys = set(VIT_SIZES["base"])
+        check(set(size) == keys, "vit", dict(vit), "a name, or a mapping of embed_dim, depth, num_heads and patch_size")
+        check(min(size.values()) >= 1, "vit", dict(vit), "of sizes of at least 1")
+    whole = size["embed_dim"] % size["num_heads"] == 0
+    check(whole, "vit", size, "of an embed_dim that num_heads divides")
+    return size
+
+
+def check_image_size(image_size: int, patch_size: int) -> None:
+    """Raise ConfigError unless patches cover the image."""
+    check(image_size % patch_size == 0, "image_size", image_size, f"a multiple of the patch size, {patch_size}")
 
 
 def interpolate_pos_embed(pos_embed: Tensor, num_patches: int) -> Tensor:

@@ -24,9 +24,20 @@ from utils import UserError
 
 State = dict[str, Tensor]
 
+_WRAPPERS = {"module.": "DistributedDataParallel", "_orig_mod.": "torch.compile"}
+
 
 class CheckpointError(UserError, ValueError):
     """A checkpoint that cannot be read or does not fit; the message says what was found, where, and what to do."""
+
+
+def without_wrappers(state: State) -> tuple[State, tuple[str, ...]]:
+    """The state of the model inside what it was saved in, `DistributedDataParallel` for one, and what that was."""
+    taken_off = []
+    while prefix := next((p for p in _WRAPPERS if state and all(key.startswith(p) for key in state)), None):
+        state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+        taken_off.append(_WRAPPERS[prefix])
+    return state, tuple(taken_off)
 
 
 def read_state(source: str | Path) -> tuple[State, dict[str, Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import load_config
+from engine import ConfigError, load_config
 from utils import REPOSITORY
 
 CONFIGS = REPOSITORY / "configs"
@@ -138,3 +138,39 @@ def test_help_lists_the_keys_with_their_meaning(script, capsys):
     assert "torch.distributed.run" in printed
     for line in ("--output_dir", "--resume", "image_size: a whole number", "pretrained: text"):
         assert line in printed
+
+
+@pytest.mark.parametrize("name", ["caption_coco", "nocaps"])
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["min_length=25"], "command line: min_length = 25: must be from 1 to max_length = 20"),
+        (["min_length=0"], "min_length = 0: must be from 1"),
+        (["max_length=4"], "max_length = 4: must be above 4, the start and the prompt"),
+        (["num_beams=0"], "num_beams = 0: must be at least 1"),
+        (["image_size=225"], "command line: image_size = 225: must be a multiple of the patch size, 16"),
+        (["batch_size=0"], "command line: batch_size = 0: must be at least 1"),
+        (["vit=huge"], "command line: vit = huge: must be tiny, small, base, large"),
+        (["vit_ckpt_layer=-1"], "command line: vit_ckpt_layer = -1: must be 0 or more"),
+        (
+            ["med_config={hidden_size: 30, num_attention_heads: 4}"],
+            "command line: med_config: hidden_size = 30: must be",
+        ),
+    ],
+)
+def test_settings_that_cannot_work_are_named_with_their_place(name, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(import_module(SCRIPTS[name]).Config, CONFIGS / f"{name}.yaml", overrides)
+
+
+def test_other_tasks_settings_that_cannot_work():
+    for name, override, message in (
+        ("pretrain", "embed_dim=0", "embed_dim = 0: must be at least 1"),
+        ("retrieval_coco", "embed_dim=-1", "embed_dim = -1: must be at least 1"),
+        ("retrieval_coco", "k_test=0", "k_test = 0: must be at least 1"),
+        ("vqa", "k_test=0", "k_test = 0: must be at least 1"),
+        ("vqa", "train_files=[]", "train_files = ..: must be at least one"),
+        ("retrieval_msrvtt", "num_frm_test=0", "num_frm_test = 0: must be at least 1"),
+    ):
+        with pytest.raises(ConfigError, match=f"command line: {message}"):
+            load_config(import_module(SCRIPTS[name]).Config, CONFIGS / f"{name}.yaml", [override])

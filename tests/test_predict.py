@@ -179,6 +179,25 @@ def test_a_file_that_only_can_be_written_is_no_picture(models, pictures):
     assert len(out.read_text().splitlines()) == 3
 
 
+@pytest.mark.parametrize(
+    ("task", "flags", "message"),
+    [
+        ("caption", ["--min_length", "25"], "--min_length 25 must not be above --max_length 20"),
+        ("caption", ["--num_beams", "0"], "argument --num_beams: 0 must be at least 1"),
+        ("caption", ["--n_best", "0"], "argument --n_best: 0 must be at least 1"),
+        ("caption", ["--sample", "--top_p", "1.5"], "--top_p 1.5 must be above 0, at most 1"),
+        ("caption", ["--sample", "--top_k", "-1"], "argument --top_k: -1 must be at least 0"),
+        ("caption", ["--repetition_penalty", "0"], "--repetition_penalty 0.0 must be above 0"),
+        ("vqa", ["--question", "what?", "--k_test", "0"], "argument --k_test: 0 must be at least 1"),
+        ("match", ["--text", "a", "--batch_size", "0"], "argument --batch_size: 0 must be at least 1"),
+    ],
+)
+def test_impossible_values_are_refused_before_a_model_is_fetched(pictures, capsys, task, flags, message):
+    with pytest.raises(SystemExit):
+        predict.main([task, str(pictures), *flags])
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("suffix", ["txt", "", ".", ".a/b", ".JPG"])
 def test_a_sidecar_that_is_no_suffix_or_a_pictures_is_refused(pictures, suffix, capsys):
     with pytest.raises(SystemExit):

@@ -63,6 +63,14 @@ def test_a_vocabulary_of_ones_own_is_used_again(tmp_path):
         build_from_checkpoint(BLIPDecoder, path)
 
 
+def test_a_file_saved_from_inside_a_wrapper_builds_its_model(tmp_path):
+    model = BLIPDecoder(image_size=32, vit=VIT, med_config=TEXT)
+    wrapped = {f"module.{key}": tensor for key, tensor in model.state_dict().items()}
+    torch.save({"model": wrapped, "config": {"vit": VIT, "med_config": TEXT}}, tmp_path / "a.pth")
+    loaded = build_from_checkpoint(BLIPDecoder, tmp_path / "a.pth").state_dict()
+    assert all(torch.equal(tensor, loaded[key]) for key, tensor in model.state_dict().items())
+
+
 def test_a_hugging_face_folder_tells_heads_and_epsilon(tmp_path):
     model = BLIPDecoder(image_size=32, vit=VIT, med_config=TEXT)
     loaded = build_from_checkpoint(BLIPDecoder, save_huggingface(model, tmp_path / "folder"))

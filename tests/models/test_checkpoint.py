@@ -235,6 +235,22 @@ def test_the_report_is_logged(golden: Golden, stand_in: Callable, caplog: pytest
     assert "left out: this model has no such part" in caplog.text
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_a_model_saved_from_inside_a_wrapper_loads(
+    golden: Golden, stand_in: Callable, tmp_path: Path, prefix: str
+) -> None:
+    expected = weights(golden, "caption")
+    torch.save({"model": {prefix + key: tensor for key, tensor in expected.items()}}, tmp_path / "wrapped.pth")
+    model = stand_in("caption")
+    report = load_checkpoint(model, tmp_path / "wrapped.pth")
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(tensor, expected[key].float()), key
+    assert report.missing == ()
+    assert report.wrappers[0] == {"m": "DistributedDataParallel", "_": "torch.compile"}[prefix[0]]
+    assert len(report.wrappers) == prefix.count(".")
+    assert f"saved from inside {report.wrappers[0]}, whose prefix was taken off every key" in str(report)
+
+
 # Reading
 
 

@@ -6,6 +6,7 @@ import torch
 from models.attention import AttentionMaps, SelfAttentionCache
 from models.med import TextDecoder, TextModel
 from models.med_layer import TextConfig
+from utils import ConfigError, MissingFile
 
 CONFIG = TextConfig(
     hidden_size=32, num_hidden_layers=8, num_attention_heads=4, intermediate_size=64, max_position_embeddings=24
@@ -220,9 +221,19 @@ def test_a_text_longer_than_the_positions_is_an_error(model):
 
 
 def test_configurations_that_do_not_fit_are_errors(tmp_path):
-    with pytest.raises(ValueError, match="hidden_size=30 is not divisible by num_attention_heads=4"):
-        TextConfig.read({"hidden_size": 30, "num_attention_heads": 4})
-    with pytest.raises(ValueError, match="only the exact 'gelu'"):
-        TextConfig.read({"hidden_act": "gelu_new"})
-    with pytest.raises(FileNotFoundError):
+    for values, message in (
+        (
+            {"hidden_size": 30, "num_attention_heads": 4},
+            "hidden_size = 30: must be a multiple of num_attention_heads = 4",
+        ),
+        ({"num_hidden_layers": 0}, "num_hidden_layers = 0: must be at least 1"),
+        ({"hidden_dropout_prob": 1.5}, "hidden_dropout_prob = 1.5: must be from 0 to below 1"),
+        ({"hidden_act": "gelu_new"}, "hidden_act = gelu_new: must be 'gelu'"),
+    ):
+        with pytest.raises(ConfigError, match=f"^med_config: {message}"):
+            TextConfig.read(values)
+    with pytest.raises(MissingFile, match="absent.json does not exist"):
         TextConfig.read(tmp_path / "absent.json")
+    (tmp_path / "cut.json").write_text('{"hidden_size": 3')
+    with pytest.raises(ConfigError, match="cut.json is no JSON"):
+        TextConfig.read(tmp_path / "cut.json")

@@ -49,6 +49,10 @@ def test_only_the_last_blocks_are_recomputed_and_gradients_stay_the_same():
     assert create_vit(SMALL, 32, vit_grad_ckpt=False, vit_ckpt_layer=3).checkpointed_blocks == 0
 
 
+def test_a_setting_for_a_deeper_encoder_recomputes_all_blocks():
+    assert create_vit(SMALL, 32, vit_grad_ckpt=True, vit_ckpt_layer=12).checkpointed_blocks == 4
+
+
 def test_nothing_is_recomputed_without_gradients():
     vit = create_vit(SMALL, 32, vit_grad_ckpt=True, vit_ckpt_layer=4)
     calls = []
@@ -62,11 +66,12 @@ def test_nothing_is_recomputed_without_gradients():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"vit": "huge"}, "vit='huge' is unknown; use one of tiny, small, base, large"),
-        ({"vit": {"embed_dim": 24, "depth": 2}}, "must have exactly the keys embed_dim, depth, num_heads"),
-        ({"vit": {**SMALL, "num_heads": 5}}, "embed_dim=24 is not divisible by num_heads=5"),
-        ({"vit": SMALL, "image_size": 30}, "image_size=30 is not a multiple of the patch size 8"),
-        ({"vit": SMALL, "vit_ckpt_layer": 5}, "vit_ckpt_layer=5 must lie between 0 and the depth 4"),
+        ({"vit": "huge"}, "vit = huge: must be tiny, small, base, large"),
+        ({"vit": {"embed_dim": 24, "depth": 2}}, "must be a name, or a mapping of embed_dim, depth, num_heads"),
+        ({"vit": {**SMALL, "num_heads": 5}}, "vit = .*: must be of an embed_dim that num_heads divides"),
+        ({"vit": {**SMALL, "depth": 0}}, "vit = .*: must be of sizes of at least 1"),
+        ({"vit": SMALL, "image_size": 30}, "image_size = 30: must be a multiple of the patch size, 8"),
+        ({"vit": SMALL, "vit_ckpt_layer": -1}, "vit_ckpt_layer = -1: must be 0 or more"),
     ],
 )
 def test_impossible_sizes_are_errors(arguments, message):
