@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -119,6 +120,46 @@ def test_stopped_in_the_middle_and_resumed_equals_uninterrupted(in_demo_folder, 
         for folder in ("whole", "stopped")
     )
     assert all(torch.equal(tensor, stopped[name]) for name, tensor in whole.items())  # queues and copies too
+
+
+def test_two_processes_killed_and_resumed_equal_uninterrupted(demo_folder, quick, tmp_path):
+    """Once all are killed and started again with --resume, once one is and torchrun starts all again by itself."""
+    dropout = quick[1].replace("dropout_prob: 0.0", "dropout_prob: 0.1")
+    settings = [quick[0], dropout, "max_epoch=2", "batch_size=4", "queue_size=24", "num_workers=1", "save_every=3"]
+    step = random.Random(20221201).randrange(4, 10)  # of ten
+
+    def run(name, *, killed="", restarts=0, resume=()):
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", f"--max-restarts={restarts}"]
+        script = [str(REPOSITORY / "tests" / "killed_pretrain.py"), "--config", CONFIG, *settings]
+        environment = {"KILLED": killed, "STEP": str(step), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+        return subprocess.run(
+            [sys.executable, *launcher, *script, "--output_dir", str(tmp_path / name), *resume],
+            cwd=demo_folder,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    assert run("whole").returncode == 0
+    assert "SIGKILL" in run("resumed", killed="0 1").stderr
+    assert torch.load(tmp_path / "resumed" / "checkpoint_last.pth", weights_only=True)["step"] in range(1, step + 1)
+    for result in (run("resumed", resume=["--resume"]), run("restarted", killed="1", restarts=1)):
+        assert result.returncode == 0, result.stderr
+        assert "resumed from" in result.stdout
+    whole, *others = (
+        torch.load(tmp_path / name / "checkpoint_last.pth", weights_only=True)
+        for name in ("whole", "resumed", "restarted")
+    )
+    assert whole["step"] == 10
+    assert int(whole["model"]["queue_ptr"]) == 10 * 8 % 24
+    for other in others:
+        assert all(torch.equal(tensor, other["model"][name]) for name, tensor in whole["model"].items())
+        for number, moments in whole["optimizer"]["state"].items():
+            assert all(torch.equal(moments[name], other["optimizer"]["state"][number][name]) for name in moments)
+        assert other["losses"] == whole["losses"]
+        assert other["loaders"] == whole["loaders"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
