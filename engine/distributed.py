@@ -30,9 +30,9 @@ def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
         rank, world_size = int(environ["RANK"]), int(environ["WORLD_SIZE"])
         local_rank = int(environ.get("LOCAL_RANK", 0))
         return Launch(rank, world_size, local_rank, environ["MASTER_ADDR"], int(environ["MASTER_PORT"]))
-    if "SLURM_PROCID" in environ:
-        # A batch script sees the job's SLURM_NTASKS although it is one process; srun's tasks have the step's number.
-        world_size = int(environ.get("SLURM_STEP_NUM_TASKS", environ.get("SLURM_NTASKS", 1)))
+    # Only srun's tasks have the step's numbers. A batch script is one process, though it sees the job's SLURM_NTASKS.
+    if "SLURM_STEP_NUM_TASKS" in environ:
+        world_size = int(environ["SLURM_STEP_NUM_TASKS"])
         nodes = environ.get("SLURM_STEP_NODELIST", environ.get("SLURM_JOB_NODELIST", "localhost"))
         address = environ.get("MASTER_ADDR") or _first_node(nodes)
         # Two jobs on one machine must not meet: the port comes from the job's number, below the ephemeral range.

@@ -153,7 +153,8 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
             device = torch.device("cuda", local_rank)
         if device.index >= torch.cuda.device_count():
             raise ConfigError(
-                f"{device} does not exist: this machine has {torch.cuda.device_count()} GPU(s); start as many processes"
+                f"{device} does not exist: this process sees {torch.cuda.device_count()} GPU(s); start as many "
+                "processes a machine, and let each of them see all its GPUs"
             )
         torch.cuda.set_device(device)
     return device

@@ -19,19 +19,25 @@ def test_torchrun_variables():
 def test_slurm_variables():
     environ = {
         "SLURM_PROCID": "9",
-        "SLURM_NTASKS": "16",
+        "SLURM_NTASKS": "32",
+        "SLURM_STEP_NUM_TASKS": "16",
         "SLURM_LOCALID": "1",
         "SLURM_JOB_ID": "123456",
         "SLURM_JOB_NODELIST": "gpu[012-015,020],cpu1",
     }
     assert read_launch(environ) == Launch(9, 16, 1, "gpu012", 15000 + 123456 % 15000)
-    assert read_launch({**environ, "SLURM_JOB_NODELIST": "node7,node8"}).address == "node7"
+    assert read_launch({**environ, "SLURM_STEP_NODELIST": "node7,node8"}).address == "node7"
     assert read_launch({**environ, "MASTER_ADDR": "x", "MASTER_PORT": "7"}).port == 7
 
 
 def test_a_slurm_step_of_one_process_is_alone_in_a_job_of_many():
     environ = {"SLURM_PROCID": "0", "SLURM_NTASKS": "16", "SLURM_STEP_NUM_TASKS": "1"}
     assert read_launch(environ).world_size == 1
+
+
+def test_a_bare_script_in_a_slurm_batch_script_is_alone():
+    environ = {"SLURM_PROCID": "0", "SLURM_NTASKS": "16", "SLURM_LOCALID": "0", "SLURM_JOB_ID": "5"}
+    assert read_launch(environ) == Launch()
 
 
 def test_gathering_alone_keeps_the_first_of_each_key():
