@@ -4,7 +4,6 @@ The scorers are pycocoevalcap's. METEOR and SPICE are Java programs; without Jav
 on the equivalent tokens of metrics/tokenize.py, and these two are named with their reason, never with a number.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
 from metrics import java
+from metrics.ground_truth import GroundTruthError, read_json
 from metrics.tokenize import ptb_tokenize
 
 Captions = Mapping[Any, list[str]]  # image id -> captions
@@ -54,13 +54,13 @@ def score_captions(
 
     Without `use_java` METEOR and SPICE, whose programs take many seconds to start, are left out even where Java is.
 
-    Raises ValueError where an image has two predictions, or none in the ground truth.
+    Raises ValueError where an image has two predictions, GroundTruthError where the ground truth has none for it.
     """
     references = read_references(ground_truth)
     candidates = _by_image(predictions)
     unknown = [image for image in candidates if image not in references]
     if unknown:
-        raise ValueError(
+        raise GroundTruthError(
             f"{len(unknown)} of {len(candidates)} predictions are for images without a reference caption, image_id "
             f"{unknown[0]!r} among them: is this the ground truth of the split that was captioned?"
         )
@@ -74,14 +74,14 @@ def read_references(ground_truth: str | Path | Mapping[str, Any]) -> dict[Any, l
     """Reference captions by image id, from COCO format: `annotations` with `image_id` and `caption`."""
     content = ground_truth
     if not isinstance(content, Mapping):
-        content = json.loads(Path(ground_truth).read_text(encoding="utf-8"))
+        content = read_json(ground_truth)
     where = "the ground truth" if isinstance(ground_truth, Mapping) else str(ground_truth)
     if not isinstance(content, Mapping) or "annotations" not in content:
-        raise ValueError(f"{where} is not in COCO format: it has no 'annotations' list of {{image_id, caption}}")
+        raise GroundTruthError(f"{where} is not in COCO format: it has no 'annotations' list of {{image_id, caption}}")
     references: dict[Any, list[str]] = {}
     for row, annotation in enumerate(content["annotations"]):
         if "image_id" not in annotation or "caption" not in annotation:
-            raise ValueError(f"{where}: annotation {row} lacks image_id or caption, it has {sorted(annotation)}")
+            raise GroundTruthError(f"{where}: annotation {row} lacks image_id or caption, it has {sorted(annotation)}")
         references.setdefault(annotation["image_id"], []).append(annotation["caption"])
     return references
 

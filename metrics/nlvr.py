@@ -3,6 +3,8 @@
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from metrics.ground_truth import GroundTruthError
+
 
 @dataclass(frozen=True)
 class NlvrScores:
@@ -27,7 +29,7 @@ def statement_of(identifier: str) -> str:
     """
     parts = identifier.split("-")
     if len(parts) != 4:
-        raise ValueError(f"identifier {identifier!r} is not SPLIT-SET-PAIR-SENTENCE, such as 'dev-850-0-2'")
+        raise GroundTruthError(f"identifier {identifier!r} is not SPLIT-SET-PAIR-SENTENCE, such as 'dev-850-0-2'")
     split, images, _, sentence = parts
     return f"{split}-{images}-{sentence}"
 

@@ -1,11 +1,11 @@
 """NoCaps: captions of objects that COCO never names, scored by how far an image lies from COCO (its domain)."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from metrics.caption import CaptionScores, score_captions
+from metrics.ground_truth import GroundTruthError, read_json
 
 DOMAINS = {"in-domain": "in", "near-domain": "near", "out-domain": "out"}
 
@@ -19,13 +19,15 @@ def score_nocaps(
     Each domain is scored as a set of its own, so CIDEr weighs words by the images of that domain.
     """
     if not isinstance(ground_truth, Mapping):
-        ground_truth = json.loads(Path(ground_truth).read_text(encoding="utf-8"))
+        ground_truth = read_json(ground_truth)
     domain_of = {image["id"]: image.get("domain") for image in ground_truth.get("images", [])}
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for prediction in predictions:
         domain = domain_of.get(prediction["image_id"])
         if domain not in DOMAINS:
-            raise ValueError(f"image {prediction['image_id']!r} has domain {domain!r}; known are {', '.join(DOMAINS)}")
+            raise GroundTruthError(
+                f"image {prediction['image_id']!r} has domain {domain!r}; known are {', '.join(DOMAINS)}"
+            )
         groups.setdefault(DOMAINS[domain], []).append(prediction)
     scores = {name: _score_group(groups[name], ground_truth) for name in DOMAINS.values() if name in groups}
     return scores | {"all": score_captions(predictions, ground_truth)}

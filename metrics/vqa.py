@@ -6,13 +6,14 @@ among the others / 3), and take the mean. Before comparing, the answers of both 
 for predictions which are not in this form themselves.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from metrics.ground_truth import GroundTruthError, read_json
 
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _DIGITS = {word: str(number) for number, word in enumerate(_NUMBERS)} | {"none": "0"}
@@ -97,7 +98,7 @@ def read_annotations(source: str | Path | Mapping[str, Any] | Sequence[Mapping[s
     Takes the official file (`annotations` with `answers: [{answer}]`) or a training list (`{question_id, answer: [..]}`
     each), as a path or as its content. Entries without a question_id (Visual Genome's) are left out.
     """
-    content = json.loads(Path(source).read_text(encoding="utf-8")) if isinstance(source, str | Path) else source
+    content = read_json(source) if isinstance(source, str | Path) else source
     entries = content["annotations"] if isinstance(content, Mapping) else content
     annotations = {}
     for row, entry in enumerate(entries):
@@ -105,7 +106,9 @@ def read_annotations(source: str | Path | Mapping[str, Any] | Sequence[Mapping[s
             continue
         answers = entry.get("answers", entry.get("answer"))
         if not answers:
-            raise ValueError(f"annotation {row} (question_id {entry['question_id']!r}) has no answers to compare with")
+            raise GroundTruthError(
+                f"annotation {row} (question_id {entry['question_id']!r}) has no answers to compare with"
+            )
         answers = [answers] if isinstance(answers, str) else answers
         annotations[entry["question_id"]] = {
             "answers": [one if isinstance(one, str) else one["answer"] for one in answers],
@@ -117,12 +120,12 @@ def read_annotations(source: str | Path | Mapping[str, Any] | Sequence[Mapping[s
 def score_vqa(predictions: Iterable[Mapping[str, Any]], annotations: Mapping[Any, Mapping[str, Any]]) -> VqaScores:
     """Accuracy of `predictions` ({question_id, answer}) by `annotations`, as `read_annotations` gives them.
 
-    Predictions for questions without annotations are not counted; none in common is a ValueError.
+    Predictions for questions without annotations are not counted; none in common is a GroundTruthError.
     """
     answers = {entry["question_id"]: entry["answer"] for entry in predictions}
     unanswered = sum(question not in answers for question in annotations)
     if not annotations or unanswered == len(annotations):
-        raise ValueError(
+        raise GroundTruthError(
             f"none of {len(answers)} predictions has a question_id among the {len(annotations)} annotated questions: "
             "are these the annotations of the split that was answered?"
         )

@@ -60,7 +60,7 @@ def test_a_split_that_only_the_server_can_score_is_answered_for_it(arguments, tm
 
 def test_a_wrong_ground_truth_file_ends_the_evaluation_before_it_begins(arguments, tmp_path, monkeypatch):
     monkeypatch.setattr(train_vqa.BLIPVQA, "forward", lambda *_, **__: pytest.fail("a question was answered"))
-    with pytest.raises(FileNotFoundError, match=r"no-such\.json"):
+    with pytest.raises(SystemExit, match=r"no-such\.json"):
         train_vqa.main([*arguments, "--evaluate", "--output_dir", str(tmp_path), "test_gt_file=no-such.json"])
 
 

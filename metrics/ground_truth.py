@@ -1,0 +1,26 @@
+"""Files that say what is right, as people give them to be scored by."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from utils import MissingFile, UserError
+
+
+class GroundTruthError(UserError, ValueError):
+    """What predictions are to be compared with is not in its format, or is not of the split that was predicted."""
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a ground truth file.
+
+    Raises:
+        MissingFile: there is none.
+        GroundTruthError: it is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingFile(f"the ground truth {path} is not there") from None
+    except ValueError as error:
+        raise GroundTruthError(f"the ground truth {path} is not JSON: {error}") from None

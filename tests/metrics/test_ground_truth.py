@@ -1,0 +1,29 @@
+"""Ground truth that cannot be used is an error for its owner: it says which file, and what is wrong with it."""
+
+import pytest
+
+from metrics.caption import read_references
+from metrics.ground_truth import GroundTruthError, read_json
+from metrics.vqa import read_annotations
+from utils import MissingFile
+
+
+def test_what_is_missing_or_broken_is_named(tmp_path):
+    assert read_json(_file(tmp_path, '{"annotations": []}')) == {"annotations": []}
+    with pytest.raises(MissingFile, match=r"none\.json is not there"):
+        read_json(tmp_path / "none.json")
+    with pytest.raises(GroundTruthError, match=r"truth\.json is not JSON: Expecting"):
+        read_json(_file(tmp_path, '{"annotations": '))
+
+
+def test_other_formats_are_refused(tmp_path):
+    with pytest.raises(GroundTruthError, match=r"truth\.json is not in COCO format"):
+        read_references(_file(tmp_path, "[]"))
+    with pytest.raises(GroundTruthError, match=r"annotation 0 \(question_id 7\) has no answers"):
+        read_annotations(_file(tmp_path, '[{"question_id": 7, "answer": []}]'))
+
+
+def _file(folder, content):
+    path = folder / "truth.json"
+    path.write_text(content)
+    return path
