@@ -14,22 +14,18 @@ Ours and textbook give the same tokens, which is checked; Hugging Face's beam se
 thread is used and processor time is measured.
 """
 
-import argparse
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor
 
-from benchmarks.measurement import clock, machine, save, seconds
-from engine.run import choose_device, precision_of
+from benchmarks.measurement import clock, command_line, machine, prepare, save, seconds
 from models.blip import BLIPDecoder
 from models.generation import Rules, generate
 from models.huggingface import save_huggingface
 from models.med import TextDecoder
-from utils import REPOSITORY
 
 BEAMS, LENGTH = 3, 20
 
@@ -79,18 +75,10 @@ def encoder_share(model: BLIPDecoder, image: Tensor, rounds: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, "caption.json", rounds=3)
     parser.add_argument("--images", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"])
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks/results/caption.json")
     flags = parser.parse_args()
-    torch.set_num_threads(1)
-    device = choose_device(flags.device)
-    dtype = precision_of(flags.precision, device)
-
-    torch.manual_seed(0)
+    device, dtype = prepare(flags)
     model = BLIPDecoder(image_size=384, vit="base").to(device).eval()
     image = torch.randn(flags.images, 3, 384, 384, device=device)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,5 +1,6 @@
 """What every benchmark needs: fair timing, the machine it ran on, and a file that keeps the figures."""
 
+import argparse
 import json
 import os
 import platform
@@ -10,7 +11,26 @@ from typing import Any
 
 import torch
 
-from utils import atomic_write
+from engine.run import choose_device, precision_of
+from utils import REPOSITORY, atomic_write
+
+
+def command_line(description: str, results: str, rounds: int) -> argparse.ArgumentParser:
+    """A parser with the flags of every benchmark of a model; its figures go to `results` unless `--out` says else."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"])
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks/results" / results)
+    return parser
+
+
+def prepare(flags: argparse.Namespace) -> tuple[torch.device, torch.dtype]:
+    """The device and the precision that the flags ask for; one thread, and the same random weights each time."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    device = choose_device(flags.device)
+    return device, precision_of(flags.precision, device)
 
 
 def machine(device: torch.device | None = None) -> dict[str, str | int]:

@@ -17,21 +17,18 @@ The figures are extrapolated to that split: re-ranking either way, and encoding 
 """
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measurement import machine, save, seconds
+from benchmarks.measurement import command_line, machine, prepare, save, seconds
 from engine.log import peak_flops
-from engine.run import choose_device, precision_of
 from models.blip_itm import MATCH, MAX_TEXT_LENGTH, BLIPMatcher
 from models.image_states import ImageStates
 from models.rerank import rerank
 from models.tokenizer import tokenize
-from utils import REPOSITORY
 
 COCO_IMAGES, COCO_TEXTS = 5_000, 25_010
 COCO_PAIRS = (COCO_IMAGES + COCO_TEXTS) * 256  # at k_test 256, were no pair wanted from both sides
@@ -111,19 +108,12 @@ def measure(flags: argparse.Namespace, device: torch.device, dtype: torch.dtype)
 
 @torch.inference_mode()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, "retrieval.json", rounds=1)
     parser.add_argument("--images", type=int, default=1)
     parser.add_argument("--texts", type=int, default=256)
     parser.add_argument("--textbook_pairs", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"])
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks/results/retrieval.json")
     flags = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    device = choose_device(flags.device)
-    result = measure(flags, device, precision_of(flags.precision, device))
+    result = measure(flags, *prepare(flags))
 
     coco = result["coco_test_seconds"]
     for name, rate in result["pairs_per_second"].items():

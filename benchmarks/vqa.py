@@ -15,16 +15,11 @@ up to five. Both ways must give the same candidates, losses and best answers. On
 time is measured. On a GPU take `--questions 32 --precision bf16`.
 """
 
-import argparse
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
-from benchmarks.measurement import machine, save, seconds
-from engine.run import choose_device, precision_of
+from benchmarks.measurement import command_line, machine, prepare, save, seconds
 from models.blip_vqa import BLIPVQA
-from utils import REPOSITORY
 
 CANDIDATES, WORDS = 3_128, 2_000
 LENGTHS = {1: 0.60, 2: 0.24, 3: 0.13, 4: 0.02, 5: 0.01}  # tokens of an answer, and how many answers have so many
@@ -63,19 +58,11 @@ def textbook(
 
 @torch.inference_mode()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, "vqa.json", rounds=3)
     parser.add_argument("--questions", type=int, default=4)
     parser.add_argument("--k", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"])
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks/results/vqa.json")
     flags = parser.parse_args()
-    torch.set_num_threads(1)
-    device = choose_device(flags.device)
-    dtype = precision_of(flags.precision, device)
-
-    torch.manual_seed(0)
+    device, dtype = prepare(flags)
     model = BLIPVQA(image_size=16, vit=TINY_VIT).to(device).eval()
     candidates = model.tokenizer(answers(model), padding="longest", return_tensors="pt")
     ids, lengths = candidates.input_ids.to(device, copy=True), candidates.attention_mask.sum(dim=1).to(device)
