@@ -53,8 +53,8 @@ class VisionTransformer(TimmVisionTransformer):
             num_classes=0,
             global_pool="",
         )
-        # timm's weights suit ViT-B. In a narrower network the same weights would pass on a smaller share of the signal,
-        # and a ViT 128 wide would spend its first thousand steps on making them larger.
+        # timm's weights suit ViT-B. In a narrower network weights of the same size would pass on a smaller share of the
+        # signal, and training from scratch would begin with making them larger.
         scale = max(1.0, (STANDARD_WIDTH / embed_dim) ** 0.5)
         for module in self.blocks.modules():
             if isinstance(module, nn.Linear):

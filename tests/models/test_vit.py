@@ -33,6 +33,14 @@ def test_large_has_stochastic_depth_and_the_rest_none():
     assert VIT_SIZES["large"]["depth"] == 24
 
 
+def test_a_narrow_vit_starts_from_weights_that_pass_on_as_much_as_those_of_vit_b():
+    for width, deviation in ((768, 0.02), (1024, 0.02), (192, 0.04), (48, 0.08)):
+        sizes = {"embed_dim": width, "depth": 1, "num_heads": 1, "patch_size": 8}
+        block = create_vit(sizes, 16).blocks[0]
+        for linear in (block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2):
+            assert linear.weight.std().item() == pytest.approx(deviation, rel=0.05)
+
+
 def test_only_the_last_blocks_are_recomputed_and_gradients_stay_the_same():
     torch.manual_seed(0)
     plain, saving = create_vit(SMALL, 32), create_vit(SMALL, 32, vit_grad_ckpt=True, vit_ckpt_layer=3)
