@@ -1,22 +1,31 @@
 """Unpack the emoji pictures and their words: `python -m data.emoji --source ../shared/emoji --out output/emoji`"""
 
 import argparse
+import json
 import os
 import shutil
 import zipfile
 from pathlib import Path
 
+from data.vocabulary import vocabulary_of, words_of
 from utils import atomic_write
 
-_ANNOTATIONS = ("pretrain.json", "train.json", "val.json", "val_gt.json")
+_TRAINING = ("pretrain.json", "train.json")
+_ANNOTATIONS = (*_TRAINING, "val.json", "val_gt.json")
 
 
 def unpack(source: Path, out: Path) -> None:
-    """Copy the annotation files of `source` to `out` and unpack images.zip beside them, what is there already apart."""
+    """Copy the annotation files of `source` to `out` and unpack images.zip beside them, what is there already apart.
+
+    `vocab.txt`, the words of the training captions, goes with them.
+    """
     out.mkdir(parents=True, exist_ok=True)
     for name in _ANNOTATIONS:
         with atomic_write(out / name) as temporary:
             shutil.copyfile(source / name, temporary)
+    texts = (pair["caption"] for name in _TRAINING for pair in json.loads((out / name).read_text(encoding="utf-8")))
+    with atomic_write(out / "vocab.txt") as temporary:
+        temporary.write_text("\n".join(vocabulary_of(words_of(texts))) + "\n", encoding="utf-8")
     with zipfile.ZipFile(source / "images.zip") as pictures:
         for picture in pictures.infolist():
             target = out / picture.filename
