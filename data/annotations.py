@@ -119,6 +119,22 @@ class Annotations:
         chunks = [batch.column(name) for store in self._stores for batch in store.batches]
         return pa.chunked_array(chunks, type=None if chunks else pa.string())
 
+    def values(self, name: str) -> list[Any]:
+        """One field of all records, as they have it (None where an optional one is missing)."""
+        stored, restore = self.column(name).to_pylist(), self._restore.get(name)
+        return [value if value is None else restore(value) for value in stored] if restore else stored
+
+    def check_distinct(self, name: str, ids: Sequence[Any], rule: str = "it must be its own") -> None:
+        """Raise AnnotationError for the first of `ids`, those of all records, that an earlier record has.
+
+        Predictions meet what they are compared with by their ids: of two with one id, one would be lost.
+        """
+        row_of: dict[Any, int] = {}
+        for row, value in enumerate(ids):
+            first = row_of.setdefault(value, row)
+            if first != row:
+                raise AnnotationError(f"{self.place(row)} has the {name} {value!r} of {self.place(first)}: {rule}")
+
     def consecutive(self, *names: str) -> np.ndarray:
         """Equal values get equal numbers, counted from 0 by first appearance: int32 [len(self)].
 

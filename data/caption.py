@@ -91,13 +91,9 @@ def _image_ids(annotations: Annotations) -> list[int | str]:
     if all(image_id is None for image_id in ids):
         names = [_COCO_NAME.fullmatch(record["image"]) for record in records]
         ids = [int(name[1]) for name in names] if all(names) else list(range(len(records)))
-    taken: dict[int | str, int] = {}
-    for row, image_id in enumerate(ids):
-        if image_id is None:
-            raise AnnotationError(f"{annotations.place(row)} has no image_id, though other records have one")
-        if taken.setdefault(image_id, row) != row:
-            first = annotations.place(taken[image_id])
-            raise AnnotationError(
-                f"{annotations.place(row)} has the image_id {image_id!r} of {first}: it must be its own"
-            )
+    if None in ids:
+        raise AnnotationError(
+            f"{annotations.place(ids.index(None))} has no image_id, though other records have one: give it its own"
+        )
+    annotations.check_distinct("image_id", ids)
     return ids

@@ -16,7 +16,9 @@ class NoCapsEval(EvalDataset):
     listed = ("image_id",)
 
     def __init__(self, files: Sequence[str | Path], image_root: str | Path, transform: EvalImage) -> None:
-        super().__init__(Annotations(files, EVAL), image_root, transform)
+        annotations = Annotations(files, EVAL)
+        annotations.check_distinct("img_id", annotations.values("img_id"))
+        super().__init__(annotations, image_root, transform)
 
     def __getitem__(self, row: int) -> Sample:
         record = self.annotations[row]

@@ -81,8 +81,8 @@ class VQATrain(TrainDataset):
 class VQAEval(EvalDataset):
     """Batch: image uint8 [B, 3, S, S], question list[str], question_id list, index int64 [B].
 
-    A record's question_id is the file's, or its row where it has none. `annotations` hold the answers and their types
-    where the split has them.
+    A record's question_id is the file's, or its row, from 0, where it has none; two records of one id are an
+    AnnotationError. `annotations` hold the answers and their types where the split has them.
     """
 
     listed = ("question_id",)
@@ -98,13 +98,14 @@ class VQAEval(EvalDataset):
     ) -> None:
         super().__init__(Annotations(files, EVAL), image_root, transform)
         self._folders = Folders(image_root, vqa_root, vg_root)
+        self.question_ids = _question_ids(self.annotations)
 
     def __getitem__(self, row: int) -> Sample:
         record = self.annotations[row]
         return {
             "image": self.image(record["image"], self._folders[record["dataset"]]),
             "question": clean_question(record["question"]),
-            "question_id": _question_id(record, row),
+            "question_id": self.question_ids[row],
             "index": row,
         }
 
@@ -115,14 +116,13 @@ class VQAEval(EvalDataset):
     def questions(self) -> dict[Any, tuple[str, list[str]]]:
         """question_id -> the question as the file has it, and its picture."""
         return {
-            _question_id(record, row): (record["question"], self.files(row))
-            for row, record in enumerate(self.annotations)
+            self.question_ids[row]: (record["question"], self.files(row)) for row, record in enumerate(self.annotations)
         }
 
     def ground_truth(self) -> dict[Any, dict[str, Any]]:
         """question_id -> `answers` that people gave, `question_type`, `answer_type`, each where the file has it."""
         return {
-            _question_id(record, row): {
+            self.question_ids[row]: {
                 "answers": record["answer"],
                 **{key: record[key] for key in ("question_type", "answer_type") if record[key]},
             }
@@ -131,8 +131,12 @@ class VQAEval(EvalDataset):
         }
 
 
-def _question_id(record: dict[str, Any], row: int) -> Any:
-    return row if record["question_id"] is None else record["question_id"]
+def _question_ids(annotations: Annotations) -> list[int | str]:
+    ids = [row if given is None else given for row, given in enumerate(annotations.values("question_id"))]
+    annotations.check_distinct(
+        "question_id", ids, "it must be its own (that of a record without one is its row, counted from 0)"
+    )
+    return ids
 
 
 def answer_list(file: str | Path) -> list[str]:

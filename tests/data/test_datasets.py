@@ -112,6 +112,15 @@ def test_vqa_evaluation_keeps_question_ids_and_gives_rows_to_questions_without(i
     assert dataset.annotations[0]["answer"] is None
 
 
+@pytest.mark.parametrize("ids", [({"question_id": 7},) * 2, ({"question_id": 1}, {}), ({}, {"question_id": 0})])
+def test_two_questions_of_one_id_even_a_rows_are_an_error_that_names_both(images, ids):
+    file = write(images / "test.json", [{"image": "im0.png", "question": "q"} | one for one in ids])
+    found = ids[0].get("question_id", 0)
+    message = rf"test.json, record 2 has the question_id {found} of .*test.json, record 1: .* row, counted from 0"
+    with pytest.raises(AnnotationError, match=message):
+        VQAEval([file], EvalTransform(8), image_root=images)
+
+
 def test_an_answer_list_must_be_a_list_of_strings(tmp_path):
     assert answer_list(write(tmp_path / "a.json", ["yes", "no"])) == ["yes", "no"]
     with pytest.raises(AnnotationError, match="list of answers"):
@@ -204,6 +213,12 @@ def test_two_images_of_one_id_are_an_error_that_names_both(images):
         CaptionEval([file], images, EvalTransform(8))
 
 
+def test_an_image_without_an_id_beside_others_with_one_is_named(images):
+    file = write(images / "val.json", [{"image": "im0.png", "image_id": 1}, {"image": "im1.png"}])
+    with pytest.raises(AnnotationError, match=r"json, record 2 has no image_id, though other records have one"):
+        CaptionEval([file], images, EvalTransform(8))
+
+
 def test_ground_truth_is_made_from_a_files_own_captions(images):
     file = write(
         images / "val.json", [{"image": "im0.png", "caption": ["A", "b"]}, {"image": "im1.png", "caption": "c"}]
@@ -222,6 +237,13 @@ def test_nocaps_keeps_img_ids(images):
     file = write(images / "nocaps.json", [{"image": "im1.png", "img_id": 4499}])
     dataset = NoCapsEval([file], images, EvalTransform(8))
     assert dataset.collate([dataset[0]])["image_id"] == [4499]
+
+
+def test_two_nocaps_images_of_one_id_are_an_error_that_names_both(images):
+    records = [{"image": f"im{row}.png", "img_id": img_id} for row, img_id in enumerate((4, "4", 4))]
+    file = write(images / "nocaps.json", records)
+    with pytest.raises(AnnotationError, match=r"json, record 3 has the img_id 4 of .*json, record 1: it must be"):
+        NoCapsEval([file], images, EvalTransform(8))
 
 
 def test_videos_are_frames_and_a_clip_may_have_several_texts(tmp_path):
