@@ -42,6 +42,8 @@ def newest(folder: Path) -> Path | None:
 
 def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint to the CPU. Raises ConfigError where it is none, or holds no position to resume from."""
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist on this machine; all machines of a run need the same output folder")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
@@ -58,7 +60,8 @@ def _step(path: Path) -> int:
 
 
 def _earlier(folder: Path) -> list[Path]:
-    return sorted(folder.glob("checkpoint_step_*.pth"), reverse=True)
+    """The predecessors, the last written first: a run that went back leaves files of higher steps behind."""
+    return sorted(folder.glob("checkpoint_step_*.pth"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
 def rng_state() -> dict[str, Any]:

@@ -127,6 +127,7 @@ class Preemption:
 
     def __init__(self) -> None:
         self.received = False
+        self.stop = False  # what the processes agreed on
         self.state_is_saved = False  # while true there is nothing to lose, and a signal ends the process at once
         self._flag = torch.zeros(1)
         self._exchange: dist.Work | None = None
@@ -139,20 +140,21 @@ class Preemption:
 
     def agreed(self) -> bool:
         """Whether to stop now; call once a step, on every process. Follows a signal by one step at most."""
-        if world_size() == 1:
-            return self.received
         stop = self.settle()
-        self._flag = torch.tensor([float(self.received)])
-        self._exchange = dist.all_reduce(self._flag, dist.ReduceOp.MAX, async_op=True)
+        if world_size() > 1:
+            self._flag = torch.tensor([float(self.received)])
+            self._exchange = dist.all_reduce(self._flag, dist.ReduceOp.MAX, async_op=True)
         return stop
 
     def settle(self) -> bool:
-        """Finish the exchange that is under way, if any, as before leaving; returns what it says."""
-        if self._exchange is None:
-            return False
-        self._exchange.wait()
-        self._exchange = None
-        return bool(self._flag)
+        """Whether to stop, by the exchange that is under way, if any, too; afterwards none is."""
+        if world_size() == 1:
+            self.stop = self.received
+        elif self._exchange is not None:
+            self._exchange.wait()
+            self._exchange = None
+            self.stop = self.stop or bool(self._flag)
+        return self.stop
 
     def restore(self) -> None:
         """Give the signals back to whom they belonged before."""

@@ -71,17 +71,18 @@ class EpochLog:
 class Events:
     """Scalars for TensorBoard and Weights & Biases, whichever the config asks for, from the first process."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], resumed: bool, is_first: bool) -> None:
+    def __init__(self, folder: Path, config: dict[str, Any], steps_done: int, is_first: bool) -> None:
         self._tensorboard = self._wandb = None
         if config["tensorboard"] and is_first:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._tensorboard = SummaryWriter(str(folder))
+            # What a killed run drew beyond its last checkpoint is drawn again.
+            self._tensorboard = SummaryWriter(str(folder), purge_step=steps_done + 1 if steps_done else None)
         if config["wandb"] and is_first:
             import wandb
 
             number = folder / "wandb_id.txt"  # a resumed run goes on in the same curves
-            if not (resumed and number.exists()):
+            if not (steps_done and number.exists()):
                 number.write_text(wandb.util.generate_id())
             self._wandb = wandb.init(
                 project=config["wandb"],

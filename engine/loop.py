@@ -101,7 +101,7 @@ class Training:
         if run.resume_from is not None:
             self._resume()
         self.speed = Speed(run.device, self._samples_per_step)
-        self.events = Events(run.output_dir, dataclasses.asdict(run.config), bool(self.step), run.is_first)
+        self.events = Events(run.output_dir, dataclasses.asdict(run.config), self.step, run.is_first)
         self.preemption = Preemption()
 
     @property
@@ -140,6 +140,7 @@ class Training:
             if save:
                 self._save()
                 self.speed.restart()
+                stop = self.preemption.settle()
             if stop:
                 logger.warning("stopped by a signal after step %d; go on with --resume", self.step)
                 raise SystemExit(PREEMPTED)
@@ -174,6 +175,7 @@ class Training:
         if self.preemption.received:
             raise SystemExit(PREEMPTED)
         yield
+        barrier()  # nobody trains on while the first still writes: a signal now would end only that one
         self.preemption.state_is_saved = False
 
     def keep_weights(self, metrics: dict[str, float], best: str | None) -> None:
@@ -212,7 +214,6 @@ class Training:
                 "loaders": loaders,
             }
             checkpoint.save_last(self.run.output_dir, state, self.config.keep_checkpoints)
-        self.preemption.settle()
         barrier()  # nobody leaves, to be taken for dead by the launcher, while the file is being written
 
     def _resume(self) -> None:

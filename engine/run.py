@@ -122,6 +122,8 @@ def start(
             output = _output_folder(flags)
             resume_from = _checkpoint_to_resume(flags, output)
             distributed.init_process_group(launch, store, device)
+            # On several machines torchrun may have restarted one and replaced another, which then disagree.
+            resume_from = distributed.broadcast_object(resume_from)
             set_seed(flags.seed)
             run = Run(settings, output, device, flags.seed, launch.rank, launch.world_size, flags.evaluate, resume_from)
             if run.is_first and not (run.evaluate_only and (output / "config.yaml").exists()):
@@ -212,9 +214,14 @@ def _checkpoint_to_resume(flags: argparse.Namespace, output: Path) -> Path | Non
             raise ConfigError(f"--resume {flags.resume}: no such file")
         return resolve(flags.resume)
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-    if flags.resume is None and not restarted:
-        return None
     newest = checkpoint.newest(output)
+    if flags.resume is None and not restarted:
+        if newest is not None:
+            raise ConfigError(
+                f"{newest} belongs to an earlier run, which this one would overwrite: go on with it by --resume, "
+                "choose another --output_dir, or delete the file"
+            )
+        return None
     if newest is None:
         logger.info("nothing to resume from in %s yet: starting from the beginning", output)
     return newest

@@ -21,8 +21,8 @@ from utils import UserError
 class Optimization:
     """A model with its optimizer: forward, backward, guard, update.
 
-    The guard: from the first loss or gradient that is not finite on, the fused optimizer is told on the device to
-    leave the weights alone, so that they are intact when the host learns of it at the next fetch.
+    The guard: from the first loss or gradient that is not finite on, the optimizer is told on the device to leave the
+    weights alone, so that they are intact when the host learns of it at the next fetch.
     """
 
     def __init__(self, run: Run[TrainConfig], model: nn.Module, train_step: TrainStep) -> None:
@@ -62,7 +62,10 @@ class Optimization:
             with self._sync_gradients(last=batch is batches[-1]):
                 with self.run.autocast(self.run.config.precision):
                     output = self.train_step(self.model, self.run.to_device(batch), progress)
-                self.scaler.scale(output["loss"] / len(batches)).backward()
+                loss = output["loss"] / len(batches)
+                if self.scaler.is_enabled():  # it skips a step for gradients that are not finite, and for nothing else
+                    loss = loss * torch.where(self.broken > 0, torch.nan, 1.0)
+                self.scaler.scale(loss).backward()
             outputs.append({name: value.detach() for name, value in output.items()})
         means = {name: sum(output[name] for output in outputs) / len(outputs) for name in outputs[0]}
         means["grad_norm"] = self._update(means["loss"])
@@ -83,7 +86,7 @@ class Optimization:
         if self.clip is not None:
             clip_grads_with_norm_(self.parameters, self.clip, norm)
         if self.scaler.is_enabled():  # infinite gradients are the scaler's trade: it skips the step and scales down
-            self.broken = all_reduce((~loss.isfinite()).float(), dist.ReduceOp.MAX)
+            self.broken = all_reduce(torch.maximum(self.broken, (~loss.isfinite()).float()), dist.ReduceOp.MAX)
             norm = torch.where(norm.isfinite(), norm, 0.0)  # of a step that moves nothing; an average needs a number
         else:
             finite = loss.isfinite() & norm.isfinite()
@@ -97,8 +100,12 @@ class Optimization:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned, by the settings of now: weight decay and precision may differ."""
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = self.run.config.weight_decay
+        if state["scaler"]:  # empty unless it was fp16
+            self.scaler.load_state_dict(state["scaler"])
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -81,10 +81,38 @@ def test_two_processes_killed_and_restarted_by_torchrun_equal_uninterrupted(torc
     assert len(final(tmp_path / "killed")["rng"]) == 2
 
 
-def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(torchrun, tmp_path):
-    result = torchrun(2, "--output_dir", tmp_path, *SETTINGS, "stop_at=7", "stop_by=SIGTERM")
+@pytest.mark.parametrize(
+    ("stop_at", "save_every", "saved"),
+    [
+        (7, 5, 9),  # the flag travels while a step computes
+        (3, 1, 4),  # a save waits for it
+        (5, 5, 6),  # as does the end of an epoch
+    ],
+)
+def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(
+    torchrun, tmp_path, stop_at, save_every, saved
+):
+    settings = [*SETTINGS, f"save_every={save_every}", f"stop_at={stop_at}", "stop_by=SIGTERM"]
+    result = torchrun(2, "--output_dir", tmp_path, *settings)
     assert f"exitcode  : {PREEMPTED}" in result.stderr
-    assert final(tmp_path)["step"] in (8, 9)  # the flag travels while a step computes
+    assert "loop.py" not in result.stderr  # no traceback but torchrun's own
+    assert final(tmp_path)["step"] == saved
+
+
+def test_an_earlier_run_is_not_overwritten(toy, uninterrupted):
+    written = final(uninterrupted)["step"]
+    with pytest.raises(SystemExit, match="checkpoint_last.pth belongs to an earlier run.*--resume"):
+        toy.main(["--output_dir", str(uninterrupted), *SETTINGS])
+    assert final(uninterrupted)["step"] == written
+
+
+def test_settings_that_changed_are_in_force_after_a_resume(toy, uninterrupted, tmp_path, capsys):
+    path = str(uninterrupted / "checkpoint_last.pth")
+    changed = ["max_epoch=4", "weight_decay=0.2", "precision=fp16"]
+    toy.main(["--output_dir", str(tmp_path), "--resume", path, *SETTINGS, *changed])
+    assert "precision was 'auto'" in capsys.readouterr().out
+    assert [group["weight_decay"] for group in final(tmp_path)["optimizer"]["param_groups"]] == [0.2]
+    assert final(tmp_path)["scaler"]["scale"] > 1
 
 
 def test_resuming_by_path_needs_a_training_state(toy, uninterrupted, tmp_path):
@@ -130,6 +158,14 @@ def test_the_newest_checkpoints_are_kept(toy, tmp_path, keep):
     older = sorted(path.name for path in tmp_path.glob("checkpoint_step_*.pth"))
     assert older == ["checkpoint_step_000000015.pth", "checkpoint_step_000000020.pth"][: keep - 1]
     assert final(tmp_path)["step"] == 24
+
+
+def test_after_going_back_the_newest_are_those_written_last(toy, tmp_path):
+    settings = ["--output_dir", str(tmp_path), *SETTINGS, "keep_checkpoints=2"]
+    toy.main([*settings, "max_epoch=2"])
+    middle = tmp_path / "checkpoint_step_000000020.pth"
+    toy.main([*settings, "max_epoch=2", "--resume", str(middle), "save_every=2"])
+    assert [path.name for path in tmp_path.glob("checkpoint_step_*.pth")] == ["checkpoint_step_000000022.pth"]
 
 
 def test_the_last_but_one_is_resumed_from_when_the_last_is_missing(toy, uninterrupted, tmp_path):
