@@ -7,7 +7,6 @@ Published, validation, a captioner fine-tuned on COCO (CIDEr / SPICE): ViT-B wit
     python -m torch.distributed.run --nproc_per_node=8 eval_nocaps.py --config configs/nocaps.yaml
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +35,11 @@ class Config(engine.RunConfig, ModelConfig, SearchConfig, NoCapsData):
 
     val_gt_file: str = setting("", "ground truth of val with a domain an image, to score here; empty: predictions only")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rule = "empty beside a test_file alone, as it scores val: to have that file scored, name it as val_file"
+        engine.check(not self.val_gt_file or self.own_split("val") != "test", "val_gt_file", self.val_gt_file, rule)
+
 
 def build_data(run: engine.Run[Config]) -> dict[str, DataLoader]:
     """The images of each split."""
@@ -55,7 +59,9 @@ def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLI
     """Caption every image: `result/SPLIT.json` is what the server takes. Scores by domain where there is a truth."""
     config, metrics = run.config, {}
     lengths = {"max_length": config.max_length, "min_length": config.min_length}
-    truth = json.loads(resolve(config.val_gt_file).read_text(encoding="utf-8")) if config.val_gt_file else None
+    truth = resolve(config.val_gt_file) if config.val_gt_file else None
+    # Read before anything is captioned, so that a wrong file costs no evaluation.
+    references = read_references(truth) if truth else {}
     for split, loader in loaders.items():
         predictions = []
         for batch in run.batches(loader, f"caption {split}"):
@@ -75,7 +81,7 @@ def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLI
                 prefix = "" if domain == "all" else f"{domain}-domain "
                 figures |= {f"{prefix}{name}": value for name, value in scored.scores.items()}
             files = {one["img_id"]: loader.dataset.files(row) for row, one in enumerate(loader.dataset.annotations)}
-            cases = caption_cases(predictions, read_references(truth), domains["all"], files)
+            cases = caption_cases(predictions, references, domains["all"], files)
             found = Findings(figures, cases, domains["all"].not_computed, domains["all"].remarks)
         known = provenance(config.pretrained)
         evaluated = Evaluated(split, config.annotations(split), "caption", config.pretrained, known)

@@ -11,7 +11,7 @@ import train_caption
 import train_nlvr
 import train_retrieval
 import train_vqa
-from engine import load_config
+from engine import ConfigError, load_config
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,30 @@ def test_nocaps_writes_the_servers_format_and_scores_by_domain(quick, pretrained
     assert all(prediction.keys() == {"image_id", "caption"} for prediction in predictions)
     scores = json.loads((tmp_path / "evaluate.txt").read_text())
     assert {"val_in_BLEU-4", "val_out_BLEU-4", "val_all_CIDEr"} <= set(scores)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "is not there"), ("{", "is not JSON"), ("[1]", "is not in COCO format")],
+)
+def test_a_nocaps_ground_truth_that_cannot_be_used_ends_the_evaluation_before_it_begins(
+    quick, in_demo_folder, tmp_path, monkeypatch, content, message
+):
+    monkeypatch.setattr(eval_nocaps.BLIPDecoder, "generate", lambda *_, **__: pytest.fail("an image was captioned"))
+    truth = tmp_path / "truth.json"
+    if content is not None:
+        truth.write_text(content)
+    options = [*quick, "pretrained=''", "max_length=12", f"val_gt_file={truth}"]
+    with pytest.raises(SystemExit, match=rf"truth\.json {message}"):
+        eval_nocaps.main(["--config", "configs/demo/nocaps.yaml", "--output_dir", str(tmp_path), *options])
+
+
+def test_a_nocaps_ground_truth_of_a_split_that_is_not_captioned_is_refused():
+    only_test = ["val_file=", "test_file=own.json"]
+    with pytest.raises(ConfigError, match=r"nocaps\.yaml line 3: val_gt_file = .*: must be empty beside a test_file"):
+        load_config(eval_nocaps.Config, "configs/demo/nocaps.yaml", only_test)
+    for captioned in ([*only_test, "val_gt_file="], ["test_file=own.json"], ["val_file="]):
+        load_config(eval_nocaps.Config, "configs/demo/nocaps.yaml", captioned)
 
 
 def test_clips_are_found_the_same_on_one_process_and_two(quick, pretrained, in_demo_folder, tmp_path, torchrun_script):
