@@ -42,6 +42,18 @@ def test_evaluating_the_weights_gives_the_scores_of_the_training_on_one_process_
         assert json.loads((tmp_path / folder / "result" / "test.json").read_text()) == results
 
 
+def test_two_processes_train_as_one_on_the_same_batches(arguments, tmp_path, torchrun_script):
+    # Accumulated, not one large batch: the loss is a mean over the words of a batch, and captions differ in length.
+    small = [*arguments, "batch_size=4"]
+    train_caption.main([*small, "--output_dir", str(tmp_path / "one"), "accumulation_steps=2"])
+    torchrun_script(2, "train_caption.py", *small, "--output_dir", tmp_path / "two")
+    one, two = (json.loads((tmp_path / folder / "log.txt").read_text()) for folder in ("one", "two"))
+    assert two == pytest.approx(one, abs=1e-5)
+    one, two = (torch.load(tmp_path / folder / "checkpoint_last.pth", weights_only=True) for folder in ("one", "two"))
+    assert one["step"] == two["step"] > 5
+    torch.testing.assert_close(two["model"], one["model"])
+
+
 def test_gradient_checkpointing_changes_no_gradient(in_demo_folder, quick):
     config = load_config(train_caption.Config, CONFIG, [*quick, "pretrained=''"])
     batch = {

@@ -39,9 +39,16 @@ def test_fine_tuning_and_judging_on_one_process_and_two(arguments, tmp_path, tor
     assert trained["test_acc"] == pytest.approx(100 * right / len(predictions))
 
 
-def test_two_processes_train(arguments, tmp_path, torchrun_script):
-    torchrun_script(2, "train_nlvr.py", *arguments, "--output_dir", tmp_path, "batch_size_train=4")
-    assert (tmp_path / "checkpoint_best.pth").exists()
+def test_two_processes_train_as_one_on_the_same_global_batch(arguments, quick, tmp_path, torchrun_script):
+    # Each process draws its own stochastic depth, of which the first block has none; the checkpoint has two.
+    one_block = [*arguments, quick[0].replace("depth: 2", "depth: 1"), "pretrained="]
+    train_nlvr.main([*one_block, "--output_dir", str(tmp_path / "one")])
+    torchrun_script(2, "train_nlvr.py", *one_block, "--output_dir", tmp_path / "two", "batch_size_train=4")
+    one, two = (json.loads((tmp_path / folder / "log.txt").read_text()) for folder in ("one", "two"))
+    assert two == pytest.approx(one, abs=1e-5)
+    one, two = (torch.load(tmp_path / folder / "checkpoint_last.pth", weights_only=True) for folder in ("one", "two"))
+    assert one["step"] == two["step"] > 5
+    torch.testing.assert_close(two["model"], one["model"])
 
 
 def test_the_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overfit):
