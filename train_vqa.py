@@ -72,7 +72,7 @@ def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progres
 
 def ground_truth(config: Config, split: str, dataset: VQAEval) -> dict[Any, dict[str, Any]]:
     """What people answered to each question: official annotations, or the answers beside the questions, if any."""
-    official = getattr(config, f"{split}_gt_file")
+    official = getattr(config, f"{config.own_split(split) or split}_gt_file")
     return read_annotations(resolve(official)) if official else dataset.ground_truth()
 
 

@@ -73,3 +73,10 @@ def test_the_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overfit
     assert isinstance(batch["weights"], torch.Tensor)
     first, last = overfit(train_vqa.build_model(config), batch, train_vqa.train_step, steps=100)
     assert last["loss"] < 0.5 * first["loss"]
+
+
+def test_a_file_that_stands_in_for_the_test_split_brings_its_ground_truth(tmp_path):
+    truth = tmp_path / "truth.json"
+    truth.write_text(json.dumps([{"question_id": 7, "answer": ["red"]}]))
+    config = train_vqa.Config(val_file="val.json", val_gt_file=str(truth))
+    assert train_vqa.ground_truth(config, "test", dataset=None)[7]["answers"] == ["red"]
