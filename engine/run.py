@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from engine import checkpoint, distributed
-from engine.config import Config, describe, load_config, save_config
+from engine.config import Config, TrainConfig, describe, load_config, save_config
 from engine.failure import told
 from engine.log import Reporter, set_up_logging, write_json
 from utils import ConfigError, resolve, set_seed
@@ -120,12 +120,13 @@ def start(
             device = choose_device(flags.device, launch.local_rank)
             settings = load_config(kind, flags.config, flags.overrides)
             output = _output_folder(flags)
-            resume_from = _checkpoint_to_resume(flags, output)
+            evaluate_only = flags.evaluate or not issubclass(kind, TrainConfig)
+            resume_from = _checkpoint_to_resume(flags, output, evaluate_only)
             distributed.init_process_group(launch, store, device)
             # On several machines torchrun may have restarted one and replaced another, which then disagree.
             resume_from = distributed.broadcast_object(resume_from)
             set_seed(flags.seed)
-            run = Run(settings, output, device, flags.seed, launch.rank, launch.world_size, flags.evaluate, resume_from)
+            run = Run(settings, output, device, flags.seed, launch.rank, launch.world_size, evaluate_only, resume_from)
             if run.is_first and not (run.evaluate_only and (output / "config.yaml").exists()):
                 save_config(settings, output / "config.yaml")
             yield run
@@ -203,11 +204,11 @@ def _output_folder(flags: argparse.Namespace) -> Path:
     return folder
 
 
-def _checkpoint_to_resume(flags: argparse.Namespace, output: Path) -> Path | None:
+def _checkpoint_to_resume(flags: argparse.Namespace, output: Path, evaluate_only: bool) -> Path | None:
     """The file that --resume means. A process that torchrun started anew after a failure resumes by itself."""
-    if flags.evaluate and flags.resume is not None:
-        raise ConfigError("--evaluate with --resume: to evaluate a checkpoint, give it with --checkpoint")
-    if flags.evaluate:
+    if evaluate_only and flags.resume is not None:
+        raise ConfigError("--resume goes on with a training: to evaluate a checkpoint, give it with --checkpoint")
+    if evaluate_only:
         return None
     if flags.resume:
         if not resolve(flags.resume).exists():

@@ -64,7 +64,7 @@ class Optimization:
                     output = self.train_step(self.model, self.run.to_device(batch), progress)
                 loss = output["loss"] / len(batches)
                 if self.scaler.is_enabled():  # it skips a step for gradients that are not finite, and for nothing else
-                    loss = loss * torch.where(self.broken > 0, torch.nan, 1.0)
+                    loss = loss * torch.where(loss.isfinite() & (self.broken == 0), 1.0, torch.nan)
                 self.scaler.scale(loss).backward()
             outputs.append({name: value.detach() for name, value in output.items()})
         means = {name: sum(output[name] for output in outputs) / len(outputs) for name in outputs[0]}

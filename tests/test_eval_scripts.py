@@ -39,6 +39,9 @@ def test_samples_by_error_and_a_gallery_with_pictures(script, config, options, q
 
 
 def test_nocaps_writes_the_servers_format_and_scores_by_domain(quick, pretrained, in_demo_folder, tmp_path):
+    training = {"checkpoint_last.pth": "its state", "config.yaml": "its config"}  # in whose folder one may evaluate
+    for name, content in training.items():
+        (tmp_path / name).write_text(content)
     eval_nocaps.main(
         ["--config", "configs/demo/nocaps.yaml", "--output_dir", str(tmp_path), *quick, f"pretrained={pretrained}"]
     )
@@ -48,6 +51,7 @@ def test_nocaps_writes_the_servers_format_and_scores_by_domain(quick, pretrained
     assert all(prediction.keys() == {"image_id", "caption"} for prediction in predictions)
     scores = json.loads((tmp_path / "evaluate.txt").read_text())
     assert {"val_in_BLEU-4", "val_out_BLEU-4", "val_all_CIDEr"} <= set(scores)
+    assert {name: (tmp_path / name).read_text() for name in training} == training
 
 
 @pytest.mark.parametrize(

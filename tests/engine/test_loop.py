@@ -75,6 +75,14 @@ def test_two_processes_train_as_one_on_the_same_global_batch(toy, torchrun, tmp_
         assert json.loads(line_of_two) == pytest.approx(json.loads(line_of_one), abs=1e-5)
 
 
+def test_two_processes_that_accumulate_train_as_one_on_the_same_global_batch(toy, torchrun, tmp_path):
+    common = ["dropout=0.0", "max_epoch=2", *FAST]
+    toy.main(["--output_dir", str(tmp_path / "one"), "batch_size=8", *common])
+    torchrun(2, "--output_dir", tmp_path / "two", "batch_size=2", "accumulation_steps=2", *common)
+    for name in ("linear.weight", "linear.bias"):
+        torch.testing.assert_close(weights(tmp_path / "two")[name], weights(tmp_path / "one")[name])
+
+
 def test_more_accumulation_than_batches_is_an_error(toy, tmp_path):
     with pytest.raises(SystemExit, match="12 batches, fewer than accumulation_steps = 13"):
         toy.main(["--output_dir", str(tmp_path), "accumulation_steps=13", *FAST])
@@ -121,6 +129,23 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(toy, tmp
     assert trained["model"].linear.weight.isfinite().all()
     assert torch.equal(trained["model"].linear.weight, steps[step])
     assert not (tmp_path / "checkpoint_last.pth").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_an_infinite_loss_whose_gradient_is_finite_touches_no_weights_either(toy, tmp_path, monkeypatch, precision):
+    seen = []
+
+    def train_step(config, last, model, batch, progress):
+        seen.append(model.linear.weight.detach().clone())
+        return {"loss": model(batch["x"], batch["y"]) + (torch.inf if progress.step == 9 else 0)}
+
+    monkeypatch.setattr(toy, "train_step", train_step)
+    with pytest.raises(SystemExit, match="step 9: the loss or its gradient is not finite"):
+        toy.main(["--output_dir", str(tmp_path), f"precision={precision}", "tensorboard=false", "print_freq=12"])
+    assert len(seen) == 12
+    assert not torch.equal(seen[8], seen[9])
+    assert torch.equal(seen[10], seen[9])
+    assert torch.equal(seen[11], seen[9])
 
 
 def test_the_process_with_the_bad_loss_is_the_one_that_is_named(toy, torchrun, tmp_path):
