@@ -1,5 +1,6 @@
 """What all datasets share: randomness by (seed, epoch, index), replaced bad images, batches as dicts."""
 
+import abc
 import itertools
 import os
 from collections.abc import Callable, Sequence
@@ -57,7 +58,7 @@ class _Samples(Dataset):
             return error
 
 
-class TrainDataset(_Samples):
+class TrainDataset(_Samples, abc.ABC):
     """Records to training samples; a task says in `sample` what a sample is.
 
     `dataset[epoch, index]` (or `dataset[index]`, in epoch 0) is the same whoever asks: all its randomness is drawn
@@ -72,9 +73,9 @@ class TrainDataset(_Samples):
         self.transform = transform
         self.seed = seed
 
+    @abc.abstractmethod
     def sample(self, record: dict[str, Any], rng: np.random.Generator) -> Sample:
         """The sample of one record, its pictures' `files` (a list) included; raises BadImage."""
-        raise NotImplementedError
 
     def record(self, epoch: int, index: int) -> dict[str, Any]:
         """The record at `index`, which lies below `size(epoch)`."""
