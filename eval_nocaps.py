@@ -20,7 +20,7 @@ from data.loaders import eval_loader
 from data.nocaps import NoCapsEval
 from metrics.caption import read_references
 from metrics.cases import caption_cases
-from metrics.nocaps import score_nocaps
+from metrics.nocaps import read_domains, score_nocaps
 from metrics.report import Evaluated, Findings, report
 from models.blip import BLIPDecoder, blip_decoder
 from models.config import ModelConfig, SearchConfig
@@ -62,6 +62,8 @@ def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLI
     truth = resolve(config.val_gt_file) if config.val_gt_file else None
     # Read before anything is captioned, so that a wrong file costs no evaluation.
     references = read_references(truth) if truth else {}
+    if truth and "val" in loaders:
+        read_domains(truth, [one["img_id"] for one in loaders["val"].dataset.annotations])
     for split, loader in loaders.items():
         predictions = []
         for batch in run.batches(loader, f"caption {split}"):

@@ -15,12 +15,14 @@ def read_json(path: str | Path) -> Any:
     """The content of a ground truth file.
 
     Raises:
-        MissingFile: there is none.
+        MissingFile: there is none that can be read.
         GroundTruthError: it is not JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MissingFile(f"the ground truth {path} is not there") from None
+    except OSError as error:  # a folder, or a file that is somebody else's
+        raise MissingFile(f"the ground truth {path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise GroundTruthError(f"the ground truth {path} is not JSON: {error}") from None

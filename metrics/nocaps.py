@@ -1,6 +1,6 @@
 """NoCaps: captions of objects that COCO never names, scored by how far an image lies from COCO (its domain)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,24 @@ from metrics.caption import CaptionScores, score_captions
 from metrics.ground_truth import GroundTruthError, read_json
 
 DOMAINS = {"in-domain": "in", "near-domain": "near", "out-domain": "out"}
+
+
+def read_domains(ground_truth: str | Path | Mapping[str, Any], images: Iterable[Any]) -> dict[Any, str]:
+    """image id -> 'in', 'near' or 'out', of those `images` by a ground truth as `score_nocaps` takes it.
+
+    Raises GroundTruthError for the first image whose domain is none of NoCaps's, or which is not in the file.
+    """
+    content = ground_truth if isinstance(ground_truth, Mapping) else read_json(ground_truth)
+    named = {image["id"]: image.get("domain") for image in content.get("images", [])}
+    domains = {}
+    for image in images:
+        domain = named.get(image)
+        if domain not in DOMAINS:
+            raise GroundTruthError(
+                f"image {image!r} has domain {domain!r} in the ground truth; known are {', '.join(DOMAINS)}"
+            )
+        domains[image] = DOMAINS[domain]
+    return domains
 
 
 def score_nocaps(
@@ -20,15 +38,10 @@ def score_nocaps(
     """
     if not isinstance(ground_truth, Mapping):
         ground_truth = read_json(ground_truth)
-    domain_of = {image["id"]: image.get("domain") for image in ground_truth.get("images", [])}
+    domains = read_domains(ground_truth, [prediction["image_id"] for prediction in predictions])
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for prediction in predictions:
-        domain = domain_of.get(prediction["image_id"])
-        if domain not in DOMAINS:
-            raise GroundTruthError(
-                f"image {prediction['image_id']!r} has domain {domain!r}; known are {', '.join(DOMAINS)}"
-            )
-        groups.setdefault(DOMAINS[domain], []).append(prediction)
+        groups.setdefault(domains[prediction["image_id"]], []).append(prediction)
     scores = {name: _score_group(groups[name], ground_truth) for name in DOMAINS.values() if name in groups}
     return scores | {"all": score_captions(predictions, ground_truth)}
 

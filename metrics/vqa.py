@@ -97,6 +97,8 @@ def read_annotations(source: str | Path | Mapping[str, Any] | Sequence[Mapping[s
 
     Takes the official file (`annotations` with `answers: [{answer}]`) or a training list (`{question_id, answer: [..]}`
     each), as a path or as its content. Entries without a question_id (Visual Genome's) are left out.
+
+    Raises GroundTruthError where an entry has no answers, or the question_id of another.
     """
     content = read_json(source) if isinstance(source, str | Path) else source
     entries = content["annotations"] if isinstance(content, Mapping) else content
@@ -104,6 +106,10 @@ def read_annotations(source: str | Path | Mapping[str, Any] | Sequence[Mapping[s
     for row, entry in enumerate(entries):
         if "question_id" not in entry:
             continue
+        if entry["question_id"] in annotations:
+            raise GroundTruthError(
+                f"annotation {row} has the question_id of an earlier one, {entry['question_id']!r}: keep one of them"
+            )
         answers = entry.get("answers", entry.get("answer"))
         if not answers:
             raise GroundTruthError(
