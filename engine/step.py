@@ -113,12 +113,17 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
+COMPILED_VARIANTS = 32  # of one piece of code. Pre-training calls a text layer in 13 ways: with images, causally, ...
+
+
 def compile_blocks(model: nn.Module) -> None:
     """Compile each repeated block (of an `nn.ModuleList` or `nn.Sequential`) in place.
 
-    All blocks of a kind share one compilation, and what is around them (tokenising lists of strings, whose every value
-    would be compiled anew) stays as it is.
+    All blocks of a kind share one compilation for each way of calling them, and what is around them (tokenising lists
+    of strings, whose every value would be compiled anew) stays as it is.
     """
+    # Beyond torch's 8, blocks would run uncompiled. The limit goes by this name in every version.
+    torch._dynamo.config.cache_size_limit = COMPILED_VARIANTS
     for module in model.modules():
         if isinstance(module, (nn.ModuleList, nn.Sequential)):
             for block in module:

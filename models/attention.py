@@ -5,6 +5,7 @@ number of texts, beams and decoding steps then look at it. Where the texts of an
 folded into one long query, so nothing is repeated; elsewhere they name the image by index.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -89,13 +90,21 @@ class SelfAttentionCache:
 
 @dataclass
 class AttentionInputs:
-    """What the attentions of all layers work with in one forward pass; see `TextModel.forward`."""
+    """What the attentions of one layer work with in a forward pass; see `TextModel.forward`.
+
+    It does not say which layer: compiled code that looks at a number would be compiled for each layer anew.
+
+    Attributes:
+        memory, memory_mask: the layer's part of a `Memory`, and its mask.
+        append: puts keys and values of new tokens behind the layer's earlier ones, and returns all.
+    """
 
     mask: Tensor | None = None
-    memory: Memory | None = None
+    memory: list[KeyValue] | None = None
+    memory_mask: Tensor | None = None
     index: Tensor | None = None
     causal: bool = False
-    cache: SelfAttentionCache | None = None
+    append: Callable[[Tensor, Tensor], KeyValue] | None = None
     maps: AttentionMaps | None = None
 
 

@@ -5,6 +5,9 @@ image-grounded decoder (with memory, causal). It has no, one or two cross-attent
 those of the released checkpoints.
 """
 
+from dataclasses import replace
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -99,11 +102,15 @@ class TextModel(nn.Module):
                 f"of the text model; truncate it, or raise max_position_embeddings in its configuration"
             )
         mask = None if mask is None or causal else mask.bool()
-        inputs = AttentionInputs(mask, memory, index, causal and ids.shape[1] > 1, cache, maps)
+        inputs = AttentionInputs(mask, index=index, causal=causal and ids.shape[1] > 1, maps=maps)
         if positions is None:
             positions = torch.arange(start, longest, device=ids.device)
         hidden = self.embeddings(ids, positions)
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers):
+            if memory is not None:
+                inputs = replace(inputs, memory=memory.layers[number], memory_mask=memory.mask)
+            if cache is not None:
+                inputs = replace(inputs, append=partial(cache.append, number))
             hidden = layer(hidden, inputs, first_only=first_only and layer is self.layers[-1])
         if cache is not None:
             cache.advance(ids.shape[1])

@@ -126,10 +126,10 @@ class SelfAttention(nn.Module):
         self.self = QueryKeyValue(config, config.hidden_size)
         self.output = AddNorm(config, config.hidden_size)
 
-    def forward(self, hidden: Tensor, inputs: AttentionInputs, layer: int, first_only: bool) -> Tensor:
+    def forward(self, hidden: Tensor, inputs: AttentionInputs, first_only: bool) -> Tensor:
         key_value = self.self.project(hidden)
-        if inputs.cache is not None:
-            key_value = inputs.cache.append(layer, *key_value)
+        if inputs.append is not None:
+            key_value = inputs.append(*key_value)
         if first_only:
             hidden = hidden[:, :1]
         need_weights = inputs.maps is not None
@@ -210,7 +210,6 @@ class Layer(nn.Module):
 
     def __init__(self, config: TextConfig, number: int, cross_attentions: int, source_width: int) -> None:
         super().__init__()
-        self.number = number
         self.attention = SelfAttention(config)
         if cross_attentions == 1:
             self.crossattention = CrossAttention(config, source_width)
@@ -221,11 +220,11 @@ class Layer(nn.Module):
 
     def forward(self, hidden: Tensor, inputs: AttentionInputs, first_only: bool = False) -> Tensor:
         """hidden [B, L, D] -> [B, L, D], or the first position only [B, 1, D]."""
-        hidden = self.attention(hidden, inputs, self.number, first_only)
+        hidden = self.attention(hidden, inputs, first_only)
         if inputs.memory is not None:
-            memory, need_weights = inputs.memory, inputs.maps is not None
+            need_weights = inputs.maps is not None
             hidden, weights = self.crossattention(
-                hidden, memory.layers[self.number], memory.mask, index=inputs.index, need_weights=need_weights
+                hidden, inputs.memory, inputs.memory_mask, index=inputs.index, need_weights=need_weights
             )
             if need_weights:
                 inputs.maps.cross_attention.append(weights)

@@ -26,9 +26,9 @@ def first_states(model: TextModel, runs: Sequence[Tensor], memory: Memory) -> Te
     shapes = [ids.shape for ids in runs]
     positions = [torch.arange(ids.shape[1], device=ids.device).expand_as(ids) for ids in runs]
     hidden = model.embeddings(*(torch.cat([x.flatten() for x in row])[None] for row in (runs, positions)))  # [1, P, D]
-    for layer in model.layers:
+    for layer, key_values in zip(model.layers, memory.layers, strict=True):
         hidden = _attend_within(layer.attention, hidden, shapes, first_only=layer is model.layers[-1])
-        hidden, _ = layer.crossattention(hidden, memory.layers[layer.number], memory.mask)
+        hidden, _ = layer.crossattention(hidden, key_values, memory.mask)
         hidden = layer.output(layer.intermediate(hidden), hidden)
     return hidden[0]
 
