@@ -2,6 +2,7 @@
 
 import json
 import logging
+import secrets
 import sys
 import time
 from datetime import timedelta
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from utils import atomic_write
+from utils import ConfigError, atomic_write
 
 logger = logging.getLogger("blip.engine")
 
@@ -79,11 +80,14 @@ class Events:
             # What a killed run drew beyond its last checkpoint is drawn again.
             self._tensorboard = SummaryWriter(str(folder), purge_step=steps_done + 1 if steps_done else None)
         if config["wandb"] and is_first:
-            import wandb
+            try:
+                import wandb
+            except ModuleNotFoundError:
+                raise ConfigError(f"wandb = {config['wandb']!r} needs a package: `pip install wandb`") from None
 
             number = folder / "wandb_id.txt"  # a resumed run goes on in the same curves
             if not (steps_done and number.exists()):
-                number.write_text(wandb.util.generate_id())
+                number.write_text(secrets.token_hex(4))
             self._wandb = wandb.init(
                 project=config["wandb"],
                 name=folder.name,

@@ -1,8 +1,13 @@
-"""A resumed run draws its curves once."""
+"""A resumed run draws its curves once, and in the same place."""
 
+import sys
+from types import SimpleNamespace
+
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from engine.log import Events
+from utils import ConfigError
 
 
 def test_steps_that_a_killed_run_repeats_are_drawn_once(tmp_path):
@@ -15,3 +20,27 @@ def test_steps_that_a_killed_run_repeats_are_drawn_once(tmp_path):
     curves = EventAccumulator(str(tmp_path)).Reload()
     drawn = [(event.step, round(event.value, 3)) for event in curves.Scalars("loss")]
     assert drawn == [(1, 0.1), (2, 0.2), (3, 0.3), (4, 3.4), (5, 3.5), (6, 3.6)]
+
+
+def test_weights_and_biases_goes_on_in_the_run_of_the_folder(tmp_path, monkeypatch):
+    runs, logged = [], []
+    run = SimpleNamespace(log=lambda values, step: logged.append((values, step)), finish=lambda: logged.append("end"))
+    service = SimpleNamespace(init=lambda **arguments: runs.append(arguments) or run)
+    monkeypatch.setitem(sys.modules, "wandb", service)
+    config = {"tensorboard": False, "wandb": "my-project"}
+    for steps_done in (0, 3, 0):  # a run, resumed; then another in the same folder
+        events = Events(tmp_path, config, steps_done, is_first=True)
+        events.write({"loss": 1.5}, steps_done + 1)
+        events.close()
+    Events(tmp_path, config, 0, is_first=False).write({"loss": 9.0}, 1)  # other processes say nothing
+    assert logged == [({"loss": 1.5}, 1), "end", ({"loss": 1.5}, 4), "end", ({"loss": 1.5}, 1), "end"]
+    first, resumed, other = (arguments["id"] for arguments in runs)
+    assert first == resumed != other
+    expected = {"project": "my-project", "name": tmp_path.name, "dir": tmp_path, "config": config, "resume": "allow"}
+    assert runs[0] == expected | {"id": first}
+
+
+def test_a_missing_weights_and_biases_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match=r"wandb = 'my-project' needs a package: `pip install wandb`"):
+        Events(tmp_path, {"tensorboard": False, "wandb": "my-project"}, 0, is_first=True)
