@@ -118,9 +118,6 @@ def listed_loader(
 def _loader(
     dataset: TrainDataset | EvalDataset, batches: Iterable[Sequence[Any]], num_workers: int, pin_memory: bool
 ) -> DataLoader:
-    ending = multiprocessing.Event()
-    if num_workers:
-        atexit.register(ending.set)  # called before multiprocessing's own, which terminates workers and waits for them
     return _Loader(
         dataset,
         batch_sampler=batches,
@@ -128,9 +125,17 @@ def _loader(
         collate_fn=functools.partial(_collate, dataset.collate),
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
-        worker_init_fn=functools.partial(_leave_signals_to_the_run, ending),
+        worker_init_fn=functools.partial(_leave_signals_to_the_run, _ending()) if num_workers else None,
         generator=torch.Generator(),  # else each epoch would draw its workers' seed from the global generator
     )
+
+
+@functools.cache
+def _ending() -> Event:
+    """Set when this process ends; one for all loaders, of which an evaluation may make many."""
+    ending = multiprocessing.Event()
+    atexit.register(ending.set)  # called before multiprocessing's own, which terminates workers and waits for them
+    return ending
 
 
 class _Loader(DataLoader):
