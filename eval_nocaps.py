@@ -61,16 +61,18 @@ def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLI
     lengths = {"max_length": config.max_length, "min_length": config.min_length}
     truth = resolve(config.val_gt_file) if config.val_gt_file else None
     # Read before anything is captioned, so that a wrong file costs no evaluation.
-    references = read_references(truth) if truth else {}
+    references = {}
     if truth and "val" in loaders:
-        read_domains(truth, [one["img_id"] for one in loaders["val"].dataset.annotations])
+        images = [one["img_id"] for one in loaders["val"].dataset.annotations]
+        references = read_references(truth, images)
+        read_domains(truth, images)
     for split, loader in loaders.items():
         predictions = []
         for batch in run.batches(loader, f"caption {split}"):
             captions = model.generate(normalize(batch["image"]), num_beams=config.num_beams, **lengths)
             pairs = zip(batch["image_id"], captions, strict=True)
             predictions += [{"image_id": image, "caption": caption} for image, caption in pairs]
-        predictions = engine.gather_objects(predictions, key="image_id")
+        predictions = engine.gather_objects(predictions)
         run.write_json(f"result/{split}.json", predictions)
         if not run.is_first:
             continue

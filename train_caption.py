@@ -10,6 +10,7 @@ Published, COCO Karpathy test (BLEU-4 / CIDEr): ViT-B with CapFilt-L 39.7 / 133.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -36,13 +37,19 @@ class Config(engine.TrainConfig, ModelConfig, SearchConfig, CaptionData):
     use_java: bool = setting(True, "compute METEOR and SPICE too, where Java is; they take longer than all else")
 
 
-def build_data(run: engine.Run[Config]) -> tuple[TrainLoader | None, dict[str, DataLoader]]:
-    """Batches to train on, and the images of the validation and test splits."""
+GroundTruth = Path | dict[str, Any]
+
+
+def build_data(run: engine.Run[Config]) -> tuple[TrainLoader | None, dict[str, tuple[DataLoader, GroundTruth]]]:
+    """Batches to train on; the images of the validation and test splits, and the captions to compare with."""
     config, share = run.config, {"num_workers": run.config.num_workers, **run.share}
     evaluated = {}
     for split in dict.fromkeys(config.own_split(split) or split for split in ("val", "test")):
         images = CaptionEval(config.annotations(split), config.image_root, EvalTransform(config.image_size))
-        evaluated[split] = eval_loader(images, config.batch_size, **share)
+        truth = config.ground_truth(split) or images.ground_truth()
+        if run.is_first:
+            read_references(truth, images.image_ids)  # a wrong file ends the run now, not after an epoch
+        evaluated[split] = eval_loader(images, config.batch_size, **share), truth
     if run.evaluate_only:
         return None, evaluated
     dataset = CaptionTrain(
@@ -63,18 +70,19 @@ def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progres
     return {"loss": model(normalize(batch["image"]), batch["caption"])}
 
 
-def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLIPDecoder) -> dict[str, Any]:
+def evaluate(
+    run: engine.Run[Config], splits: dict[str, tuple[DataLoader, GroundTruth]], model: BLIPDecoder
+) -> dict[str, Any]:
     """Caption every image of each split; `result/SPLIT.json` is what COCO's server takes."""
     config, metrics = run.config, {}
     lengths = {"max_length": config.max_length, "min_length": config.min_length}
     source = config.pretrained if run.evaluate_only else None
-    for split, loader in loaders.items():
-        truth = config.ground_truth(split) or loader.dataset.ground_truth()
+    for split, (loader, truth) in splits.items():
         predictions = []
         for batch in run.batches(loader, f"caption {split}"):
             captions = model.generate(normalize(batch["image"]), num_beams=config.num_beams, **lengths)
             predictions += _predictions(batch["image_id"], captions)
-        predictions = engine.gather_objects(predictions, key="image_id")
+        predictions = engine.gather_objects(predictions)
         run.write_json(f"result/{split}.json", predictions)
         if run.is_first:
             found = score_captions(predictions, truth, config.use_java)

@@ -68,7 +68,7 @@ def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLI
             for index, said, true, p in zip(*(column.tolist() for column in columns), strict=True):
                 one = {"index": index, "prediction": bool(said), "label": bool(true), "probability": round(p, 6)}
                 predictions.append(one)
-        predictions = engine.gather_objects(predictions, key="index")
+        predictions = engine.gather_objects(predictions)
         for prediction in predictions:
             record = loader.dataset.annotations[prediction["index"]]
             prediction |= {"identifier": record["identifier"], "sentence": record["sentence"]}
@@ -76,7 +76,7 @@ def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLI
         scores = score_nlvr(
             [prediction["prediction"] for prediction in predictions],
             [prediction["label"] for prediction in predictions],
-            [_statement(prediction) for prediction in predictions],
+            [statement_of(prediction["identifier"], prediction["sentence"]) for prediction in predictions],
         )
         metrics |= {f"{split}_acc": scores.accuracy, f"{split}_consistency": scores.consistency}
         if run.is_first:
@@ -85,12 +85,6 @@ def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLI
             evaluated = Evaluated(split, config.annotations(split), "nlvr", source, provenance(source))
             metrics |= report(run.output_dir, evaluated, Findings(found, judgement_cases(predictions, files)))
     return metrics
-
-
-def _statement(prediction: dict[str, Any]) -> str:
-    """What stands with several pairs of images: NLVR2 numbers it, other files repeat the sentence."""
-    identifier = prediction["identifier"]
-    return statement_of(identifier) if identifier else prediction["sentence"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -44,14 +44,32 @@ class Config(engine.TrainConfig, ModelConfig, VQAData):
         engine.check(self.k_test >= 1, "k_test", self.k_test, "at least 1")
 
 
-def build_data(run: engine.Run[Config]) -> tuple[TrainLoader | None, dict[str, DataLoader]]:
+@dataclass
+class Questions:
+    """A split to answer.
+
+    Attributes:
+        loader: its questions.
+        annotated: what people answered to each, empty where that is not known (and on all processes but the first).
+        candidates: the answers to choose from; empty where they are written.
+    """
+
+    loader: DataLoader
+    annotated: dict[Any, dict[str, Any]]
+    candidates: list[str]
+
+
+def build_data(run: engine.Run[Config]) -> tuple[TrainLoader | None, dict[str, Questions]]:
     """Batches to train on, and questions: of a validation file after each epoch, of the test split with --evaluate."""
     config, share = run.config, {"num_workers": run.config.num_workers, **run.share}
     roots = {"image_root": config.image_root, "vqa_root": config.vqa_root, "vg_root": config.vg_root}
 
-    def questions(split: str) -> dict[str, DataLoader]:
+    def questions(split: str) -> dict[str, Questions]:
+        # All is read now, so that a wrong file costs neither a training nor an evaluation.
         dataset = VQAEval(config.annotations(split), EvalTransform(config.image_size), **roots)
-        return {split: eval_loader(dataset, config.batch_size_test, **share)}
+        annotated = ground_truth(config, split, dataset) if run.is_first else {}
+        candidates = answer_list(config.answer_file()) if config.inference == "rank" else []
+        return {split: Questions(eval_loader(dataset, config.batch_size_test, **share), annotated, candidates)}
 
     if run.evaluate_only:
         return None, questions("test")
@@ -73,31 +91,28 @@ def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progres
 def ground_truth(config: Config, split: str, dataset: VQAEval) -> dict[Any, dict[str, Any]]:
     """What people answered to each question: official annotations, or the answers beside the questions, if any."""
     official = getattr(config, f"{config.own_split(split) or split}_gt_file")
-    return read_annotations(resolve(official)) if official else dataset.ground_truth()
+    return read_annotations(resolve(official), dataset.question_ids) if official else dataset.ground_truth()
 
 
-def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLIPVQA) -> dict[str, Any]:
+def evaluate(run: engine.Run[Config], splits: dict[str, Questions], model: BLIPVQA) -> dict[str, Any]:
     """Answer every question: `result/SPLIT.json` is what the server takes. Accuracy where the split has answers."""
     config, metrics = run.config, {}
-    if config.inference == "rank":
-        candidates = answer_list(config.answer_file())
-        tokens = model.tokenizer(candidates, padding="longest", return_tensors="pt")
     source = config.pretrained if run.evaluate_only else None
     known = provenance(source)
-    for split, loader in loaders.items():
-        # Read before anything is answered, so that a wrong file costs no evaluation.
-        annotated = ground_truth(config, split, loader.dataset) if run.is_first else {}
+    for split, questions in splits.items():
+        loader, annotated, candidates = questions.loader, questions.annotated, questions.candidates
+        tokens = model.tokenizer(candidates, padding="longest", return_tensors="pt") if candidates else None
         predictions = []
         for batch in run.batches(loader, f"answer {split}"):
             image = normalize(batch["image"])
-            if config.inference == "rank":
+            if tokens is not None:
                 best = model(image, batch["question"], tokens, train=False, k_test=config.k_test)
                 answers = [candidates[i] for i in best.tolist()]
             else:
                 answers = model(image, batch["question"], train=False, inference="generate")
             given = zip(batch["question_id"], answers, strict=True)
             predictions += [{"question_id": question, "answer": answer} for question, answer in given]
-        predictions = engine.gather_objects(predictions, key="question_id")
+        predictions = engine.gather_objects(predictions)
         run.write_json(f"result/{split}.json", predictions)
         if not run.is_first:
             continue

@@ -122,7 +122,8 @@ def phase_command(phase: Phase, folder: Path, size: Size, seed: int) -> list[str
         "python",
         *launcher,
         phase.script,
-        *("--config", config, "--output_dir", str(folder / phase.name), "--seed", str(seed)),
+        # Two processes learn together on two cores; on a GPU, one a GPU would be another recipe, with other figures.
+        *("--config", config, "--output_dir", str(folder / phase.name), "--seed", str(seed), "--device", "cpu"),
         *relocated(config, folder),
         *size.overrides,
         *moved,

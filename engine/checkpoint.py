@@ -34,6 +34,12 @@ def save_last(folder: Path, state: dict[str, Any], keep: int) -> None:
         old.unlink()
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Delete what processes left that were killed while they wrote a checkpoint (`utils.atomic_write`)."""
+    for path in folder.glob(".????????.checkpoint_*.pth"):
+        path.unlink()
+
+
 def newest(folder: Path) -> Path | None:
     """The newest checkpoint to resume from; None where there is none."""
     candidates = [folder / LAST, *_earlier(folder)]
@@ -46,6 +52,8 @@ def load(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} does not exist on this machine; all machines of a run need the same output folder")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ConfigError(f"{path} cannot be resumed from: it is no checkpoint of these scripts, or damaged") from error
     if not isinstance(state, dict) or "optimizer" not in state or "rng" not in state:

@@ -77,22 +77,16 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def gather_objects(objects: list[Value], key: str | None = None) -> list[Value]:
+def gather_objects(objects: list[Value]) -> list[Value]:
     """The lists of all processes, concatenated in the order of their ranks, on every process.
 
-    With `key`, objects are mappings, and of those with an equal `object[key]` the first is kept: samplers that pad the
-    last batch repeat samples, and a result file must hold each once.
+    Evaluation's shares (`data.sampler.EvalSampler`) hold each sample once, so together they are a whole result.
     """
-    if world_size() > 1:
-        lists: list[list[Value]] = [[] for _ in range(world_size())]
-        dist.all_gather_object(lists, objects)
-        objects = [item for part in lists for item in part]
-    if key is None:
+    if world_size() == 1:
         return objects
-    first: dict[Any, Value] = {}
-    for item in objects:
-        first.setdefault(item[key], item)
-    return list(first.values())
+    lists: list[list[Value]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(lists, objects)
+    return [item for part in lists for item in part]
 
 
 def broadcast_object(value: Value) -> Value:
@@ -157,9 +151,12 @@ class Preemption:
         return self.stop
 
     def restore(self) -> None:
-        """Give the signals back to whom they belonged before."""
+        """Give the signals back to whom they belonged before; after one they are ignored instead.
+
+        The first process that leaves makes its launcher signal the others, whose exit status must not become another.
+        """
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if self.received or self.stop else handler)
 
 
 PREEMPTED = 75

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import secrets
 import sys
 import time
@@ -19,11 +20,13 @@ logger = logging.getLogger("blip.engine")
 PEAK_FLOPS = {  # dense bf16, from the makers' data sheets, by a part of the device's name
     "H200": 989e12,
     "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
     "H100": 989e12,
     "A100": 312e12,
     "L40S": 362e12,
     "A10G": 70e12,
     "A10": 125e12,
+    "L40": 181e12,
     "L4": 121e12,
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
@@ -88,21 +91,26 @@ class Events:
             number = folder / "wandb_id.txt"  # a resumed run goes on in the same curves
             if not (steps_done and number.exists()):
                 number.write_text(secrets.token_hex(4))
-            self._wandb = wandb.init(
-                project=config["wandb"],
-                name=folder.name,
-                dir=folder,
-                config=config,
-                id=number.read_text(),
-                resume="allow",
-            )
+            try:
+                self._wandb = wandb.init(
+                    project=config["wandb"],
+                    name=folder.name,
+                    dir=folder,
+                    config=config,
+                    id=number.read_text(),
+                    resume="allow",
+                )
+            except wandb.Error as error:  # nobody is logged in, or there is no such project
+                raise ConfigError(f"wandb = {config['wandb']!r}: {error}") from None
+            # Its own count of steps never goes back, as a run does that was killed after its last checkpoint.
+            self._wandb.define_metric("*", step_metric="step")
 
     def write(self, values: dict[str, float], step: int) -> None:
         if self._tensorboard:
             for name, value in values.items():
                 self._tensorboard.add_scalar(name, value, step)
         if self._wandb:
-            self._wandb.log(values, step=step)
+            self._wandb.log({**values, "step": step})
 
     def close(self) -> None:
         if self._tensorboard:
@@ -149,8 +157,12 @@ def peak_flops(device: torch.device) -> float | None:
     """The device's dense bf16 peak in FLOP/s, where it is known."""
     if device.type != "cuda":
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
+    return named_peak(torch.cuda.get_device_name(device))
+
+
+def named_peak(name: str) -> float | None:
+    """The peak of the first of PEAK_FLOPS whose words are in a device's name: an RTX A1000 is no A100."""
+    return next((peak for part, peak in PEAK_FLOPS.items() if re.search(rf"\b{part}\b", name)), None)
 
 
 def peak_memory(device: torch.device) -> int:

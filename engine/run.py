@@ -117,7 +117,7 @@ def start(
             logger.info("joining %d processes at %s:%d", launch.world_size, launch.address, launch.port)
         store = distributed.connect(launch)
         with told(store, launch.rank):
-            device = choose_device(flags.device, launch.local_rank)
+            device = choose_device(flags.device, launch.local_rank, launch.world_size)
             settings = load_config(kind, flags.config, flags.overrides)
             output = _output_folder(flags)
             evaluate_only = flags.evaluate or not issubclass(kind, TrainConfig)
@@ -127,8 +127,8 @@ def start(
             resume_from = distributed.broadcast_object(resume_from)
             set_seed(flags.seed)
             run = Run(settings, output, device, flags.seed, launch.rank, launch.world_size, evaluate_only, resume_from)
-            if run.is_first and not (run.evaluate_only and (output / "config.yaml").exists()):
-                save_config(settings, output / "config.yaml")
+            if run.is_first:
+                _prepare(run)
             yield run
     finally:
         logging.getLogger("blip").removeHandler(handler)
@@ -139,16 +139,19 @@ def start(
             gc.collect()
 
 
-def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device that `--device` means; 'auto' takes a GPU where there is one."""
+def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.device:
+    """The device that `--device` means; 'auto' takes a GPU where there is one (Apple's for one process alone)."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        has_mps = torch.backends.mps.is_available() and world_size == 1
+        name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise ConfigError(f"--device {name}: unknown; choose auto, cpu, cuda or mps") from None
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(f"--device {name}: torch sees no Apple GPU here; use --device cpu, or leave it out")
+    if device.type == "mps" and world_size > 1:
+        raise ConfigError(f"--device {name}: an Apple GPU serves one process alone; start one, or use --device cpu")
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise ConfigError(f"--device {name}: torch sees no CUDA GPU here; use --device cpu, or leave it out")
@@ -157,7 +160,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
         if device.index >= torch.cuda.device_count():
             raise ConfigError(
                 f"{device} does not exist: this process sees {torch.cuda.device_count()} GPU(s); start as many "
-                "processes a machine, and let each of them see all its GPUs"
+                "processes a machine and let each of them see all its GPUs, or use --device cpu"
             )
         torch.cuda.set_device(device)
     return device
@@ -181,7 +184,7 @@ def _parse(kind: type, doc: str, config: str, output_dir: str, arguments: Sequen
         nargs="?",
         const="",
         metavar="PATH",
-        help="go on from a checkpoint with training state; without PATH from the newest in --output_dir, if any",
+        help="go on from a checkpoint with training state, or the newest in a folder; without PATH in --output_dir",
     )
     flags = parser.parse_intermixed_args(arguments)
     if flags.seed < 0:
@@ -204,18 +207,28 @@ def _output_folder(flags: argparse.Namespace) -> Path:
     return folder
 
 
+def _prepare(run: Run) -> None:
+    """Note the config, unless an evaluation visits the folder of a training; sweep away what a killed run left."""
+    if not (run.evaluate_only and any(run.output_dir.glob("checkpoint_*.pth"))):
+        save_config(run.config, run.output_dir / "config.yaml")
+    if not run.evaluate_only:
+        checkpoint.remove_unfinished(run.output_dir)
+
+
 def _checkpoint_to_resume(flags: argparse.Namespace, output: Path, evaluate_only: bool) -> Path | None:
     """The file that --resume means. A process that torchrun started anew after a failure resumes by itself."""
     if evaluate_only and flags.resume is not None:
         raise ConfigError("--resume goes on with a training: to evaluate a checkpoint, give it with --checkpoint")
     if evaluate_only:
         return None
-    if flags.resume:
-        if not resolve(flags.resume).exists():
-            raise ConfigError(f"--resume {flags.resume}: no such file")
-        return resolve(flags.resume)
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     newest = checkpoint.newest(output)
+    if flags.resume and not (restarted and newest):  # a restart goes on where this run was, not where it once began
+        path = resolve(flags.resume)
+        path = checkpoint.newest(path) if path.is_dir() else path
+        if path is None or not path.exists():
+            raise ConfigError(f"--resume {flags.resume}: no such file, nor a folder with a checkpoint_last.pth")
+        return path
     if flags.resume is None and not restarted:
         if newest is not None:
             raise ConfigError(

@@ -4,7 +4,7 @@ The scorers are pycocoevalcap's. METEOR and SPICE are Java programs; without Jav
 on the equivalent tokens of metrics/tokenize.py, and these two are named with their reason, never with a number.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,22 +56,19 @@ def score_captions(
 
     Raises ValueError where an image has two predictions, GroundTruthError where the ground truth has none for it.
     """
-    references = read_references(ground_truth)
     candidates = _by_image(predictions)
-    unknown = [image for image in candidates if image not in references]
-    if unknown:
-        raise GroundTruthError(
-            f"{len(unknown)} of {len(candidates)} predictions are for images without a reference caption, image_id "
-            f"{unknown[0]!r} among them: is this the ground truth of the split that was captioned?"
-        )
+    references = read_references(ground_truth, candidates)
     if not candidates:
         raise ValueError("there are no predictions to score")
     unanswered = len(references) - len(candidates)
     return _score({image: references[image] for image in candidates}, candidates, unanswered, use_java)
 
 
-def read_references(ground_truth: str | Path | Mapping[str, Any]) -> dict[Any, list[str]]:
-    """Reference captions by image id, from COCO format: `annotations` with `image_id` and `caption`."""
+def read_references(ground_truth: str | Path | Mapping[str, Any], images: Collection[Any] = ()) -> dict[Any, list[str]]:
+    """Reference captions by image id, from COCO format: `annotations` with `image_id` and `caption`.
+
+    Raises GroundTruthError where it is in another format, or one of `images` (ids) has no caption.
+    """
     content = ground_truth
     if not isinstance(content, Mapping):
         content = read_json(ground_truth)
@@ -83,6 +80,12 @@ def read_references(ground_truth: str | Path | Mapping[str, Any]) -> dict[Any, l
         if "image_id" not in annotation or "caption" not in annotation:
             raise GroundTruthError(f"{where}: annotation {row} lacks image_id or caption, it has {sorted(annotation)}")
         references.setdefault(annotation["image_id"], []).append(annotation["caption"])
+    unknown = [image for image in images if image not in references]
+    if unknown:
+        raise GroundTruthError(
+            f"{where}: {len(unknown)} of {len(images)} captioned images have no reference caption, image_id "
+            f"{unknown[0]!r} among them: is this the ground truth of the split that is captioned?"
+        )
     return references
 
 

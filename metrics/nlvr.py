@@ -3,8 +3,6 @@
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from metrics.ground_truth import GroundTruthError
-
 
 @dataclass(frozen=True)
 class NlvrScores:
@@ -22,22 +20,23 @@ class NlvrScores:
     correct: tuple[bool, ...]
 
 
-def statement_of(identifier: str) -> str:
+def statement_of(identifier: str | int | None, sentence: str) -> str:
     """The statement an example belongs to: `dev-850-0-2` (split, set, pair, sentence) -> `dev-850-2`.
 
-    The same sentence stands with several pairs of images of one set; only the pair's number differs.
+    The same sentence stands with several pairs of images of one set; only the pair's number differs. Where the
+    identifier is none of NLVR2's, or there is none, it is the sentence itself that examples share.
     """
-    parts = identifier.split("-")
+    parts = str(identifier).split("-")
     if len(parts) != 4:
-        raise GroundTruthError(f"identifier {identifier!r} is not SPLIT-SET-PAIR-SENTENCE, such as 'dev-850-0-2'")
-    split, images, _, sentence = parts
-    return f"{split}-{images}-{sentence}"
+        return sentence
+    split, images, _, number = parts
+    return f"{split}-{images}-{number}"
 
 
 def score_nlvr(predictions: Sequence[bool], labels: Sequence[bool], statements: Sequence[Hashable]) -> NlvrScores:
     """Scores of true/false `predictions`; `statements` says which examples share a statement.
 
-    `[statement_of(identifier) ...]` for NLVR2's files; the sentences themselves where a user's file has no identifiers.
+    See `statement_of`.
     """
     if not len(predictions) == len(labels) == len(statements) or not len(labels):
         raise ValueError(

@@ -16,7 +16,7 @@ def read_domains(ground_truth: str | Path | Mapping[str, Any], images: Iterable[
     Raises GroundTruthError for the first image whose domain is none of NoCaps's, or which is not in the file.
     """
     content = ground_truth if isinstance(ground_truth, Mapping) else read_json(ground_truth)
-    named = {image["id"]: image.get("domain") for image in content.get("images", [])}
+    named = {image.get("id"): image.get("domain") for image in content.get("images", [])}
     domains = {}
     for image in images:
         domain = named.get(image)

@@ -7,7 +7,7 @@ for predictions which are not in this form themselves.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -92,13 +92,16 @@ class VqaScores:
         return [missing] if self.unanswered else []
 
 
-def read_annotations(source: str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[Any, dict[str, Any]]:
+def read_annotations(
+    source: str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]], questions: Collection[Any] | None = None
+) -> dict[Any, dict[str, Any]]:
     """question_id -> {answers: list[str], answer_type, question_type (where named)}.
 
     Takes the official file (`annotations` with `answers: [{answer}]`) or a training list (`{question_id, answer: [..]}`
     each), as a path or as its content. Entries without a question_id (Visual Genome's) are left out.
 
-    Raises GroundTruthError where an entry has no answers, or the question_id of another.
+    Raises GroundTruthError where an entry has no answers or the question_id of another, or none is about one of the
+    `questions` (ids).
     """
     content = read_json(source) if isinstance(source, str | Path) else source
     entries = content["annotations"] if isinstance(content, Mapping) else content
@@ -120,7 +123,17 @@ def read_annotations(source: str | Path | Mapping[str, Any] | Sequence[Mapping[s
             "answers": [one if isinstance(one, str) else one["answer"] for one in answers],
             **{key: entry[key] for key in ("answer_type", "question_type") if key in entry},
         }
+    if questions is not None:
+        _check_split(questions, annotations)
     return annotations
+
+
+def _check_split(questions: Collection[Any], annotations: Mapping[Any, Any]) -> None:
+    if not any(question in annotations for question in questions):
+        raise GroundTruthError(
+            f"none of {len(questions)} questions has a question_id among the {len(annotations)} annotated ones: are "
+            "these the annotations of the split that is answered?"
+        )
 
 
 def score_vqa(predictions: Iterable[Mapping[str, Any]], annotations: Mapping[Any, Mapping[str, Any]]) -> VqaScores:
@@ -129,12 +142,8 @@ def score_vqa(predictions: Iterable[Mapping[str, Any]], annotations: Mapping[Any
     Predictions for questions without annotations are not counted; none in common is a GroundTruthError.
     """
     answers = {entry["question_id"]: entry["answer"] for entry in predictions}
+    _check_split(answers, annotations)
     unanswered = sum(question not in answers for question in annotations)
-    if not annotations or unanswered == len(annotations):
-        raise GroundTruthError(
-            f"none of {len(answers)} predictions has a question_id among the {len(annotations)} annotated questions: "
-            "are these the annotations of the split that was answered?"
-        )
     accuracy = {
         question: answer_accuracy(answers[question], entry["answers"]) if question in answers else 0.0
         for question, entry in annotations.items()

@@ -22,6 +22,23 @@ DEFAULT_DROP_PATH = {"large": 0.1}
 STANDARD_WIDTH = 768
 
 
+class StochasticDepth(nn.Module):
+    """Leaves a block's branch out for a random share `rate` of the samples in training, and scales the others up.
+
+    timm's `DropPath`, but for the rate, which is a tensor: compiled code is then the same for every block.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.register_buffer("rate", torch.tensor(rate), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        kept = torch.rand(len(x), *(1,) * (x.dim() - 1), device=x.device) >= self.rate
+        return x * (kept / (1 - self.rate)).to(x.dtype)
+
+
 class VisionTransformer(TimmVisionTransformer):
     """A ViT that returns all its tokens and can trade compute for memory in its last blocks.
 
@@ -48,7 +65,6 @@ class VisionTransformer(TimmVisionTransformer):
             embed_dim=embed_dim,
             depth=depth,
             num_heads=num_heads,
-            drop_path_rate=drop_path_rate,
             norm_layer=partial(nn.LayerNorm, eps=1e-6),
             num_classes=0,
             global_pool="",
@@ -59,6 +75,10 @@ class VisionTransformer(TimmVisionTransformer):
         for module in self.blocks.modules():
             if isinstance(module, nn.Linear):
                 module.weight.data.mul_(scale)
+        if drop_path_rate:
+            for number, block in enumerate(self.blocks):
+                rate = drop_path_rate * number / max(depth - 1, 1)
+                block.drop_path1, block.drop_path2 = StochasticDepth(rate), StochasticDepth(rate)
         self.image_size = image_size
         self.checkpointed_blocks = checkpointed_blocks
 

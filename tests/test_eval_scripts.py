@@ -13,6 +13,8 @@ import train_retrieval
 import train_vqa
 from engine import ConfigError, load_config
 
+EVERY_CAPTION = [{"image_id": image, "caption": "a circle"} for image in range(10_000)]
+
 
 @pytest.mark.parametrize(
     ("script", "config", "options"),
@@ -60,7 +62,11 @@ def test_nocaps_writes_the_servers_format_and_scores_by_domain(quick, pretrained
         (None, r"truth\.json is not there"),
         ("{", r"truth\.json is not JSON"),
         ("[1]", r"truth\.json is not in COCO format"),
-        ('{"images": [], "annotations": []}', r"image \d+ has domain None in the ground truth; known are in-domain"),
+        (
+            '{"annotations": []}',
+            r"truth\.json: \d+ of \d+ captioned images have no reference caption, image_id \d+ among",
+        ),
+        (json.dumps({"annotations": EVERY_CAPTION, "images": [{}]}), r"image \d+ has domain None in the ground truth"),
     ],
 )
 def test_a_nocaps_ground_truth_that_cannot_be_used_ends_the_evaluation_before_it_begins(

@@ -54,6 +54,15 @@ def test_two_processes_train_as_one_on_the_same_batches(arguments, tmp_path, tor
     torch.testing.assert_close(two["model"], one["model"])
 
 
+def test_a_wrong_ground_truth_ends_the_run_before_it_begins(arguments, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_caption.BLIPDecoder, "forward", lambda *_, **__: pytest.fail("a caption was read"))
+    truth = tmp_path / "truth.json"
+    truth.write_text('{"annotations": [{"image_id": "another", "caption": "a dog"}]}')
+    for wrong, message in (("no-such.json", "is not there"), (str(truth), "6 of 6 captioned images have no reference")):
+        with pytest.raises(SystemExit, match=message):
+            train_caption.main([*arguments, "--output_dir", str(tmp_path / "run"), f"val_gt_file={wrong}"])
+
+
 def test_gradient_checkpointing_changes_no_gradient(in_demo_folder, quick):
     config = load_config(train_caption.Config, CONFIG, [*quick, "pretrained=''"])
     batch = {

@@ -1,12 +1,14 @@
 """Question answering end to end: training, ranked and written answers, one process and two."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import train_vqa
 from engine import load_config
+from metrics.ground_truth import GroundTruthError
 
 CONFIG = "configs/demo/vqa.yaml"
 KINDS = ("color", "comparison", "count", "existence", "relation", "shape")
@@ -58,10 +60,13 @@ def test_a_split_that_only_the_server_can_score_is_answered_for_it(arguments, tm
     assert "the server takes result/test.json" in found["VQA test-dev"]["not computed"]
 
 
-def test_a_wrong_ground_truth_file_ends_the_evaluation_before_it_begins(arguments, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_vqa.BLIPVQA, "forward", lambda *_, **__: pytest.fail("a question was answered"))
+@pytest.mark.parametrize(
+    "wrong", [["--evaluate", "test_gt_file=no-such.json"], ["val_gt_file=no-such.json"], ["answer_list=no-such.json"]]
+)
+def test_a_wrong_file_ends_the_run_before_it_begins(arguments, tmp_path, monkeypatch, wrong):
+    monkeypatch.setattr(train_vqa.BLIPVQA, "forward", lambda *_, **__: pytest.fail("a question was read"))
     with pytest.raises(SystemExit, match=r"no-such\.json"):
-        train_vqa.main([*arguments, "--evaluate", "--output_dir", str(tmp_path), "test_gt_file=no-such.json"])
+        train_vqa.main([*arguments, "--output_dir", str(tmp_path), *wrong])
 
 
 def test_the_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overfit):
@@ -79,4 +84,7 @@ def test_a_file_that_stands_in_for_the_test_split_brings_its_ground_truth(tmp_pa
     truth = tmp_path / "truth.json"
     truth.write_text(json.dumps([{"question_id": 7, "answer": ["red"]}]))
     config = train_vqa.Config(val_file="val.json", val_gt_file=str(truth))
-    assert train_vqa.ground_truth(config, "test", dataset=None)[7]["answers"] == ["red"]
+    asked = SimpleNamespace(question_ids=[7, 8])
+    assert train_vqa.ground_truth(config, "test", asked)[7]["answers"] == ["red"]
+    with pytest.raises(GroundTruthError, match="none of 2 questions has a question_id among the 1 annotated"):
+        train_vqa.ground_truth(config, "test", SimpleNamespace(question_ids=["7", "8"]))

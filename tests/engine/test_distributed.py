@@ -40,17 +40,11 @@ def test_a_bare_script_in_a_slurm_batch_script_is_alone():
     assert read_launch(environ) == Launch()
 
 
-def test_gathering_alone_keeps_the_first_of_each_key():
-    results = [{"id": 3, "x": "a"}, {"id": 1, "x": "b"}, {"id": 3, "x": "c"}]
-    assert gather_objects(results) == results
-    assert gather_objects(results, key="id") == [{"id": 3, "x": "a"}, {"id": 1, "x": "b"}]
-
-
 def _exchange(rank, store):
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    mine = [{"id": i, "from": rank} for i in ((0, 1, 2) if rank == 0 else (2, 3))]
-    together = gather_objects(mine, key="id")
-    assert [(item["id"], item["from"]) for item in together] == [(0, 0), (1, 0), (2, 0), (3, 1)]
+    mine = [{"id": i, "from": rank} for i in ((0, 1, 2) if rank == 0 else (3, 4))]
+    together = gather_objects(mine)
+    assert [(item["id"], item["from"]) for item in together] == [(0, 0), (1, 0), (2, 0), (3, 1), (4, 1)]
     assert gather_objects([torch.tensor(rank)]) == [torch.tensor(0), torch.tensor(1)]
     assert gather_objects([] if rank else ["only"]) == ["only"]
     assert broadcast_object({"from": rank}) == {"from": 0}

@@ -24,8 +24,13 @@ def test_steps_that_a_killed_run_repeats_are_drawn_once(tmp_path):
 
 def test_weights_and_biases_goes_on_in_the_run_of_the_folder(tmp_path, monkeypatch):
     runs, logged = [], []
-    run = SimpleNamespace(log=lambda values, step: logged.append((values, step)), finish=lambda: logged.append("end"))
-    service = SimpleNamespace(init=lambda **arguments: runs.append(arguments) or run)
+    axes = []
+    run = SimpleNamespace(
+        define_metric=lambda name, step_metric: axes.append((name, step_metric)),
+        log=lambda values: logged.append((values["loss"], values["step"])),
+        finish=lambda: logged.append("end"),
+    )
+    service = SimpleNamespace(init=lambda **arguments: runs.append(arguments) or run, Error=RuntimeError)
     monkeypatch.setitem(sys.modules, "wandb", service)
     config = {"tensorboard": False, "wandb": "my-project"}
     for steps_done in (0, 3, 0):  # a run, resumed; then another in the same folder
@@ -33,11 +38,21 @@ def test_weights_and_biases_goes_on_in_the_run_of_the_folder(tmp_path, monkeypat
         events.write({"loss": 1.5}, steps_done + 1)
         events.close()
     Events(tmp_path, config, 0, is_first=False).write({"loss": 9.0}, 1)  # other processes say nothing
-    assert logged == [({"loss": 1.5}, 1), "end", ({"loss": 1.5}, 4), "end", ({"loss": 1.5}, 1), "end"]
+    assert logged == [(1.5, 1), "end", (1.5, 4), "end", (1.5, 1), "end"]
+    assert axes == [("*", "step")] * 3
     first, resumed, other = (arguments["id"] for arguments in runs)
     assert first == resumed != other
     expected = {"project": "my-project", "name": tmp_path.name, "dir": tmp_path, "config": config, "resume": "allow"}
     assert runs[0] == expected | {"id": first}
+
+
+def test_what_weights_and_biases_refuses_is_told(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise RuntimeError("no API key configured")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=refuse, Error=RuntimeError))
+    with pytest.raises(ConfigError, match="wandb = 'my-project': no API key configured"):
+        Events(tmp_path, {"tensorboard": False, "wandb": "my-project"}, 0, is_first=True)
 
 
 def test_a_missing_weights_and_biases_is_named(tmp_path, monkeypatch):

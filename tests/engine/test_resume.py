@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal as signals
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,7 @@ def test_a_signal_saves_at_the_next_step_and_exits_with_the_documented_status(
     with pytest.raises(SystemExit) as stopped:
         toy.main(["--output_dir", str(tmp_path), *SETTINGS, f"stop_at={step}", f"stop_by={signal}"])
     assert stopped.value.code == PREEMPTED == 75
+    assert signals.getsignal(signals.SIGTERM) == signals.SIG_IGN  # a launcher's would change the status of who leaves
     assert final(tmp_path)["step"] == step + 1
     toy.main(["--output_dir", str(tmp_path), *SETTINGS, "--resume"])
     assert_same_end(uninterrupted, tmp_path)
@@ -127,8 +129,35 @@ def test_resuming_by_path_needs_a_training_state(toy, uninterrupted, tmp_path):
     torch.save(other, tmp_path / "other.pth")
     with pytest.raises(SystemExit, match="other.pth holds another model than the config describes(.|\n)*linear.weight"):
         toy.main(["--output_dir", str(tmp_path), "--resume", str(tmp_path / "other.pth")])
-    with pytest.raises(SystemExit, match="no such file"):
-        toy.main(["--output_dir", str(tmp_path), "--resume", "nowhere.pth"])
+    for nowhere in ("nowhere.pth", str(tmp_path)):
+        with pytest.raises(SystemExit, match="no such file, nor a folder with a checkpoint_last.pth"):
+            toy.main(["--output_dir", str(tmp_path / "new"), "--resume", nowhere])
+
+
+def test_resuming_by_folder_takes_its_newest_checkpoint(toy, uninterrupted, tmp_path):
+    toy.main(["--output_dir", str(tmp_path), "--resume", str(uninterrupted), *SETTINGS, "max_epoch=4"])
+    assert final(tmp_path)["step"] == 48
+
+
+def test_a_restart_goes_on_where_the_run_was_not_at_the_path_it_began_from(
+    toy, uninterrupted, tmp_path, monkeypatch, capsys
+):
+    command = ["--output_dir", str(tmp_path), "--resume", str(uninterrupted / "checkpoint_last.pth"), *SETTINGS]
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    toy.main([*command, "max_epoch=4"])  # died before its first save: the path is all there is
+    assert f"resumed from {uninterrupted}" in capsys.readouterr().out
+    toy.main([*command, "max_epoch=5"])
+    assert f"resumed from {tmp_path}" in capsys.readouterr().out
+    assert final(tmp_path)["step"] == 60
+
+
+def test_what_a_process_left_that_was_killed_while_it_saved_is_swept_away(toy, tmp_path):
+    half, other = tmp_path / ".1a2b3c4d.checkpoint_last.pth", tmp_path / ".1a2b3c4d.log.txt"
+    for path in (half, other):
+        path.write_bytes(b"half of it")
+    toy.main(["--output_dir", str(tmp_path), *SETTINGS, "max_epoch=1"])
+    assert not half.exists()
+    assert other.exists()
 
 
 def test_resume_without_a_checkpoint_starts_from_the_beginning(toy, uninterrupted, tmp_path):

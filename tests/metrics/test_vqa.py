@@ -101,7 +101,7 @@ def test_a_training_list_serves_as_annotations() -> None:
 
 
 def test_the_wrong_split_is_an_error_not_a_zero() -> None:
-    with pytest.raises(ValueError, match="none of 1 predictions"):
+    with pytest.raises(ValueError, match="none of 1 questions"):
         score_vqa([{"question_id": 9, "answer": "red"}], {5: {"answers": ["red"]}})
     with pytest.raises(ValueError, match="question_id 5"):
         read_annotations([{"question_id": 5, "answer": []}])

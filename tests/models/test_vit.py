@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
-from models.vit import VIT_SIZES, create_vit, interpolate_pos_embed
+from models.vit import DEFAULT_DROP_PATH, VIT_SIZES, StochasticDepth, create_vit, interpolate_pos_embed
 
 SMALL = {"embed_dim": 24, "depth": 4, "num_heads": 2, "patch_size": 8}
 
@@ -26,11 +27,38 @@ def test_named_sizes_have_the_published_number_of_parameters(name, parameters):
 
 
 def test_large_has_stochastic_depth_and_the_rest_none():
-    with torch.device("meta"):
-        assert create_vit("large", 224).blocks[-1].drop_path1.drop_prob == pytest.approx(0.1)
-        assert isinstance(create_vit("base", 224).blocks[-1].drop_path1, torch.nn.Identity)
-        assert create_vit("base", 224, drop_path_rate=0.2).blocks[-1].drop_path1.drop_prob == pytest.approx(0.2)
+    assert DEFAULT_DROP_PATH == {"large": 0.1}
     assert VIT_SIZES["large"]["depth"] == 24
+    size = {"embed_dim": 8, "depth": 5, "num_heads": 2, "patch_size": 8}
+    assert isinstance(create_vit(size, 16).blocks[-1].drop_path1, torch.nn.Identity)
+    blocks = create_vit(size, 16, drop_path_rate=0.2).blocks
+    for path in ("drop_path1", "drop_path2"):
+        rates = [float(getattr(block, path).rate) for block in blocks]
+        assert rates == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
+
+
+def test_stochastic_depth_leaves_out_its_share_of_the_samples_and_keeps_the_mean():
+    torch.manual_seed(0)
+    depth = StochasticDepth(0.2)
+    x = torch.ones(10_000, 2, 3)
+    kept = depth(x)
+    assert set(kept.unique().tolist()) == {0.0, 1.25}
+    assert torch.equal(kept[:, 0, 0], kept[:, 1, 2])  # a sample as a whole
+    assert kept.mean().item() == pytest.approx(1, abs=0.02)
+    assert torch.equal(depth.eval()(x), x)
+    assert not depth.state_dict()  # checkpoints have no rate
+
+
+def test_blocks_of_different_rates_share_a_compilation():
+    counter = CompileCounter()
+    torch._dynamo.reset()
+    size = {"embed_dim": 8, "depth": 5, "num_heads": 2, "patch_size": 8}
+    vit = create_vit(size, 16, drop_path_rate=0.2)
+    for block in vit.blocks:
+        block.compile(backend=counter)
+    vit(torch.zeros(2, 3, 16, 16)).sum().backward()
+    assert counter.frame_count == 1
+    torch._dynamo.reset()
 
 
 def test_a_narrow_vit_starts_from_weights_that_pass_on_as_much_as_those_of_vit_b():
