@@ -48,7 +48,7 @@ def test_commands_of_the_default_folder_are_those_of_the_documentation():
     assert command[:5] == ["python", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     assert command[5:] == [
         *("pretrain.py", "--config", "configs/demo/pretrain.yaml"),
-        *("--output_dir", "output/demo/pretrain", "--seed", "0"),
+        *("--output_dir", "output/demo/pretrain", "--seed", "0", "--device", "cpu"),
     ]
 
 
