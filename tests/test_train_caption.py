@@ -58,7 +58,10 @@ def test_a_wrong_ground_truth_ends_the_run_before_it_begins(arguments, tmp_path,
     monkeypatch.setattr(train_caption.BLIPDecoder, "forward", lambda *_, **__: pytest.fail("a caption was read"))
     truth = tmp_path / "truth.json"
     truth.write_text('{"annotations": [{"image_id": "another", "caption": "a dog"}]}')
-    for wrong, message in (("no-such.json", "is not there"), (str(truth), "6 of 6 captioned images have no reference")):
+    for wrong, message in (
+        ("no-such.json", "no-such.json does not exist"),
+        (str(truth), "6 of 6 captioned images have no reference"),
+    ):
         with pytest.raises(SystemExit, match=message):
             train_caption.main([*arguments, "--output_dir", str(tmp_path / "run"), f"val_gt_file={wrong}"])
 
