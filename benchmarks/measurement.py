@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from engine.run import choose_device, precision_of
+from engine.device import choose_device, precision_of
 from utils import REPOSITORY, atomic_write
 
 

@@ -53,7 +53,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{path} cannot be read: {error}") from error
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ConfigError(f"{path} cannot be resumed from: it is no checkpoint of these scripts, or damaged") from error
     if not isinstance(state, dict) or "optimizer" not in state or "rng" not in state:

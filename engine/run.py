@@ -1,4 +1,4 @@
-"""The beginning and the surroundings of a run: arguments, config, processes, device, precision, output folder."""
+"""The beginning and the surroundings of a run: arguments, config, processes, output folder."""
 
 import argparse
 import dataclasses
@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from engine import checkpoint, distributed
 from engine.config import Config, TrainConfig, describe, load_config, save_config
+from engine.device import choose_device, precision_of
 from engine.failure import told
 from engine.log import Reporter, set_up_logging, write_json
 from utils import ConfigError, resolve, set_seed
@@ -24,6 +25,8 @@ from utils import ConfigError, resolve, set_seed
 logger = logging.getLogger("blip.engine")
 
 Item = TypeVar("Item")
+
+CONFIG = "config.yaml"  # in the output folder, with every key as the run was started
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,14 +90,6 @@ class Run(Generic[Config]):
         return path
 
 
-def precision_of(name: str, device: torch.device) -> torch.dtype:
-    """The dtype that `name` means on this device; 'auto' is bf16 on GPUs that have it in hardware, else fp32."""
-    if name == "auto":
-        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if has_bf16 else torch.float32
-    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[name]
-
-
 @contextmanager
 def start(
     kind: type[Config], doc: str, config: str, output_dir: str, arguments: Sequence[str] | None = None
@@ -137,33 +132,6 @@ def start(
             # The group's threads end when its last owner goes. A DDP model is one, and only the collector frees it: a
             # thread that outlives the interpreter aborts the process ("terminate called without an active exception").
             gc.collect()
-
-
-def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.device:
-    """The device that `--device` means; 'auto' takes a GPU where there is one (Apple's for one process alone)."""
-    if name == "auto":
-        has_mps = torch.backends.mps.is_available() and world_size == 1
-        name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"--device {name}: unknown; choose auto, cpu, cuda or mps") from None
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError(f"--device {name}: torch sees no Apple GPU here; use --device cpu, or leave it out")
-    if device.type == "mps" and world_size > 1:
-        raise ConfigError(f"--device {name}: an Apple GPU serves one process alone; start one, or use --device cpu")
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ConfigError(f"--device {name}: torch sees no CUDA GPU here; use --device cpu, or leave it out")
-        if device.index is None:
-            device = torch.device("cuda", local_rank)
-        if device.index >= torch.cuda.device_count():
-            raise ConfigError(
-                f"{device} does not exist: this process sees {torch.cuda.device_count()} GPU(s); start as many "
-                "processes a machine and let each of them see all its GPUs, or use --device cpu"
-            )
-        torch.cuda.set_device(device)
-    return device
 
 
 def _parse(kind: type, doc: str, config: str, output_dir: str, arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -209,10 +177,22 @@ def _output_folder(flags: argparse.Namespace) -> Path:
 
 def _prepare(run: Run) -> None:
     """Note the config, unless an evaluation visits the folder of a training; sweep away what a killed run left."""
-    if not (run.evaluate_only and any(run.output_dir.glob("checkpoint_*.pth"))):
-        save_config(run.config, run.output_dir / "config.yaml")
+    visits = run.evaluate_only and any(run.output_dir.glob("checkpoint_*.pth"))
+    if not (visits or _restarted() and (run.output_dir / CONFIG).exists()):
+        save_config(run.config, run.output_dir / CONFIG)
     if not run.evaluate_only:
         checkpoint.remove_unfinished(run.output_dir)
+
+
+def _restarted() -> bool:
+    """Whether torchrun started this process anew after a failure."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+def _is_of_this_run(path: Path) -> bool:
+    """Whether a restarted run wrote `path` itself: after its config, which it notes once, when it first starts."""
+    config = path.parent / CONFIG
+    return config.exists() and path.stat().st_mtime_ns > config.stat().st_mtime_ns
 
 
 def _checkpoint_to_resume(flags: argparse.Namespace, output: Path, evaluate_only: bool) -> Path | None:
@@ -221,9 +201,9 @@ def _checkpoint_to_resume(flags: argparse.Namespace, output: Path, evaluate_only
         raise ConfigError("--resume goes on with a training: to evaluate a checkpoint, give it with --checkpoint")
     if evaluate_only:
         return None
-    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    restarted = _restarted()
     newest = checkpoint.newest(output)
-    if flags.resume and not (restarted and newest):  # a restart goes on where this run was, not where it once began
+    if flags.resume and not (restarted and newest and _is_of_this_run(newest)):
         path = resolve(flags.resume)
         path = checkpoint.newest(path) if path.is_dir() else path
         if path is None or not path.exists():

@@ -12,9 +12,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from engine.config import TrainConfig
+from engine.device import precision_of
 from engine.distributed import all_reduce, gather_objects, world_size
 from engine.progress import Progress, TrainStep
-from engine.run import Run, precision_of
+from engine.run import Run
 from utils import UserError
 
 

@@ -5,12 +5,10 @@ import logging
 
 import pytest
 import torch
-from torch._dynamo.testing import CompileCounter
 
 import engine
 from engine import log, loop
-from engine.step import Losses, Optimization, compile_blocks
-from models.blip_pretrain import BLIPPretrain
+from engine.step import Losses, Optimization
 
 FAST = ["tensorboard=false", "print_freq=4"]
 
@@ -184,33 +182,6 @@ def test_no_step_reads_a_value_from_the_device_and_reports_do(toy, tmp_path, mon
     assert len(fetched) == 3  # after 5, 10 and 12 steps
 
 
-def test_blocks_are_compiled_and_what_is_around_them_is_not(monkeypatch):
-    compiled = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
-    model = torch.nn.ModuleDict({"blocks": torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))})
-    model["head"] = torch.nn.Linear(2, 1)
-    compile_blocks(model)
-    assert compiled == ["Linear", "Linear"]
-
-
-@pytest.mark.parametrize("layers", [2, 4])
-def test_layers_share_their_compilations_and_texts_of_new_lengths_need_no_more(layers, monkeypatch):
-    counter = CompileCounter()  # compiles nothing, and counts what is to be compiled
-    compile_with = torch.nn.Module.compile
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile_with(self, backend=counter))
-    torch._dynamo.reset()
-    sizes = {"hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 32}
-    vit = {"embed_dim": 16, "depth": layers, "num_heads": 2, "patch_size": 16}
-    model = BLIPPretrain(image_size=32, vit=vit, med_config=sizes, embed_dim=16, queue_size=16)
-    compile_blocks(model)
-    compiled = []
-    for words in (1, 3, 5, 2, 6):
-        sum(model(torch.zeros(4, 3, 32, 32), ["dog " * words] * 4, 0.4)).backward()
-        compiled.append(counter.frame_count)
-    assert compiled[1:] == [15] * 4  # the second length tells that lengths vary
-    torch._dynamo.reset()
-
-
 def test_a_metric_that_evaluation_does_not_return_is_named(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(toy, "evaluate", lambda model: {"other": 1.0})
     with pytest.raises(KeyError, match="score.*other"):
@@ -258,3 +229,16 @@ def test_the_first_step_is_counted_where_the_peak_is_known(toy, tmp_path, monkey
     toy.main(["--output_dir", str(tmp_path), "max_epoch=1", *FAST])
     # forward 2*4*6, backward for the weight the same; the inputs need no gradient
     assert counted == [96]
+
+
+def test_the_config_is_that_of_the_last_evaluation_unless_a_training_lies_there(toy, tmp_path):
+    def noted() -> str:
+        return (tmp_path / "config.yaml").read_text()
+
+    for dropout in ("0.1", "0.2"):
+        toy.main(["--output_dir", str(tmp_path), "--evaluate", f"dropout={dropout}"])
+        assert f"dropout: {dropout}" in noted()
+    toy.main(["--output_dir", str(tmp_path), "max_epoch=1", "dropout=0.4", *FAST])
+    (tmp_path / "checkpoint_last.pth").unlink()
+    toy.main(["--output_dir", str(tmp_path), "--evaluate", "dropout=0.5"])
+    assert "dropout: 0.4" in noted()

@@ -143,10 +143,14 @@ def test_a_restart_goes_on_where_the_run_was_not_at_the_path_it_began_from(
     toy, uninterrupted, tmp_path, monkeypatch, capsys
 ):
     command = ["--output_dir", str(tmp_path), "--resume", str(uninterrupted / "checkpoint_last.pth"), *SETTINGS]
+    stale = tmp_path / "checkpoint_last.pth"  # of a run that is given up
+    stale.write_bytes((uninterrupted / "checkpoint_best.pth").read_bytes())
+    os.utime(stale, (0, 0))
+    (tmp_path / "config.yaml").touch()  # of this one, which died before its first save
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    toy.main([*command, "max_epoch=4"])  # died before its first save: the path is all there is
+    toy.main([*command, "max_epoch=4"])
     assert f"resumed from {uninterrupted}" in capsys.readouterr().out
-    toy.main([*command, "max_epoch=5"])
+    toy.main([*command, "max_epoch=5"])  # died after it
     assert f"resumed from {tmp_path}" in capsys.readouterr().out
     assert final(tmp_path)["step"] == 60
 

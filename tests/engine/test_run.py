@@ -7,9 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from engine.log import named_peak
-from engine.run import Run, choose_device
-from utils import ConfigError
+from engine.run import Run
 
 
 @pytest.fixture
@@ -30,28 +28,3 @@ def test_time_left_is_told_by_work_not_by_number(run, monkeypatch, caplog):
 def test_items_and_their_work_must_fit(run):
     with pytest.raises(ValueError, match="zip"):
         list(run.progress("ab", "score", [1]))
-
-
-def test_an_apple_gpu_serves_one_process_alone(monkeypatch):
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert choose_device("auto").type == "mps"
-    assert choose_device("auto", world_size=2).type == "cpu"
-    with pytest.raises(ConfigError, match="--device mps: an Apple GPU serves one process alone"):
-        choose_device("mps", world_size=2)
-
-
-@pytest.mark.parametrize(
-    ("name", "peak"),
-    [
-        ("NVIDIA H200", 989e12),
-        ("NVIDIA H100 80GB HBM3", 989e12),
-        ("NVIDIA H100 NVL", 835e12),
-        ("NVIDIA A100-SXM4-40GB", 312e12),
-        ("NVIDIA L4", 121e12),
-        ("NVIDIA L40", 181e12),
-        ("NVIDIA L40S", 362e12),
-        ("NVIDIA RTX A1000", None),
-    ],
-)
-def test_a_peak_is_known_by_whole_words_of_a_devices_name(name, peak):
-    assert named_peak(name) == peak

@@ -1,0 +1,40 @@
+"""Which device a process computes on, and in which precision."""
+
+import torch
+
+from utils import ConfigError
+
+
+def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.device:
+    """The device that `--device` means; 'auto' takes a GPU where there is one (Apple's for one process alone)."""
+    if name == "auto":
+        has_mps = torch.backends.mps.is_available() and world_size == 1
+        name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"--device {name}: unknown; choose auto, cpu, cuda or mps") from None
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"--device {name}: torch sees no Apple GPU here; use --device cpu, or leave it out")
+    if device.type == "mps" and world_size > 1:
+        raise ConfigError(f"--device {name}: an Apple GPU serves one process alone; start one, or use --device cpu")
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError(f"--device {name}: torch sees no CUDA GPU here; use --device cpu, or leave it out")
+        if device.index is None:
+            device = torch.device("cuda", local_rank)
+        if device.index >= torch.cuda.device_count():
+            raise ConfigError(
+                f"{device} does not exist: this process sees {torch.cuda.device_count()} GPU(s); start as many "
+                "processes a machine and let each of them see all its GPUs, or use --device cpu"
+            )
+        torch.cuda.set_device(device)
+    return device
+
+
+def precision_of(name: str, device: torch.device) -> torch.dtype:
+    """The dtype that `name` means on this device; 'auto' is bf16 on GPUs that have it in hardware, else fp32."""
+    if name == "auto":
+        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_bf16 else torch.float32
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[name]
