@@ -24,15 +24,16 @@ from tqdm import tqdm
 
 from data.pictures import find_pictures, picture_suffixes, read_batches
 from data.predictions import Record, lines_to, save_features, show
+from data.vqa import answer_list
 from download import DownloadError
-from engine.run import choose_device, precision_of
+from engine.device import choose_device, precision_of
 from models.architecture import build_from_checkpoint
 from models.blip import BLIPDecoder
 from models.blip_itm import BLIPMatcher
 from models.blip_vqa import BLIPVQA
 from models.released import find_released
 from transform.image import normalize
-from utils import ConfigError, UserError, atomic_write
+from utils import UserError, atomic_write
 
 
 def caption(model: BLIPDecoder, image: Tensor, flags: argparse.Namespace) -> list[Record]:
@@ -184,17 +185,6 @@ def at_least(least: int) -> Callable[[str], int]:
     return whole_number
 
 
-def read_answers(path: Path) -> list[str]:
-    """The answers to choose from: a JSON list of texts."""
-    try:
-        answers = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"--answers {path} is no JSON: {error}") from None
-    if not isinstance(answers, list) or not answers or not all(isinstance(answer, str) for answer in answers):
-        raise ConfigError(f'--answers {path} must hold a list of texts, such as ["yes", "no"]')
-    return answers
-
-
 @torch.inference_mode()
 def run(flags: argparse.Namespace) -> int:
     """Do the task; the exit status."""
@@ -202,7 +192,7 @@ def run(flags: argparse.Namespace) -> int:
     paths = find_pictures(flags.images)
     device = choose_device(flags.device)
     if flags.task == "vqa" and flags.answers is not None:
-        flags.answers = read_answers(flags.answers)
+        flags.answers = answer_list(flags.answers)
     if flags.task == "caption":
         flags.generator = torch.Generator(device).manual_seed(flags.seed) if flags.sample else None
     source = flags.checkpoint or released
