@@ -1,5 +1,6 @@
 """Downloads, from a server on this machine: whole or not at all, resumed, one process at a time, errors that help."""
 
+import contextlib
 import hashlib
 import http.server
 import subprocess
@@ -58,7 +59,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.server.delay.wait(timeout=1.0)
-        self.wfile.write(body[: self.server.break_after.pop(0)] if self.server.break_after else body)
+        with contextlib.suppress(BrokenPipeError):  # of a client that has left
+            self.wfile.write(body[: self.server.break_after.pop(0)] if self.server.break_after else body)
 
     def log_message(self, *_: object) -> None:
         pass
