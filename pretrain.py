@@ -59,7 +59,7 @@ def build_data(run: engine.Run[Config]) -> TrainLoader:
     config = run.config
     dataset = PretrainDataset(
         config.annotations("train"),
-        TrainTransform(config.image_size, 0.2, config.augmentation),
+        TrainTransform(config.image_size, config.min_scale, config.augmentation),
         image_root=config.image_root,
         url_root=config.url_root,
         laion_files=config.laion_files(),

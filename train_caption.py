@@ -55,7 +55,7 @@ def build_data(run: engine.Run[Config]) -> tuple[TrainLoader | None, dict[str, t
     dataset = CaptionTrain(
         config.annotations("train"),
         config.image_root,
-        TrainTransform(config.image_size, 0.5, config.augmentation),
+        TrainTransform(config.image_size, config.min_scale, config.augmentation),
         prompt=config.prompt,
         seed=run.seed,
     )

@@ -42,7 +42,7 @@ def build_data(run: engine.Run[Config]) -> tuple[TrainLoader | None, dict[str, D
         evaluated[split] = eval_loader(pairs, config.batch_size_test, **share)
     if run.evaluate_only:
         return None, evaluated
-    transform = TrainTransform(config.image_size, 0.5, config.augmentation)
+    transform = TrainTransform(config.image_size, config.min_scale, config.augmentation)
     dataset = NLVRTrain(config.annotations("train"), config.image_root, transform, seed=run.seed)
     return TrainLoader(dataset, config.batch_size_train, max_bad_images=config.max_bad_images, **share), evaluated
 

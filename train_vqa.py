@@ -73,7 +73,7 @@ def build_data(run: engine.Run[Config]) -> tuple[TrainLoader | None, dict[str, Q
 
     if run.evaluate_only:
         return None, questions("test")
-    transform = TrainTransform(config.image_size, 0.5, config.augmentation)
+    transform = TrainTransform(config.image_size, config.min_scale, config.augmentation)
     dataset = VQATrain(config.annotations("train"), transform, seed=run.seed, **roots)
     loader = TrainLoader(dataset, config.batch_size_train, max_bad_images=config.max_bad_images, **share)
     return loader, questions("val") if config.val_file else {}

@@ -24,6 +24,7 @@ class DataConfig(Settings):
     augmentation: Augmentation = setting(
         "full", "training pictures: full (crop, flip, RandAugment), crop (crop and flip only) or none (whole pictures)"
     )
+    min_scale: float = setting(0.5, "smallest share of a training picture's area that a crop may have")
 
     published: ClassVar[dict[str, str]] = {}  # split -> name of the paper's annotation file
 
@@ -32,6 +33,7 @@ class DataConfig(Settings):
             check(getattr(self, key, 1) >= 1, key, getattr(self, key, 1), "at least 1")
         check(self.num_workers >= 0, "num_workers", self.num_workers, "0 or more")
         check(0 <= self.max_bad_images <= 1, "max_bad_images", self.max_bad_images, "a share, from 0 to 1")
+        check(0 < self.min_scale <= 1, "min_scale", self.min_scale, "a share of the area, above 0 and up to 1")
         if "train" in self.published and self.train_file and not (self.val_file or self.test_file):
             raise ConfigError("train_file is your own, but neither val_file nor test_file is there to validate on")
         super().__post_init__()
@@ -73,6 +75,7 @@ class PretrainData(DataConfig):
     shards_share: float | None = setting(None, "share of the samples drawn from shards; null: as many as they hold")
     batch_size: int = setting(75, "images a process and step")
     image_size: int = setting(224, "side in pixels of the square that images are resized to")
+    min_scale: float = setting(0.2, "smallest share of a training picture's area that a crop may have")
 
     def __post_init__(self) -> None:
         super().__post_init__()
