@@ -3,6 +3,7 @@
 import re
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_demo_configs_are_accepted(name):
         (
             "pretrain",
             {
-                "vit": "base", "image_size": 224, "batch_size": 75, "queue_size": 57600, "alpha": 0.4,
+                "vit": "base", "image_size": 224, "min_scale": 0.2, "batch_size": 75, "queue_size": 57600, "alpha": 0.4,
                 "init_lr": 3e-4, "min_lr": 1e-6, "warmup_lr": 1e-6, "warmup_steps": 3000, "lr_decay_rate": 0.9,
                 "max_epoch": 20, "med_config": "configs/bert_config.json",
             },
@@ -65,7 +66,8 @@ def test_demo_configs_are_accepted(name):
         (
             "retrieval_coco",
             {
-                "image_size": 384, "batch_size_train": 32, "batch_size_test": 64, "init_lr": 1e-5, "max_epoch": 6,
+                "image_size": 384, "min_scale": 0.5, "batch_size_train": 32, "batch_size_test": 64,
+                "init_lr": 1e-5, "max_epoch": 6,
                 "queue_size": 57600, "alpha": 0.4, "k_test": 256, "negative_all_rank": True, "vit_grad_ckpt": True,
                 "vit_ckpt_layer": 4, "min_lr": 0.0, "dataset": "coco",
             },
@@ -73,7 +75,8 @@ def test_demo_configs_are_accepted(name):
         (
             "retrieval_flickr",
             {
-                "image_size": 384, "batch_size_train": 32, "batch_size_test": 64, "init_lr": 1e-5, "max_epoch": 6,
+                "image_size": 384, "min_scale": 0.5, "batch_size_train": 32, "batch_size_test": 64,
+                "init_lr": 1e-5, "max_epoch": 6,
                 "queue_size": 57600, "alpha": 0.4, "k_test": 128, "negative_all_rank": False, "vit_grad_ckpt": True,
                 "vit_ckpt_layer": 4, "dataset": "flickr",
             },
@@ -82,7 +85,7 @@ def test_demo_configs_are_accepted(name):
         (
             "caption_coco",
             {
-                "image_size": 384, "batch_size": 32, "init_lr": 1e-5, "max_epoch": 5, "num_beams": 3,
+                "image_size": 384, "min_scale": 0.5, "batch_size": 32, "init_lr": 1e-5, "max_epoch": 5, "num_beams": 3,
                 "min_length": 5, "max_length": 20, "prompt": "a picture of ", "vit_grad_ckpt": False,
             },
         ),
@@ -90,14 +93,16 @@ def test_demo_configs_are_accepted(name):
         (
             "vqa",
             {
-                "image_size": 480, "batch_size_train": 16, "batch_size_test": 32, "init_lr": 2e-5, "max_epoch": 10,
+                "image_size": 480, "min_scale": 0.5, "batch_size_train": 16, "batch_size_test": 32,
+                "init_lr": 2e-5, "max_epoch": 10,
                 "k_test": 128, "inference": "rank", "train_files": ["vqa_train", "vqa_val", "vg_qa"],
             },
         ),
         (
             "nlvr",
             {
-                "image_size": 384, "batch_size_train": 16, "batch_size_test": 64, "init_lr": 3e-5, "max_epoch": 15,
+                "image_size": 384, "min_scale": 0.5, "batch_size_train": 16, "batch_size_test": 64,
+                "init_lr": 3e-5, "max_epoch": 15,
             },
         ),
     ],
@@ -107,6 +112,18 @@ def test_the_published_hyper_parameters(name, values):
     assert {key: getattr(config, key) for key in values} == values
     if hasattr(config, "weight_decay"):
         assert config.weight_decay == 0.05
+
+
+@pytest.mark.parametrize("name", ["pretrain", "retrieval", "caption", "vqa", "nlvr"])
+def test_training_pictures_are_cropped_as_the_config_says(name, in_demo_folder):
+    script = import_module(DEMO[name])
+    overrides = ["min_scale=0.35", "augmentation=crop", "image_size=48"]
+    config = load_config(script.Config, CONFIGS / "demo" / f"{name}.yaml", overrides)
+    run = SimpleNamespace(config=config, seed=0, share={}, evaluate_only=False, is_first=True)
+    built = script.build_data(run)
+    loader = built if name == "pretrain" else built[0]
+    transform = loader.dataset.transform
+    assert (transform.image_size, transform.min_scale, transform.augmentation) == (48, 0.35, "crop")
 
 
 @pytest.mark.parametrize("name", [name for name in SCRIPTS if "large" in (CONFIGS / f"{name}.yaml").read_text()])

@@ -118,6 +118,7 @@ def test_further_pretraining_files_are_those_of_a_folder_in_order(tmp_path):
         ({"train_file": ["a"], "shards_share": 0.5}, "give both"),
         ({"train_file": ["a"], "shards": ["b"], "shards_share": 1.5}, "shards_share = 1.5: must be between 0 and 1"),
         ({"train_file": ["a"], "max_bad_images": 2.0}, "max_bad_images = 2.0"),
+        ({"train_file": ["a"], "min_scale": 0.0}, "min_scale = 0.0: must be a share of the area, above 0 and up to 1"),
         ({"train_file": ["a"], "batch_size": 0}, "batch_size = 0: must be at least 1"),
         ({"train_file": ["a"], "num_workers": -1}, "num_workers = -1"),
     ],
