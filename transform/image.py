@@ -66,8 +66,8 @@ class EvalTransform:
 class TrainTransform:
     """Picture -> uint8 [3, S, S]: random resized crop, horizontal flip, RandAugment(2, 5).
 
-    `min_scale` is the smallest share of the area that a crop may have: 0.2 in pre-training, 0.5 in fine-tuning. Every
-    random draw comes from the generator of the call, so a sample depends on nothing but it.
+    `min_scale` is the smallest share of the area that a crop may have. Every random draw comes from the generator of
+    the call, so a sample depends on nothing but it.
 
     `augmentation` says how much of this is done: 'full'; 'crop', without RandAugment, for pictures whose colors matter;
     'none', the whole picture resized, for texts that a crop or a flip would make false ("a cup left of a plate").
