@@ -19,6 +19,7 @@ import engine
 from data.config import PretrainData
 from data.loaders import TrainLoader
 from data.pretrain import PretrainDataset
+from data.shards import shard_files
 from models.blip_pretrain import BLIPPretrain, blip_pretrain
 from models.config import ModelConfig
 from models.initialization import initialize_pretraining
@@ -63,7 +64,7 @@ def build_data(run: engine.Run[Config]) -> TrainLoader:
         image_root=config.image_root,
         url_root=config.url_root,
         laion_files=config.laion_files(),
-        shards=config.shards,
+        shards=shard_files(config.shards),
         shards_share=config.shards_share,
         seed=run.seed,
     )

@@ -138,10 +138,10 @@ def in_demo_folder(demo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def quick() -> list[str]:
     """Overrides that make a demo config train an even smaller model for one epoch, reported twice."""
     return [
-        "image_size=64",
         "vit={embed_dim: 32, depth: 2, num_heads: 2, patch_size: 16}",
         "med_config={hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64, "
         "max_position_embeddings: 64, hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0}",
+        "image_size=64",
     ]
 
 

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import tarfile
 from functools import partial
 
 import pytest
@@ -43,6 +44,21 @@ def test_two_processes_pre_train(torchrun_script, tmp_path, quick):
     state = torch.load(tmp_path / "checkpoint_last.pth", weights_only=True)
     assert state["step"] == 42 // 8
     assert int(state["model"]["queue_ptr"]) == 5 * 8  # the features of both processes
+
+
+def test_shards_are_read_as_the_config_names_them(in_demo_folder, quick, tmp_path):
+    pairs = json.loads((in_demo_folder / "output/demo/web/pretrain.json").read_text())
+    for shard in range(2):
+        with tarfile.open(tmp_path / f"{shard:05d}.tar", "w") as tar:
+            for number, pair in enumerate(pairs[8 * shard : 8 * shard + 8]):
+                tar.add(in_demo_folder / "output/demo/web/images" / pair["image"], f"{number:03d}.jpg")
+                (tmp_path / "caption.txt").write_text(pair["caption"])
+                tar.add(tmp_path / "caption.txt", f"{number:03d}.txt")
+    arguments = ["--config", CONFIG, *quick, "train_file=[]", "max_epoch=1", "batch_size=4", "--output_dir"]
+    pretrain.main([*arguments, str(tmp_path / "run"), f"shards=['{tmp_path}/{{00000..00001}}.tar']"])
+    assert torch.load(tmp_path / "run" / "checkpoint_last.pth", weights_only=True)["step"] == 16 // 4
+    with pytest.raises(SystemExit, match="no shard .*00002.tar"):
+        pretrain.main([*arguments, str(tmp_path / "none"), f"shards=['{tmp_path}/00002.tar']"])
 
 
 def test_the_rate_rises_along_a_line_then_falls_with_each_epoch(facts):
@@ -98,9 +114,15 @@ def test_impossible_values_are_refused(override, message):
         read(override)
 
 
+def with_dropout(quick):
+    """A model whose steps draw random numbers, which a resumed run must draw again."""
+    vit, med_config, size = quick
+    assert "dropout_prob: 0.0" in med_config
+    return [vit, med_config.replace("dropout_prob: 0.0", "dropout_prob: 0.1"), size]
+
+
 def test_stopped_in_the_middle_and_resumed_equals_uninterrupted(in_demo_folder, quick, tmp_path, monkeypatch):
-    dropout = quick[1].replace("dropout_prob: 0.0", "dropout_prob: 0.1")
-    arguments = ["--config", CONFIG, quick[0], dropout, "max_epoch=2", "batch_size=8", "num_workers=1"]
+    arguments = ["--config", CONFIG, *with_dropout(quick), "max_epoch=2", "batch_size=8", "num_workers=1"]
     pretrain.main([*arguments, "--output_dir", str(tmp_path / "whole")])
 
     train_step = pretrain.train_step
@@ -124,8 +146,7 @@ def test_stopped_in_the_middle_and_resumed_equals_uninterrupted(in_demo_folder, 
 
 def test_two_processes_killed_and_resumed_equal_uninterrupted(demo_folder, quick, tmp_path):
     """Once all are killed and started again with --resume, once one is and torchrun starts all again by itself."""
-    dropout = quick[1].replace("dropout_prob: 0.0", "dropout_prob: 0.1")
-    settings = [quick[0], dropout, "max_epoch=2", "batch_size=4", "queue_size=24", "num_workers=1", "save_every=3"]
+    settings = [*with_dropout(quick), "max_epoch=2", "batch_size=4", "queue_size=24", "num_workers=1", "save_every=3"]
     step = random.Random(20221201).randrange(4, 10)  # of ten
 
     def run(name, *, killed="", restarts=0, resume=()):

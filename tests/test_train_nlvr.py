@@ -41,7 +41,9 @@ def test_fine_tuning_and_judging_on_one_process_and_two(arguments, tmp_path, tor
 
 def test_two_processes_train_as_one_on_the_same_global_batch(arguments, quick, tmp_path, torchrun_script):
     # Each process draws its own stochastic depth, of which the first block has none; the checkpoint has two.
-    one_block = [*arguments, quick[0].replace("depth: 2", "depth: 1"), "pretrained="]
+    vit, *_ = quick
+    assert "depth: 2" in vit
+    one_block = [*arguments, vit.replace("depth: 2", "depth: 1"), "pretrained="]
     train_nlvr.main([*one_block, "--output_dir", str(tmp_path / "one")])
     torchrun_script(2, "train_nlvr.py", *one_block, "--output_dir", tmp_path / "two", "batch_size_train=4")
     one, two = (json.loads((tmp_path / folder / "log.txt").read_text()) for folder in ("one", "two"))
