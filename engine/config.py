@@ -92,7 +92,8 @@ def load_config(kind: type[Config], path: str | Path | None, overrides: Iterable
     for key, value in values.items():
         if key not in names:
             nearest = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)[0]
-            raise ConfigError(f"{places[key]}: unknown key {key!r}; the nearest valid key is {nearest!r}")
+            place = places.get(str(key), str(path))
+            raise ConfigError(f"{place}: unknown key {key!r}; the nearest valid key is {nearest!r}")
         try:
             values[key] = _convert(value, kinds[key])
         except TypeError:

@@ -23,12 +23,15 @@ def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.
             raise ConfigError(f"--device {name}: torch sees no CUDA GPU here; use --device cpu, or leave it out")
         if device.index is None:
             device = torch.device("cuda", local_rank)
+        elif world_size > 1:
+            raise ConfigError(f"--device {name}: several processes cannot share one GPU; use --device cuda")
         if device.index >= torch.cuda.device_count():
             raise ConfigError(
                 f"{device} does not exist: this process sees {torch.cuda.device_count()} GPU(s); start as many "
                 "processes a machine and let each of them see all its GPUs, or use --device cpu"
             )
         torch.cuda.set_device(device)
+        torch.backends.cudnn.allow_tf32 = False  # torch allows it in convolutions; fp32 shall be fp32
     return device
 
 

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from utils import ConfigError
+
 Value = TypeVar("Value")
 
 
@@ -29,7 +31,8 @@ def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
     if "RANK" in environ and "WORLD_SIZE" in environ:
         rank, world_size = int(environ["RANK"]), int(environ["WORLD_SIZE"])
         local_rank = int(environ.get("LOCAL_RANK", 0))
-        return Launch(rank, world_size, local_rank, environ["MASTER_ADDR"], int(environ["MASTER_PORT"]))
+        address, port = environ.get("MASTER_ADDR", ""), int(environ.get("MASTER_PORT", 0))
+        return Launch(rank, world_size, local_rank, address, port)
     # Only srun's tasks have the step's numbers. A batch script is one process, though it sees the job's SLURM_NTASKS.
     if "SLURM_STEP_NUM_TASKS" in environ:
         world_size = int(environ["SLURM_STEP_NUM_TASKS"])
@@ -48,9 +51,17 @@ def _first_node(nodes: str) -> str:
 
 
 def connect(launch: Launch) -> dist.Store | None:
-    """The store of words that all processes share; None for one process alone. Waits for it to be there."""
+    """The store of words that all processes share; None for one process alone. Waits for it to be there.
+
+    Raises ConfigError where there are several processes and no address to meet at.
+    """
     if launch.world_size == 1:
         return None
+    if not (launch.address and launch.port):
+        raise ConfigError(
+            f"WORLD_SIZE is {launch.world_size}, but MASTER_ADDR or MASTER_PORT is not set: launch by "
+            "python -m torch.distributed.run, or unset RANK and WORLD_SIZE for one process alone"
+        )
     address = "env://" if "RANK" in os.environ else f"tcp://{launch.address}:{launch.port}"
     store, _, _ = next(dist.rendezvous(address, launch.rank, launch.world_size))
     # After a failure torchrun starts the processes again over the same store, where the addresses of the dead remain.

@@ -21,6 +21,8 @@ from utils import ConfigError, set_seed
 
 logger = logging.getLogger("blip.engine")
 
+BEST = "checkpoint_best.pth"  # weights of the epoch with the best metric so far
+
 
 def fit(
     run: Run[TrainConfig],
@@ -115,7 +117,7 @@ class Training:
         steps = len(self.loader) // accumulated
         if not steps:
             raise ConfigError(f"an epoch has {len(self.loader)} batches, fewer than accumulation_steps = {accumulated}")
-        with checkpoint.preserved_rng():  # a loader draws a seed for its workers, in a resumed run once more
+        with checkpoint.preserved_rng():  # a loader may draw a seed for its workers here, in a resumed run anew
             batches = iter(self.loader)
         self.model.train()
         reporter = Reporter(f"epoch {self.epoch}", steps, self.index, self.run.is_first)
@@ -194,7 +196,7 @@ class Training:
             )
         elif metrics[best] > self.best:
             self.best = metrics[best]
-            checkpoint.save(self.run.output_dir / "checkpoint_best.pth", weights)
+            checkpoint.save(self.run.output_dir / BEST, weights)
 
     def _save(self) -> None:
         rng = gather_objects([checkpoint.rng_state()])
@@ -230,6 +232,8 @@ class Training:
         self.optimization.load_state_dict(state)
         self.loader.load_state_dicts(state.get("loaders", []))
         self.epoch, self.step, self.best, self.lr = state["epoch"], state["step"], state["best"], state["lr"]
+        if not (self.run.output_dir / BEST).exists():  # left in another folder: the best from here on is kept here
+            self.best = float("-inf")
         self.losses.sums, self.losses.count = state["losses"]["sums"], state["losses"]["count"]
         self.index = state["samples"] // self._samples_per_step
         if len(state["rng"]) == self.run.world_size:

@@ -27,6 +27,7 @@ logger = logging.getLogger("blip.engine")
 Item = TypeVar("Item")
 
 CONFIG = "config.yaml"  # in the output folder, with every key as the run was started
+REFUSED = "refused"  # there, and empty, from the refusal to overwrite an earlier run until one goes on rightly
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +111,8 @@ def start(
     try:
         if launch.world_size > 1:  # printed first, so that a wait for a process that never comes explains itself
             logger.info("joining %d processes at %s:%d", launch.world_size, launch.address, launch.port)
-        store = distributed.connect(launch)
+        with told(None, launch.rank):
+            store = distributed.connect(launch)
         with told(store, launch.rank):
             device = choose_device(flags.device, launch.local_rank, launch.world_size)
             settings = load_config(kind, flags.config, flags.overrides)
@@ -182,6 +184,7 @@ def _prepare(run: Run) -> None:
         save_config(run.config, run.output_dir / CONFIG)
     if not run.evaluate_only:
         checkpoint.remove_unfinished(run.output_dir)
+        (run.output_dir / REFUSED).unlink(missing_ok=True)
 
 
 def _restarted() -> bool:
@@ -209,8 +212,10 @@ def _checkpoint_to_resume(flags: argparse.Namespace, output: Path, evaluate_only
         if path is None or not path.exists():
             raise ConfigError(f"--resume {flags.resume}: no such file, nor a folder with a checkpoint_last.pth")
         return path
-    if flags.resume is None and not restarted:
+    refused = output / REFUSED
+    if flags.resume is None and (not restarted or refused.exists()):
         if newest is not None:
+            refused.touch()  # for torchrun's --max-restarts, which would take this end for a failure to resume from
             raise ConfigError(
                 f"{newest} belongs to an earlier run, which this one would overwrite: go on with it by --resume, "
                 "choose another --output_dir, or delete the file"

@@ -65,6 +65,7 @@ def test_yaml_1_2_reads_numbers_and_words_as_people_mean_them(read):
     ("text", "message"),
     [
         ("max_epoch: 3\nbatchsize: 2\n", "line 2: unknown key 'batchsize'; the nearest valid key is 'batch_size'"),
+        ("max_epoch: 3\n12: 2\n", "line 2: unknown key 12; the nearest valid key is"),
         ("\n\nmax_epoch: 3.5\n", "line 3: max_epoch is 3.5 (a number), expected a whole number"),
         ("init_lr: fast", "line 1: init_lr is 'fast' (text), expected a number"),
         ("compile: yes", "compile is 'yes' (text), expected true or false"),

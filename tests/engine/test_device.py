@@ -16,6 +16,12 @@ def test_an_apple_gpu_serves_one_process_alone(monkeypatch):
         choose_device("mps", world_size=2)
 
 
+def test_processes_do_not_share_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ConfigError, match="--device cuda:0: several processes cannot share one GPU"):
+        choose_device("cuda:0", local_rank=1, world_size=2)
+
+
 @pytest.mark.parametrize(
     ("name", "peak"),
     [

@@ -1,10 +1,12 @@
 """How a process learns its rank, and that lists are put together without loss or duplicates."""
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from engine.distributed import Launch, broadcast_object, gather_objects, read_launch
+from engine import ConfigError
+from engine.distributed import Launch, broadcast_object, connect, gather_objects, read_launch
 
 
 def test_alone_without_a_launcher():
@@ -14,6 +16,12 @@ def test_alone_without_a_launcher():
 def test_torchrun_variables():
     environ = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "29"}
     assert read_launch(environ) == Launch(5, 8, 1, "a", 29)
+
+
+def test_processes_without_an_address_to_meet_at_are_an_error():
+    with pytest.raises(ConfigError, match="WORLD_SIZE is 2, but MASTER_ADDR or MASTER_PORT is not set"):
+        connect(read_launch({"RANK": "0", "WORLD_SIZE": "2"}))
+    assert connect(read_launch({"RANK": "0", "WORLD_SIZE": "1"})) is None
 
 
 def test_slurm_variables():

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal as signals
 import subprocess
 import sys
@@ -106,6 +107,31 @@ def test_an_earlier_run_is_not_overwritten(toy, uninterrupted):
     with pytest.raises(SystemExit, match="checkpoint_last.pth belongs to an earlier run.*--resume"):
         toy.main(["--output_dir", str(uninterrupted), *SETTINGS])
     assert final(uninterrupted)["step"] == written
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_nor_does_a_restart_by_torchrun_go_on_with_it(torchrun, toy, uninterrupted, tmp_path, processes):
+    shutil.copytree(uninterrupted, tmp_path, dirs_exist_ok=True)
+    result = torchrun(processes, "--output_dir", tmp_path, *SETTINGS, "max_epoch=9", restarts=2)
+    assert result.returncode == 1
+    assert "belongs to an earlier run" in result.stderr
+    assert (tmp_path / "refused").exists()
+    assert final(tmp_path)["step"] == STEPS
+    toy.main(["--output_dir", str(tmp_path), *SETTINGS, "max_epoch=4", "--resume"])
+    assert final(tmp_path)["step"] == 48
+    assert not (tmp_path / "refused").exists()
+
+
+def test_the_best_weights_are_in_the_folder_that_training_goes_on_in(toy, uninterrupted, tmp_path):
+    for name, best_is_there, epoch in (("same", True, 2), ("other", False, 3)):
+        folder = tmp_path / name
+        folder.mkdir()
+        state = final(uninterrupted)
+        torch.save({**state, "best": 1e9}, folder / "checkpoint_last.pth")  # never reached again
+        if best_is_there:
+            shutil.copy(uninterrupted / "checkpoint_best.pth", folder)
+        toy.main(["--output_dir", str(folder), *SETTINGS, "max_epoch=4", "--resume"])
+        assert torch.load(folder / "checkpoint_best.pth", weights_only=True)["epoch"] == epoch
 
 
 def test_settings_that_changed_are_in_force_after_a_resume(toy, uninterrupted, tmp_path, capsys):
