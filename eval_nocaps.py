@@ -35,11 +35,6 @@ class Config(engine.RunConfig, ModelConfig, SearchConfig, NoCapsData):
 
     val_gt_file: str = setting("", "ground truth of val with a domain an image, to score here; empty: predictions only")
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        rule = "empty beside a test_file alone, as it scores val: to have that file scored, name it as val_file"
-        engine.check(not self.val_gt_file or self.own_split("val") != "test", "val_gt_file", self.val_gt_file, rule)
-
 
 def build_data(run: engine.Run[Config]) -> dict[str, DataLoader]:
     """The images of each split."""
@@ -79,14 +74,15 @@ def evaluate(run: engine.Run[Config], loaders: dict[str, DataLoader], model: BLI
         found = Findings({}, [], {"CIDEr": f"no ground truth here; the server takes result/{split}.json"})
         if split == "val" and truth:
             domains = score_nocaps(predictions, truth)
-            figures = {}
+            figures, not_computed = {}, {}
             for domain, scored in domains.items():
                 metrics |= {f"val_{domain}_{name}": value for name, value in scored.scores.items()}
                 prefix = "" if domain == "all" else f"{domain}-domain "
                 figures |= {f"{prefix}{name}": value for name, value in scored.scores.items()}
+                not_computed |= {f"{prefix}{name}": reason for name, reason in scored.not_computed.items()}
             files = {one["img_id"]: loader.dataset.files(row) for row, one in enumerate(loader.dataset.annotations)}
             cases = caption_cases(predictions, references, domains["all"], files)
-            found = Findings(figures, cases, domains["all"].not_computed, domains["all"].remarks)
+            found = Findings(figures, cases, not_computed, domains["all"].remarks)
         known = provenance(config.pretrained)
         evaluated = Evaluated(split, config.annotations(split), "caption", config.pretrained, known)
         metrics |= report(run.output_dir, evaluated, found)

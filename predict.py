@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data.pictures import find_pictures, picture_suffixes, read_batches
-from data.predictions import Record, lines_to, save_features, show
+from data.predictions import Record, check_sidecars, lines_to, save_features, show
 from data.vqa import answer_list
 from download import DownloadError
 from engine.device import choose_device, precision_of
@@ -190,6 +190,8 @@ def run(flags: argparse.Namespace) -> int:
     """Do the task; the exit status."""
     kind, predict, released = TASKS[flags.task]
     paths = find_pictures(flags.images)
+    if flags.task == "caption" and flags.sidecar:
+        check_sidecars(paths, flags.sidecar)
     device = choose_device(flags.device)
     if flags.task == "vqa" and flags.answers is not None:
         flags.answers = answer_list(flags.answers)

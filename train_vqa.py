@@ -1,7 +1,8 @@
 """Fine-tune visual question answering, or answer a test split (paper, section 5.3).
 
 Published accuracy, VQA v2 test-dev / test-std: ViT-B 78.24 / 78.17 (CapFilt-L 78.25 / 78.32). The paper trains on
-train, val and Visual Genome, which leaves nothing to validate on: name a `val_file` to see accuracy while training.
+train, val and Visual Genome, which leaves nothing to validate on: name a `val_file` to see accuracy while training (and
+`val_file=''` with `--evaluate`, where your own file comes before the published test split).
 
     python train_vqa.py --config configs/vqa.yaml --output_dir output/vqa
     python -m torch.distributed.run --nproc_per_node=8 train_vqa.py --config configs/vqa.yaml
@@ -72,7 +73,7 @@ def build_data(run: engine.Run[Config]) -> tuple[TrainLoader | None, dict[str, Q
         return {split: Questions(eval_loader(dataset, config.batch_size_test, **share), annotated, candidates)}
 
     if run.evaluate_only:
-        return None, questions("test")
+        return None, questions(config.own_split("test") or "test")
     transform = TrainTransform(config.image_size, config.min_scale, config.augmentation)
     dataset = VQATrain(config.annotations("train"), transform, seed=run.seed, **roots)
     loader = TrainLoader(dataset, config.batch_size_train, max_bad_images=config.max_bad_images, **share)
@@ -90,7 +91,7 @@ def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progres
 
 def ground_truth(config: Config, split: str, dataset: VQAEval) -> dict[Any, dict[str, Any]]:
     """What people answered to each question: official annotations, or the answers beside the questions, if any."""
-    official = getattr(config, f"{config.own_split(split) or split}_gt_file")
+    official = getattr(config, f"{split}_gt_file")
     return read_annotations(resolve(official), dataset.question_ids) if official else dataset.ground_truth()
 
 

@@ -59,6 +59,11 @@ def records(source: Path) -> Iterator[Any]:
                         break
                     continue
                 if listed and buffer[position] == "]":
+                    rest = buffer[position + 1 :]
+                    while rest:
+                        if rest.strip():
+                            raise AnnotationError(f"{source}: more follows the closing ]; are these several lists?")
+                        rest = file.read(_CHUNK)
                     return
                 try:
                     value, position = decode(buffer, position)

@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from PIL import Image
 from ruamel.yaml.error import YAMLError
@@ -30,6 +31,8 @@ from data.video import read_frames
 from data.vqa import answer_list
 from transform.image import EvalTransform
 from utils import atomic_write, resolve
+
+Thing = TypeVar("Thing")
 
 _SHOWN = 10  # problems of a kind that are printed
 _SHEET = 24  # pictures of a contact sheet
@@ -63,7 +66,7 @@ def check_split(task: Task, config: DataConfig, split: str, read: int) -> tuple[
     findings = Findings()
     unique = task.unique + (() if split == "train" else task.unique_in_evaluation)
     first_of: dict[tuple[str, object], str] = {}
-    sample = _Sample(read)
+    sample: _Sample[tuple[str, str, list[str]]] = _Sample(read)
     for place, record in _good_records(task, config, split, findings):
         for name in unique:
             if record[name] is not None and first_of.setdefault((name, record[name]), place) != place:
@@ -73,33 +76,31 @@ def check_split(task: Task, config: DataConfig, split: str, read: int) -> tuple[
             findings.problem("missing image", f"{place}: {', '.join(missing)}")
         else:
             sample.offer((place, task.text(record), task.files(config, record)))
-    shown = [
-        (picture, text)
-        for place, text, files in sample.kept
-        for picture in [_read(config, place, files, findings)]
-        if picture is not None
-    ]
+    shown: _Sample[tuple[Image.Image, str]] = _Sample(_SHEET)  # no more of the pictures stay in memory
+    for place, text, files in sample.kept:
+        picture = _read(config, place, files, findings)
+        if picture is not None:
+            shown.offer((picture, text))
     try:
         if isinstance(config, PretrainData):
-            shown += _read_shards(config, read, findings)
+            _read_shards(config, read, findings, shown)
         elif isinstance(config, CaptionData) and split != "train":
             _check_ground_truth(config, split, findings)
-        elif isinstance(config, VQAData) and split == "test":
+        elif isinstance(config, VQAData) and split != "train" and (config.answer_list or not config.train_file):
             findings.count("candidate answers", len(answer_list(config.answer_file())))
     except (OSError, ValueError) as error:
         findings.problem("broken file", str(error))
-    pages = shown[:: -(-len(shown) // _SHEET)] if shown else []
-    return findings, contact_sheet(*zip(*pages, strict=True)) if pages else None
+    return findings, contact_sheet(*zip(*shown.kept, strict=True)) if shown.kept else None
 
 
-class _Sample:
+class _Sample(Generic[Thing]):
     """An even choice of at most `size` of the things offered, in their order, whose number nobody knows beforehand."""
 
     def __init__(self, size: int) -> None:
         self.size, self.every, self.offered = size, 1, 0
-        self.kept: list[tuple[str, str, list[str]]] = []
+        self.kept: list[Thing] = []
 
-    def offer(self, thing: tuple[str, str, list[str]]) -> None:
+    def offer(self, thing: Thing) -> None:
         if self.offered % self.every == 0:
             if len(self.kept) == self.size:  # full: keep every second one, and choose half as often from here on
                 self.kept, self.every = self.kept[::2], 2 * self.every
@@ -151,20 +152,20 @@ def _side_by_side(pictures: list[Image.Image]) -> Image.Image:
     return page
 
 
-def _read_shards(config: PretrainData, read: int, findings: Findings) -> list[tuple[Image.Image, str]]:
+def _read_shards(config: PretrainData, read: int, findings: Findings, shown: _Sample[tuple[Image.Image, str]]) -> None:
     if not config.shards:
-        return []
+        return
     shards = Shards(shard_files(config.shards))
     findings.count("shards", len(shards.files))
     findings.count("samples in shards", len(shards))
-    shown = []
+    if not len(shards):
+        raise ValueError(f"no sample with a picture and a caption in shards: {', '.join(config.shards)}")
     for row in range(0, len(shards), -(-len(shards) // read)):
         sample = shards[row]
         try:
-            shown.append((open_image(sample["image"], sample["name"]), sample["caption"][0]))
+            shown.offer((open_image(sample["image"], sample["name"]), sample["caption"][0]))
         except BadImage as error:
             findings.problem("unreadable image", str(error))
-    return shown
 
 
 def _check_ground_truth(config: CaptionData, split: str, findings: Findings) -> None:

@@ -36,6 +36,13 @@ class DataConfig(Settings):
         check(0 < self.min_scale <= 1, "min_scale", self.min_scale, "a share of the area, above 0 and up to 1")
         if "train" in self.published and self.train_file and not (self.val_file or self.test_file):
             raise ConfigError("train_file is your own, but neither val_file nor test_file is there to validate on")
+        for split in ("val", "test"):
+            if truth := getattr(self, f"{split}_gt_file", ""):
+                own = self.own_split(split)
+                rule = (
+                    f"empty where {own}_file stands in for {split}: name that file as {split}_file to score it by this"
+                )
+                check(own in (None, split), f"{split}_gt_file", truth, rule)
         super().__post_init__()
 
     def own_split(self, split: str) -> str | None:
@@ -112,8 +119,12 @@ class CaptionData(DataConfig):
     train_file: str = setting("", "own training annotations in place of coco_karpathy_train.json")
     val_file: str = setting("", "own validation annotations in place of coco_karpathy_val.json")
     test_file: str = setting("", "own test annotations in place of coco_karpathy_test.json")
-    val_gt_file: str = setting("", "own validation ground truth (COCO format); left out, it is made from val_file")
-    test_gt_file: str = setting("", "own test ground truth (COCO format); left out, it is made from test_file")
+    val_gt_file: str = setting(
+        "", "own validation ground truth (COCO format); left out, the published one, or made from val_file"
+    )
+    test_gt_file: str = setting(
+        "", "own test ground truth (COCO format); left out, the published one, or made from test_file"
+    )
     batch_size: int = setting(32, "images a process and step")
     prompt: str = setting("a picture of ", "words that every caption starts with")
 
@@ -121,9 +132,11 @@ class CaptionData(DataConfig):
 
     def ground_truth(self, split: str) -> Path | None:
         """The COCO ground truth of 'val' or 'test'; None when the split is the user's own and brings none."""
-        if own := self.own_split(split):
-            file = getattr(self, f"{own}_gt_file")
-            return annotation_file(file) if file else None
+        own = self.own_split(split)
+        if file := getattr(self, f"{own or split}_gt_file"):
+            return annotation_file(file)
+        if own:
+            return None
         return annotation_file(Path(self.coco_gt_root) / f"coco_karpathy_{split}_gt.json")
 
 
@@ -198,7 +211,15 @@ class VQAData(DataConfig):
         return super().annotations(split)
 
     def answer_file(self) -> Path:
-        """The JSON list of the answers that ranking chooses from."""
+        """The JSON list of the answers that ranking chooses from.
+
+        Raises ConfigError where the training questions are the user's own: the published answers are not theirs.
+        """
+        if self.train_file and not self.answer_list:
+            raise ConfigError(
+                "answer_list: train_file is your own, so name the JSON list of its answers to choose from (or "
+                f"{Path(self.ann_root) / 'answer_list.json'} for those of VQA v2), or set inference: generate"
+            )
         return annotation_file(self.answer_list or Path(self.ann_root) / "answer_list.json")
 
 

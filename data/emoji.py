@@ -1,9 +1,10 @@
-"""Unpack the emoji pictures and their words: `python -m data.emoji --source ../shared/emoji --out output/emoji`"""
+"""Unpack the emoji pictures and their words: `python -m data.emoji --source FOLDER [--out output/emoji]`"""
 
 import argparse
 import json
 import os
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from utils import atomic_write
 
 _TRAINING = ("pretrain.json", "train.json")
 _ANNOTATIONS = (*_TRAINING, "val.json", "val_gt.json")
+_FILES = ("images.zip", *_ANNOTATIONS)
 
 
 def unpack(source: Path, out: Path) -> None:
@@ -35,11 +37,12 @@ def unpack(source: Path, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m data.emoji", description=__doc__)
-    parser.add_argument(
-        "--source", type=Path, default=Path("../shared/emoji"), help="folder of images.zip and its JSON"
-    )
+    parser.add_argument("--source", type=Path, required=True, help=f"folder of {', '.join(_FILES)}")
     parser.add_argument("--out", type=Path, default=Path("output/emoji"), help="folder to unpack into")
     options = parser.parse_args()
+    missing = [name for name in _FILES if not (options.source / name).is_file()]
+    if missing:
+        sys.exit(f"data.emoji: {options.source} has no {', '.join(missing)}")
     unpack(options.source, options.out)
     print(f"{sum(len(files) for _, _, files in os.walk(options.out / 'images')):,} pictures in {options.out}")
 

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from data.dataset import EvalDataset, Sample, TrainDataset
 from data.image_file import TooManyBadImages
 from data.sampler import EvalSampler, TrainSampler
-from utils import UserError
+from utils import ConfigError, UserError
 
 _log = logging.getLogger("blip.data")
 
@@ -104,7 +104,12 @@ def eval_loader(
     world_size: int = 1,
     pin_memory: bool = False,
 ) -> DataLoader:
-    """A process's share of an evaluation split, each sample once over all processes, in the file's order."""
+    """A process's share of an evaluation split, each sample once over all processes, in the file's order.
+
+    Raises ConfigError for a split without a record.
+    """
+    if not len(dataset):
+        raise ConfigError(f"nothing to evaluate: no record in {', '.join(map(str, dataset.annotations.sources))}")
     return _loader(dataset, EvalSampler(len(dataset), batch_size, rank, world_size), num_workers, pin_memory)
 
 

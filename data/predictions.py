@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from utils import atomic_write
+from utils import UserError, atomic_write
 
 Record = dict[str, Any]
 """What a task found about one picture, whose path is under `image`."""
@@ -56,3 +56,12 @@ def save_features(records: Sequence[Record], texts: Sequence[str], vectors: Tens
         else:
             metadata = {name: json.dumps(value) for name, value in names.items()}
             save_file({name: array.contiguous() for name, array in arrays.items()}, temporary, metadata)
+
+
+def check_sidecars(paths: Iterable[Path], suffix: str) -> None:
+    """Raise UserError where two pictures would write their captions into one file."""
+    picture_of: dict[Path, Path] = {}
+    for path in paths:
+        first = picture_of.setdefault(path.with_suffix(suffix), path)
+        if first != path:
+            raise UserError(f"{first} and {path} would both write {path.with_suffix(suffix)}: use --out")

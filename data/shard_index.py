@@ -30,6 +30,7 @@ _LAYOUT = 2  # raised when indices of an older program must not be read
 _PICTURES = ("jpg", "jpeg", "png", "webp")
 _SCHEMA = pa.schema([("key", pa.string()), ("caption", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])
 _WORKERS = 4  # indexing processes that each process starts; a node runs several of those
+_LONGEST_END = 1 << 20  # bytes of zeros that programs write after the last file, and more than any does
 _FEW = 8  # shards that are indexed sooner than such processes have started
 
 Row = tuple[str, str, int, int]  # as in _SCHEMA
@@ -124,8 +125,22 @@ def _whole_members(tar: tarfile.TarFile, shard: str) -> Iterator[tarfile.TarInfo
                 raise tarfile.ReadError("unexpected end of data")
             if member.isfile():
                 yield member
+        _check_end(tar, end)
     except tarfile.ReadError as error:
         _log.warning("%s: %s; only the samples before are used", shard, error)
+
+
+def _check_end(tar: tarfile.TarFile, end: int) -> None:
+    """Raise ReadError unless the tar ends where its end is marked: `tarfile` takes any broken header for the end.
+
+    The mark is a block of zeros, and a few more may follow; very many are a file that was given its size, not filled.
+    """
+    tar.fileobj.seek(tar.offset)
+    rest = tar.fileobj.read(_LONGEST_END)
+    if len(rest) < tarfile.BLOCKSIZE:
+        raise tarfile.ReadError(f"unexpected end of data at byte {tar.offset}")
+    if rest.strip(b"\0") or end - tar.offset > _LONGEST_END:
+        raise tarfile.ReadError(f"broken at byte {tar.offset} of {end}")
 
 
 def _samples(members: Iterable[tarfile.TarInfo], shard: str) -> Iterator[tuple[str, Members]]:

@@ -104,7 +104,10 @@ def read_annotations(
     `questions` (ids).
     """
     content = read_json(source) if isinstance(source, str | Path) else source
-    entries = content["annotations"] if isinstance(content, Mapping) else content
+    entries = content.get("annotations") if isinstance(content, Mapping) else content
+    if not isinstance(entries, Sequence) or not all(isinstance(entry, Mapping) for entry in entries):
+        found = source if isinstance(source, str | Path) else "the ground truth"
+        raise GroundTruthError(f"{found}: expected a list of {{question_id, answer}}, or {{annotations: [..]}}")
     annotations = {}
     for row, entry in enumerate(entries):
         if "question_id" not in entry:

@@ -40,7 +40,7 @@ def test_samples_by_error_and_a_gallery_with_pictures(script, config, options, q
     assert "the weights are random" in capsys.readouterr().out
 
 
-def test_nocaps_writes_the_servers_format_and_scores_by_domain(quick, pretrained, in_demo_folder, tmp_path):
+def test_nocaps_writes_the_servers_format_and_scores_by_domain(quick, pretrained, in_demo_folder, tmp_path, capsys):
     training = {"checkpoint_last.pth": "its state", "config.yaml": "its config"}  # in whose folder one may evaluate
     for name, content in training.items():
         (tmp_path / name).write_text(content)
@@ -53,6 +53,8 @@ def test_nocaps_writes_the_servers_format_and_scores_by_domain(quick, pretrained
     assert all(prediction.keys() == {"image_id", "caption"} for prediction in predictions)
     scores = json.loads((tmp_path / "evaluate.txt").read_text())
     assert {"val_in_BLEU-4", "val_out_BLEU-4", "val_all_CIDEr"} <= set(scores)
+    printed = capsys.readouterr().out
+    assert all(f"val {domain}SPICE" in printed for domain in ("", "in-domain ", "out-domain "))  # and why there is none
     assert {name: (tmp_path / name).read_text() for name in training} == training
 
 
@@ -83,7 +85,9 @@ def test_a_nocaps_ground_truth_that_cannot_be_used_ends_the_evaluation_before_it
 
 def test_a_nocaps_ground_truth_of_a_split_that_is_not_captioned_is_refused():
     only_test = ["val_file=", "test_file=own.json"]
-    with pytest.raises(ConfigError, match=r"nocaps\.yaml line 3: val_gt_file = .*: must be empty beside a test_file"):
+    with pytest.raises(
+        ConfigError, match=r"nocaps\.yaml line 3: val_gt_file = .*: must be empty where test_file stands in"
+    ):
         load_config(eval_nocaps.Config, "configs/demo/nocaps.yaml", only_test)
     for captioned in ([*only_test, "val_gt_file="], ["test_file=own.json"], ["val_file="]):
         load_config(eval_nocaps.Config, "configs/demo/nocaps.yaml", captioned)

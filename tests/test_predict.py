@@ -1,6 +1,7 @@
 """predict.py does what the models do, on files as people have them, and says what it could not read."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -196,6 +197,12 @@ def test_impossible_values_are_refused_before_a_model_is_fetched(pictures, capsy
     with pytest.raises(SystemExit):
         predict.main([task, str(pictures), *flags])
     assert message in capsys.readouterr().err
+
+
+def test_two_pictures_with_one_sidecar_are_refused_before_a_model_is_fetched(pictures, capsys):
+    shutil.copy(pictures / "a.png", pictures / "a.jpeg")
+    assert predict.main(["caption", str(pictures), "--sidecar", ".txt"]) == 2
+    assert f"{pictures / 'a.jpeg'} and {pictures / 'a.png'} would both write" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", ["txt", "", ".", ".a/b", ".JPG"])

@@ -80,11 +80,19 @@ def test_the_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overfit
     assert last["loss"] < 0.5 * first["loss"]
 
 
-def test_a_file_that_stands_in_for_the_test_split_brings_its_ground_truth(tmp_path):
+def test_what_stands_in_for_the_test_split_keeps_its_name(arguments, tmp_path):
+    stands_in = ["--evaluate", "test_file=", "test_gt_file="]
+    train_vqa.main([*arguments, *stands_in, "--output_dir", str(tmp_path)])
+    assert (tmp_path / "result" / "val.json").exists()
+    assert not (tmp_path / "result" / "test.json").exists(), "which a user would send to the server"
+    assert "val_acc" in json.loads((tmp_path / "evaluate.txt").read_text())
+
+
+def test_a_validation_file_brings_its_ground_truth(tmp_path):
     truth = tmp_path / "truth.json"
     truth.write_text(json.dumps([{"question_id": 7, "answer": ["red"]}]))
     config = train_vqa.Config(val_file="val.json", val_gt_file=str(truth))
     asked = SimpleNamespace(question_ids=[7, 8])
-    assert train_vqa.ground_truth(config, "test", asked)[7]["answers"] == ["red"]
+    assert train_vqa.ground_truth(config, "val", asked)[7]["answers"] == ["red"]
     with pytest.raises(GroundTruthError, match="none of 2 questions has a question_id among the 1 annotated"):
-        train_vqa.ground_truth(config, "test", SimpleNamespace(question_ids=["7", "8"]))
+        train_vqa.ground_truth(config, "val", SimpleNamespace(question_ids=["7", "8"]))

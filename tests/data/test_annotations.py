@@ -44,6 +44,7 @@ def test_every_layout_gives_the_same_records_at_any_chunk_size(tmp_path, monkeyp
     [
         ('[{"a": 1}, {"a": oops}]', r"a.json, record 2: not valid JSON"),
         ('[{"a": 1}, {"a": 2', r"a.json, record 2: not valid JSON"),
+        ('[{"a": 1}]\n[{"a": 2}]', r"a.json: more follows the closing \]"),
         ('[{"a": 1}, ', r"a.json ends after record 1 without the closing \]"),
         (b'[{"a": "\xff\xfe"}]', r"a.json, after record 0: not UTF-8"),
     ],

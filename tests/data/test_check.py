@@ -131,6 +131,13 @@ def test_shards_are_looked_over(world, capsys):
     assert f"1 x unreadable image\n      {world / '0.tar'}/b: not a picture" in printed
 
 
+def test_shards_without_a_sample_are_named(world, capsys):
+    with webdataset.TarWriter(str(world / "0.tar")) as tar:
+        tar.write({"__key__": "a", "txt": "x"})
+    assert check(world, "pretrain", train_file=[], shards=[str(world / "*.tar")]) == 1
+    assert "no sample" in capsys.readouterr().out
+
+
 def test_only_some_images_are_read_if_so_wished(world, capsys):
     assert check(world, "pretrain", "--read", "10") == 0
     read = int(capsys.readouterr().out.split(" records whose images were read")[0].split()[-1])

@@ -61,6 +61,14 @@ def test_answer_list_and_ground_truth_are_fetched_too(tmp_path, fetched):
     assert fetched == [ADDRESS + "answer_list.json", ADDRESS + "coco_karpathy_val_gt.json"]
 
 
+def test_the_published_answers_are_not_those_of_own_questions(fetched):
+    own = {"train_file": "own.json", "test_file": "own.json"}
+    with pytest.raises(ValueError, match="answer_list: train_file is your own, so name the JSON list"):
+        VQAData(**own).answer_file()
+    assert not fetched
+    assert VQAData(**own, answer_list="annotation/answer_list.json").answer_file().name == "answer_list.json"
+
+
 def test_own_files_come_first_and_bring_their_own_ground_truth(tmp_path, fetched):
     own = tmp_path / "mine.json"
     own.write_text("[]")
@@ -84,6 +92,15 @@ def test_published_files_are_left_alone_where_some_are_own(tmp_path, fetched):
     assert not fetched
     config = VQAData(val_file=str(own), ann_root=str(tmp_path), train_files=["vqa_train"])
     assert config.annotations("train") == [tmp_path / "vqa_train.json"]
+
+
+def test_own_ground_truth_counts_for_published_images_too_and_never_in_vain(tmp_path, fetched):
+    own = tmp_path / "own.json"
+    own.write_text("[]")
+    assert CaptionData(test_gt_file=str(own)).ground_truth("test") == own
+    assert not fetched
+    with pytest.raises(ValueError, match="test_gt_file = .*: must be empty where val_file stands in for test"):
+        CaptionData(val_file=str(own), test_gt_file=str(own))
 
 
 def test_a_missing_own_file_is_named_with_where_it_was_looked_for(tmp_path, monkeypatch):

@@ -3,7 +3,9 @@
 import json
 import zipfile
 
-from data.emoji import unpack
+import pytest
+
+from data.emoji import main, unpack
 from models.tokenizer import build_tokenizer
 
 CAPTIONS = {
@@ -32,3 +34,10 @@ def test_annotations_and_pictures_are_unpacked(tmp_path):
     picture.write_bytes(b"kept")
     unpack(source, out)
     assert picture.read_bytes() == b"kept"
+
+
+def test_a_folder_without_the_files_is_named(tmp_path, monkeypatch):
+    (tmp_path / "val.json").write_text("[]")
+    monkeypatch.setattr("sys.argv", ["data.emoji", "--source", str(tmp_path)])
+    with pytest.raises(SystemExit, match="has no images.zip, pretrain.json, train.json, val_gt.json"):
+        main()

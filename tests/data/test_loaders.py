@@ -14,7 +14,7 @@ from data.caption import CaptionEval, CaptionTrain
 from data.image_file import BadImage
 from data.loaders import TooManyBadImages, TrainLoader, eval_loader, listed_loader
 from transform.image import EvalTransform, TrainTransform
-from utils import REPOSITORY
+from utils import REPOSITORY, ConfigError
 
 
 @pytest.fixture
@@ -31,6 +31,13 @@ def folder(tmp_path, monkeypatch):
 
 def dataset(folder, seed=3):
     return CaptionTrain([folder / "train.json"], folder, TrainTransform(32, min_scale=0.5), seed=seed)
+
+
+def test_a_split_without_a_record_is_refused(folder):
+    (folder / "val.json").write_text("[]")
+    images = CaptionEval([folder / "val.json"], folder, EvalTransform(32))
+    with pytest.raises(ConfigError, match="nothing to evaluate: no record in .*val.json"):
+        eval_loader(images, 4)
 
 
 def same(first, second):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -118,6 +119,25 @@ def test_a_truncated_shard_gives_the_samples_before_its_end(tmp_path, caplog):
     assert "unexpected end of data" in caplog.text
     dataset = PretrainDataset([], level, shards=[tmp_path / "00000.tar"])
     assert [int(dataset[row]["image"]) for row in range(len(shards))] == list(range(len(shards)))
+
+
+@pytest.mark.parametrize("damage", ["cut at a header", "cut in a header", "hole of zeros", "garbage", "never filled"])
+def test_a_tar_that_ends_without_its_mark_is_named(tmp_path, caplog, damage):
+    write_shards(tmp_path, count=1)
+    with tarfile.open(tmp_path / "00000.tar") as tar:
+        place = tar.getmember("000000002.jpg").offset
+    whole = (tmp_path / "00000.tar").read_bytes()
+    rest = {
+        "cut at a header": b"",
+        "cut in a header": whole[place : place + 100],
+        "hole of zeros": bytes(1024) + whole[place + 1024 :],
+        "garbage": b"?" * 1024 + whole[place + 1024 :],
+        "never filled": bytes(2 << 20),
+    }[damage]
+    (tmp_path / "00000.tar").write_bytes(whole[:place] + rest)
+    assert len(Shards([tmp_path / "00000.tar"])) == 2
+    assert f"at byte {place}" in caplog.text
+    assert "only the samples before are used" in caplog.text
 
 
 @pytest.mark.parametrize("content", [b"", b"no tar" * 1000])

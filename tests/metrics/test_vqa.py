@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from metrics.ground_truth import GroundTruthError
 from metrics.vqa import answer_accuracy, normalize_answer, read_annotations, score_vqa
 
 
@@ -105,3 +106,10 @@ def test_the_wrong_split_is_an_error_not_a_zero() -> None:
         score_vqa([{"question_id": 9, "answer": "red"}], {5: {"answers": ["red"]}})
     with pytest.raises(ValueError, match="question_id 5"):
         read_annotations([{"question_id": 5, "answer": []}])
+
+
+@pytest.mark.parametrize("content", [{"questions": [{"question_id": 5}]}, [5], {"annotations": "red"}])
+def test_what_is_no_list_of_annotations_is_named(tmp_path: Path, content: object) -> None:
+    (tmp_path / "questions.json").write_text(json.dumps(content))
+    with pytest.raises(GroundTruthError, match="questions.json: expected a list of {question_id, answer}"):
+        read_annotations(tmp_path / "questions.json")
