@@ -59,8 +59,7 @@ def clock(device: torch.device) -> float:
     """Seconds: of this process's own work on a CPU, where other programs would only add to it; of the wall on a GPU."""
     if device.type == "cpu":
         return time.process_time()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    torch.accelerator.synchronize(device)
     return time.perf_counter()
 
 

@@ -60,7 +60,7 @@ def read_architecture(state: State, config: Mapping[str, Any], source: str) -> d
     vit = config.get("vit")
     if isinstance(vit, Mapping):
         vision_heads = vit.get("num_heads", vision_heads)
-    text_settings = _text_settings(config)
+    text_settings = _text_settings(config, source)
     text_heads = text_settings.get("num_attention_heads")
     positions, hidden_size = state[f"{text}.embeddings.position_embeddings.weight"].shape
     arguments: dict[str, Any] = {
@@ -90,11 +90,16 @@ def read_architecture(state: State, config: Mapping[str, Any], source: str) -> d
     return arguments
 
 
-def _text_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def _text_settings(config: Mapping[str, Any], source: str) -> dict[str, Any]:
     """What a configuration tells of the text model: in Hugging Face's `text_config`, or in a run's `med_config`."""
     described = config.get("text_config") or config.get("med_config")
-    if not described or not (isinstance(described, Mapping) or resolve(described).is_file()):
+    if not described:
         return {}
+    if not isinstance(described, Mapping) and not resolve(described).is_file():
+        raise CheckpointError(
+            f"{source} was trained with the text model of {described}, which is not here: put the file back, as it "
+            "tells the number of attention heads, or write its content into the checkpoint's `config` as `med_config`"
+        )
     return asdict(TextConfig.read(described))
 
 

@@ -63,7 +63,6 @@ class BLIPDecoder(VisionLanguageModel):
     ) -> None:
         super().__init__(image_size, **sizes)
         self.text_decoder = TextDecoder(self.text_config, len(self.tokenizer), self.vision_width)
-        self.prompt = prompt
         self.prompt_ids = [self.tokenizer.dec_token_id, *self.tokenizer(prompt).input_ids[1:-1]]
         self.label_smoothing = label_smoothing
 
@@ -150,8 +149,11 @@ class BLIPDecoder(VisionLanguageModel):
             top_p=top_p,
             generator=generator,
         )
+        # The tokenizer spaces a prompt in its own way ("a close - up of"): its text is cut off, and the space after it.
+        prompt = self.tokenizer.decode(self.prompt_ids, skip_special_tokens=True)
+        start = len(prompt) + 1 if prompt else 0
         captions = [
-            [self.tokenizer.decode(ids, skip_special_tokens=True)[len(self.prompt) :] for ids in texts]
+            [self.tokenizer.decode(ids, skip_special_tokens=True)[start:] for ids in texts]
             for texts in generated.ids.tolist()
         ]
         return captions, generated

@@ -98,7 +98,8 @@ class BLIPVQA(VisionLanguageModel):
         counts = torch.as_tensor(n)
         if counts.sum() != len(ids) or len(weights) != len(ids):
             raise ValueError(f"{len(ids)} answers came with {len(weights)} weights and n={counts.tolist()}")
-        index = torch.arange(len(counts), device=counts.device).repeat_interleave(counts).to(self.device)
+        index = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+        index = index.to(self.device, non_blocking=True)
         labels = ids.masked_fill(mask == 0, -100)
         losses = self.text_decoder.token_losses(ids, labels, memory, index, self.label_smoothing).sum(dim=1)
         return (losses * weights.to(losses)).sum() / len(counts)

@@ -61,13 +61,17 @@ class TextConfig:
 
         Raises:
             MissingFile: there is no such file.
-            ConfigError: it is no JSON; sizes that do not fit; an activation other than the exact GELU.
+            ConfigError: it is no JSON; sizes that are no numbers or do not fit; an activation other than exact GELU.
         """
         values = med_config if isinstance(med_config, Mapping) else _read_json(resolve(med_config))
         activation = values.get("hidden_act", "gelu")
         check(activation == "gelu", "med_config: hidden_act", activation, "'gelu', the exact one")
-        names = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in names})
+        sizes = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        for field in fields(cls):
+            number, rule = (int, "a whole number") if field.type is int else ((int, float), "a number")
+            value = sizes.get(field.name, field.default)
+            check(isinstance(value, number), f"med_config: {field.name}", value, rule)
+        return cls(**sizes)
 
 
 def _read_json(file: Path) -> Mapping[str, Any]:

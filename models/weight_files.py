@@ -100,7 +100,7 @@ def hub_folder(name: str) -> Path:
             f"cannot fetch {name} from the Hugging Face hub, and no file or folder of that name is here: "
             f"{str(error).splitlines()[0]}\n"
             f"Fetch model.safetensors and config.json of https://huggingface.co/{name} by any other means, "
-            "put them into a folder, and name that folder instead."
+            f"put them into a folder, and name that folder instead, or let it be {name} in the working directory."
         ) from error
 
 

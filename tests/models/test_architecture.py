@@ -49,6 +49,17 @@ def test_a_configuration_file_is_found_from_any_directory(tmp_path, monkeypatch)
     assert loaded.vision_proj.out_features == 8
 
 
+def test_a_configuration_file_that_is_gone_is_asked_for(tmp_path):
+    (tmp_path / "text.json").write_text(json.dumps(TEXT | {"hidden_size": 256}))
+    keys = {"vit": VIT, "med_config": str(tmp_path / "text.json")}
+    path = written_by_a_script(tmp_path / "a.pth", BLIPDecoder(image_size=32, **keys), **keys)
+    (tmp_path / "text.json").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"a.pth was trained with the text model of .*text.json, which is not here"
+    ):
+        build_from_checkpoint(BLIPDecoder, path)
+
+
 def test_a_vocabulary_of_ones_own_is_used_again(tmp_path):
     vocabulary = tmp_path / "vocab.txt"
     vocabulary.write_text(

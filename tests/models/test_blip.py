@@ -1,5 +1,7 @@
 """Captioning and feature extraction agree with the 2022 code."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -98,6 +100,16 @@ def test_generation_without_a_prompt(promptless, arrays, facts, name):
     captions, generated = promptless.generate_n_best(arrays("caption/images.npy"), **expected["args"])
     assert token_ids(generated, expected["token_ids"]) == expected["token_ids"]
     assert [texts[0] for texts in captions] == expected["captions"]
+
+
+@pytest.mark.parametrize("prompt", ["a close-up of ", "a picture of ", "(it's) a photo: ", ""])
+def test_a_prompt_that_the_tokenizer_spaces_in_its_own_way_is_cut_off_whole(tiny, monkeypatch, prompt):
+    model = blip_decoder(prompt=prompt, **tiny).eval()
+    written = [model.tokenizer.dec_token_id, *model.tokenizer(f"{prompt}two dogs").input_ids[1:]]
+    generated = SimpleNamespace(ids=torch.tensor([[written]]))
+    monkeypatch.setattr("models.blip.generate", lambda *_, **__: generated)
+    side = model.visual_encoder.image_size
+    assert model.generate(torch.zeros(1, 3, side, side)) == ["two dogs"]
 
 
 def test_a_single_image(decoder, arrays, facts):

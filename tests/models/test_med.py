@@ -227,6 +227,8 @@ def test_configurations_that_do_not_fit_are_errors(tmp_path):
             "hidden_size = 30: must be a multiple of num_attention_heads = 4",
         ),
         ({"num_hidden_layers": 0}, "num_hidden_layers = 0: must be at least 1"),
+        ({"hidden_size": "128"}, "hidden_size = 128: must be a whole number"),
+        ({"layer_norm_eps": None}, "layer_norm_eps = None: must be a number"),
         ({"hidden_dropout_prob": 1.5}, "hidden_dropout_prob = 1.5: must be from 0 to below 1"),
         ({"hidden_act": "gelu_new"}, "hidden_act = gelu_new: must be 'gelu'"),
     ):
