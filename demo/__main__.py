@@ -52,7 +52,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _report(folder: Path) -> None:
-    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    file = folder / "run.json"
+    if not file.exists():
+        sys.exit(f"demo: {file} does not exist: nothing was run there, or not to its end")
+    record = json.loads(file.read_text(encoding="utf-8"))
     steps = [Step(**step) for step in record["steps"]]
     scores = write_report(folder, steps, f"Seed {record['seed']}; {record['machine']}.")
     if record["quick"]:

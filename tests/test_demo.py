@@ -61,6 +61,12 @@ def test_another_folder_replaces_every_path_of_the_configs():
         assert not [argument for argument in command if str(FOLDER) in argument]
 
 
+def test_a_report_of_nothing_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the demo leaves for the repository, and this test comes back
+    with pytest.raises(SystemExit, match="run.json does not exist: nothing was run there"):
+        main(["--report", "--folder", str(tmp_path)])
+
+
 def test_the_quick_recipe_runs_and_its_report_needs_no_other_file(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")  # without Java, whose start costs seconds an evaluation
     monkeypatch.chdir(tmp_path)  # the demo works in the repository; go back when it is over
