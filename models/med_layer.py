@@ -37,6 +37,10 @@ class TextConfig:
     pad_token_id: int = 0
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            number, rule = (int, "a whole number") if field.type is int else ((int, float), "a number")
+            value = getattr(self, field.name)
+            check(isinstance(value, number), f"med_config: {field.name}", value, rule)
         sizes = (
             "hidden_size",
             "num_hidden_layers",
@@ -66,12 +70,8 @@ class TextConfig:
         values = med_config if isinstance(med_config, Mapping) else _read_json(resolve(med_config))
         activation = values.get("hidden_act", "gelu")
         check(activation == "gelu", "med_config: hidden_act", activation, "'gelu', the exact one")
-        sizes = {field.name: values[field.name] for field in fields(cls) if field.name in values}
-        for field in fields(cls):
-            number, rule = (int, "a whole number") if field.type is int else ((int, float), "a number")
-            value = sizes.get(field.name, field.default)
-            check(isinstance(value, number), f"med_config: {field.name}", value, rule)
-        return cls(**sizes)
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in names})
 
 
 def _read_json(file: Path) -> Mapping[str, Any]:
