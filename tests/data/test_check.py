@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import weakref
 
 import pytest
 import webdataset
@@ -9,6 +10,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from data.check import main
+from data.image_file import open_image
 from data.shapes import build_world
 from data.tasks import TASKS, read_config, task_of
 from utils import REPOSITORY
@@ -129,6 +131,24 @@ def test_shards_are_looked_over(world, capsys):
     printed = capsys.readouterr().out
     assert "1 shards, 2 samples in shards" in printed
     assert f"1 x unreadable image\n      {world / '0.tar'}/b: not a picture" in printed
+
+
+def test_no_more_pictures_stay_in_memory_than_are_shown(world, monkeypatch):
+    opened, alive = [], []
+
+    def tracked(*arguments):
+        picture = open_image(*arguments)
+        opened.append(weakref.ref(picture))
+        alive.append(sum(reference() is not None for reference in opened))
+        return picture
+
+    monkeypatch.setattr("data.check.open_image", tracked)
+    with webdataset.TarWriter(str(world / "0.tar")) as tar:
+        for number, picture in enumerate(sorted((world / "images").rglob("*.jpg"))):
+            tar.write({"__key__": f"{number}", "jpg": picture.read_bytes(), "txt": "x"})
+    assert check(world, "pretrain", shards=[str(world / "0.tar")]) == 0
+    assert len(opened) > 80
+    assert max(alive) <= 26  # a sheet's 24, and those in hand
 
 
 def test_shards_without_a_sample_are_named(world, capsys):
