@@ -23,10 +23,10 @@ from metrics.cases import Searched, retrieval_findings
 from metrics.report import Evaluated, report
 from models.blip_itm import BLIPMatcher, blip_itm
 from models.config import ModelConfig
-from models.image_states import ImageStates
 from models.provenance import provenance
-from models.rerank import Candidates, rerank
-from models.shares import Processes
+from models.rerank.image_states import ImageStates
+from models.rerank.search import Candidates, rerank
+from models.rerank.work_shares import Processes
 from transform.image import EvalTransform, normalize
 from utils import setting
 

@@ -10,8 +10,8 @@ import train_retrieval
 from data.image_file import open_image
 from demo.scores import Results
 from engine import load_config
-from models.image_states import ImageStates
-from models.rerank import rerank
+from models.rerank.image_states import ImageStates
+from models.rerank.search import rerank
 from transform.image import EvalTransform, normalize
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.shares import Processes, stretches
+from models.rerank.work_shares import Processes, stretches
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 50])

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from metrics.retrieval import UNSCORED, ranks, retrieval_scores
 from models import rerank as rerank_module
 from models.blip_itm import MATCH, blip_itm, similarities
-from models.image_states import ImageStates
-from models.rerank import rerank
-from models.shares import Processes
+from models.rerank.image_states import ImageStates
+from models.rerank.search import rerank
+from models.rerank.work_shares import Processes
 from models.tokenizer import tokenize
 
 

@@ -5,8 +5,8 @@ import logging
 import pytest
 import torch
 
-from models.image_states import ImageStates, choose_place
-from models.shares import ALONE, Processes, unseen
+from models.rerank.image_states import ImageStates, choose_place
+from models.rerank.work_shares import ALONE, Processes, unseen
 
 GPU, CPU = torch.device("cuda:0"), torch.device("cpu")
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.shares import Processes, Progress
+from models.rerank.work_shares import Processes, Progress
 
 logger = logging.getLogger("blip.models")
 

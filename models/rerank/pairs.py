@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from models.blip_itm import similarities
-from models.shares import Processes
+from models.rerank.work_shares import Processes
 
 SIMILARITIES_AT_ONCE = 2**24
 

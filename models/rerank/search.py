@@ -1,6 +1,6 @@
 """Retrieval in two stages: the most similar candidates of every image and text, re-ranked by the matching head.
 
-Both directions want scores of (image, text) pairs, many of them the same. They are united (`models.pairs`) and scored
+Both directions want scores of (image, text) pairs, many of them the same. They are united (`models.rerank.pairs`) and scored
 image by image: an image is projected once, all its texts look at it together, and no pair is scored twice. Time and
 memory grow as (images + texts) k, not as images x texts.
 
@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from models.blip_itm import MATCH, MAX_TEXT_LENGTH, ImageTextModel, similarities
-from models.image_states import ImageStates
 from models.packed import first_states
-from models.pairs import Pairs, most_similar
-from models.shares import ALONE, Processes, Progress, stretches, unseen
+from models.rerank.image_states import ImageStates
+from models.rerank.pairs import Pairs, most_similar
+from models.rerank.work_shares import ALONE, Processes, Progress, stretches, unseen
 from models.tokenizer import tokenize
 
 logger = logging.getLogger("blip.models")

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from models import pairs as pairs_module
-from models.pairs import Pairs, most_similar
-from models.shares import ALONE, stretches
+from models.rerank.pairs import Pairs, most_similar
+from models.rerank.work_shares import ALONE, stretches
 
 
 def unit(*shape, seed=0):
