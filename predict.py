@@ -25,13 +25,13 @@ from tqdm import tqdm
 from data.pictures import find_pictures, picture_suffixes, read_batches
 from data.predictions import Record, check_sidecars, lines_to, save_features, show
 from data.vqa import answer_list
-from download import DownloadError
 from engine.device import choose_device, precision_of
-from models.architecture import build_from_checkpoint
 from models.blip import BLIPDecoder
 from models.blip_itm import BLIPMatcher
 from models.blip_vqa import BLIPVQA
-from models.released import find_released
+from models.weights.build import build_from_checkpoint
+from models.weights.download import DownloadError
+from models.weights.released import find_released
 from transform.image import normalize
 from utils import UserError, atomic_write
 

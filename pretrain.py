@@ -22,7 +22,7 @@ from data.pretrain import PretrainDataset
 from data.shards import shard_files
 from models.blip_pretrain import BLIPPretrain, blip_pretrain
 from models.config import ModelConfig
-from models.initialization import initialize_pretraining
+from models.weights.imagenet_bert import initialize_pretraining
 from transform.image import TrainTransform, normalize
 from utils import setting, step_lr, warmup_lr
 

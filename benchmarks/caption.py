@@ -24,8 +24,8 @@ from torch import Tensor
 from benchmarks.measurement import clock, command_line, machine, prepare, save, seconds
 from models.blip import BLIPDecoder
 from models.generation import Rules, generate
-from models.huggingface import save_huggingface
 from models.med import TextDecoder
+from models.weights.huggingface import save_huggingface
 
 BEAMS, LENGTH = 3, 20
 

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from data.formats import Format
 from data.store import Store, store_once
-from download import cache_dir
+from models.weights.download import cache_dir
 from utils import UserError, atomic_write
 
 _log = logging.getLogger("blip.data")

@@ -21,7 +21,7 @@ from webdataset.tariterators import base_plus_ext
 
 from data.formats import whole_characters
 from data.store import Store, store_once, store_path
-from download import cache_dir
+from models.weights.download import cache_dir
 from utils import atomic_write
 
 _log = logging.getLogger("blip.data")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from download import download
+from models.weights.download import download
 from utils import MissingFile, resolve
 
 ADDRESS = "https://storage.googleapis.com/sfr-vision-language-research/datasets/"

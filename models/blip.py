@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from models.base import VisionLanguageModel
-from models.checkpoint import load_checkpoint
 from models.generation import Generated, Rules, generate
 from models.med import TextDecoder, TextModel
 from models.tokenizer import tokenize
+from models.weights.load import load_checkpoint
 
 SAMPLING_REPETITION_PENALTY = 1.1  # what the released captioner was sampled with
 

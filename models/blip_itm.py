@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from models.attention import Memory
 from models.base import VisionLanguageModel
-from models.checkpoint import load_checkpoint
 from models.med import TextModel
 from models.tokenizer import tokenize
+from models.weights.load import load_checkpoint
 
 MAX_TEXT_LENGTH = 35  # tokens, as in retrieval training
 MATCH = 1  # index of "they match" in the matching head's logits

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.base import VisionLanguageModel
-from models.checkpoint import load_checkpoint
 from models.med import TextModel
 from models.tokenizer import tokenize
+from models.weights.load import load_checkpoint
 
 
 class BLIPNLVR(VisionLanguageModel):

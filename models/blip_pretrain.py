@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from models.blip_itm import similarities
-from models.checkpoint import load_checkpoint
 from models.med import TextDecoder, TextModel
 from models.momentum import MomentumModel, sample_negatives
+from models.weights.load import load_checkpoint
 
 MAX_TEXT_LENGTH = 30  # tokens
 NEGATIVE_FLOOR = 1e-4  # added to every probability of being drawn as a negative

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from models.blip_itm import MAX_TEXT_LENGTH, similarities
-from models.checkpoint import load_checkpoint
 from models.momentum import MomentumModel, gather, gather_with_gradient, sample_negatives
+from models.weights.load import load_checkpoint
 
 
 class BLIPRetrieval(MomentumModel):

@@ -10,10 +10,10 @@ from transformers import BatchEncoding
 from models.answer_tree import grow
 from models.attention import Memory
 from models.base import VisionLanguageModel
-from models.checkpoint import load_checkpoint
 from models.generation import Rules, generate
 from models.med import TextDecoder, TextModel
 from models.tokenizer import tokenize
+from models.weights.load import load_checkpoint
 
 MAX_QUESTION_LENGTH = 35  # tokens
 MAX_ANSWER_LENGTH = 10  # tokens of a generated answer, start and end counted

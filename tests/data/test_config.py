@@ -6,7 +6,7 @@ import pytest
 
 import data.wellknown
 from data.config import CaptionData, NLVRData, NoCapsData, PretrainData, RetrievalData, VideoData, VQAData
-from download import DownloadError
+from models.weights.download import DownloadError
 
 
 @pytest.fixture

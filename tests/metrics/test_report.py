@@ -10,7 +10,7 @@ from PIL import Image
 from metrics.gallery import Case, write_gallery
 from metrics.report import Evaluated, Findings, checkpoint_warnings, compare, report, table, write_samples
 from models.provenance import Trained, provenance
-from models.released import find_released
+from models.weights.released import find_released
 
 GOT = {"COCO BLEU-4": 39.5, "COCO CIDEr": 133.61}
 PUBLISHED = {"COCO BLEU-4": 39.7, "COCO CIDEr": 133.3, "NoCaps CIDEr": 109.6}

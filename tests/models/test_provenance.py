@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.provenance import Trained, provenance
-from models.released import RELEASED
+from models.weights.released import RELEASED
 
 
 @pytest.mark.parametrize("task", ["pretrain", "retrieval", "caption", "vqa", "nlvr"])

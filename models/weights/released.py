@@ -1,6 +1,6 @@
 """The checkpoints released with the BLIP paper (arXiv 2201.12086): what each is, where it lies, what it should score.
 
-`python -m models.released` prints the table of docs/checkpoints.md.
+`python -m models.weights.released` prints the table of docs/checkpoints.md.
 """
 
 from collections.abc import Mapping, Sequence

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models.huggingface import from_huggingface, is_huggingface
 from models.vit import interpolate_pos_embed
-from models.weight_files import CheckpointError, State, read_state, without_wrappers
+from models.weights.files import CheckpointError, State, read_state, without_wrappers
+from models.weights.huggingface import from_huggingface, is_huggingface
 
 __all__ = ["CheckpointError", "LoadReport", "load_checkpoint", "load_state", "read_state"]
 

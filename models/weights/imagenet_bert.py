@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from download import cache_dir, download
-from models.checkpoint import BY_VOCABULARY, LoadReport, load_state
-from models.weight_files import State, read_state
+from models.weights.download import cache_dir, download
+from models.weights.files import State, read_state
+from models.weights.load import BY_VOCABULARY, LoadReport, load_state
 
 DEIT_BASE = "https://dl.fbaipublicfiles.com/deit/deit_base_patch16_224-b5f2ef4d.pth"
 VIT_LARGE = "timm/vit_large_patch16_224.augreg_in21k"

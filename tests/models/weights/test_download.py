@@ -9,10 +9,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import download as module
 import pytest
 
-import download as module
-from download import DownloadError, cache_dir, download
+from models.weights.download import DownloadError, cache_dir, download
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

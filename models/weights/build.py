@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from models.checkpoint import load_state
-from models.huggingface import from_huggingface, is_huggingface
 from models.med_layer import TextConfig
 from models.vit import VIT_SIZES
-from models.weight_files import CheckpointError, State, read_state, without_wrappers
+from models.weights.files import CheckpointError, State, read_state, without_wrappers
+from models.weights.huggingface import from_huggingface, is_huggingface
+from models.weights.load import load_state
 from utils import resolve
 
 Model = TypeVar("Model", bound=nn.Module)

@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from download import DownloadError
 from models.blip_pretrain import BLIPPretrain
-from models.checkpoint import CheckpointError
-from models.initialization import initialize_pretraining, initialize_text, initialize_vit
 from models.med import TextDecoder, TextModel
 from models.med_layer import TextConfig
 from models.vit import VisionTransformer, create_vit, interpolate_pos_embed
+from models.weights.download import DownloadError
+from models.weights.imagenet_bert import initialize_pretraining, initialize_text, initialize_vit
+from models.weights.load import CheckpointError
 
 Golden = Callable[[str], Path]
 VIT = {"embed_dim": 48, "depth": 2, "num_heads": 3, "patch_size": 16}

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.checkpoint import CheckpointError, load_checkpoint, read_state
 from models.med import TextDecoder
 from models.med_layer import TextConfig
-from models.released import RELEASED, find_released, markdown_table
+from models.weights.load import CheckpointError, load_checkpoint, read_state
+from models.weights.released import RELEASED, find_released, markdown_table
 from utils import REPOSITORY
 
 Golden = Callable[[str], Path]

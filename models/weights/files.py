@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from download import DownloadError, cache_dir, download, offline
-from models.released import RELEASED, find_released
+from models.weights.download import DownloadError, cache_dir, download, offline
+from models.weights.released import RELEASED, find_released
 from utils import UserError
 
 State = dict[str, Tensor]
@@ -44,7 +44,7 @@ def read_state(source: str | Path) -> tuple[State, dict[str, Any]]:
     """Read the weights that `source` names, on the CPU, as they are stored.
 
     Args:
-        source: a name of `models.released` (`model_base`), an http(s) address, a file (`.pth` and the like, or
+        source: a name of `models.weights.released` (`model_base`), an http(s) address, a file (`.pth` and the like, or
             `.safetensors`), a folder in the Hugging Face layout, or the name of a hub repository (`owner/name`).
 
     Returns:

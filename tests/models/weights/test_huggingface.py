@@ -20,10 +20,10 @@ from transformers import (
 from models.blip import BLIPDecoder, blip_decoder, blip_feature_extractor
 from models.blip_itm import BLIPMatcher, blip_itm
 from models.blip_vqa import blip_vqa
-from models.checkpoint import load_checkpoint
 from models.generation import Rules, generate
-from models.huggingface import from_huggingface, save_huggingface, to_huggingface
 from models.tokenizer import tokenize
+from models.weights.huggingface import from_huggingface, save_huggingface, to_huggingface
+from models.weights.load import load_checkpoint
 
 Golden = Callable[[str], Path]
 VIT = {"embed_dim": 48, "depth": 2, "num_heads": 3, "patch_size": 16}

@@ -6,13 +6,13 @@ import json
 import pytest
 import torch
 
-from models.architecture import build_from_checkpoint, read_architecture
 from models.blip import BLIPDecoder
 from models.blip_itm import BLIPMatcher
 from models.config import ModelConfig
-from models.huggingface import save_huggingface
 from models.vit import create_vit
-from models.weight_files import CheckpointError
+from models.weights.build import build_from_checkpoint, read_architecture
+from models.weights.files import CheckpointError
+from models.weights.huggingface import save_huggingface
 
 VIT = {"embed_dim": 32, "depth": 2, "num_heads": 2, "patch_size": 16}
 TEXT = {
