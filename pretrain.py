@@ -19,7 +19,7 @@ import engine
 from data.config import PretrainData
 from data.loaders import TrainLoader
 from data.pretrain import PretrainDataset
-from data.shards import shard_files
+from data.records.shards import shard_files
 from models.blip_pretrain import BLIPPretrain, blip_pretrain
 from models.config import ModelConfig
 from models.weights.imagenet_bert import initialize_pretraining

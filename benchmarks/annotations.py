@@ -23,8 +23,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measurement import machine, save
-from data.annotations import Annotations
 from data.pretrain import PAIR
+from data.records.annotations import Annotations
 from data.sampler import shuffled
 from utils import REPOSITORY, atomic_write
 

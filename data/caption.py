@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from data.annotations import AnnotationError, Annotations
 from data.dataset import EvalDataset, EvalImage, Sample, TrainDataset, TrainImage, one_of
-from data.formats import Format, identity, path, texts
+from data.records.annotations import AnnotationError, Annotations
+from data.records.formats import Format, identity, path, texts
 from data.text import clean_caption
 
 TRAIN = Format("caption", (path("image"), texts("caption"), identity("image_id", required=False)))

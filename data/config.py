@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from data.wellknown import annotation_file
+from data.records.published import annotation_file
 from transform.image import Augmentation
 from utils import ConfigError, MissingFile, Settings, check, resolve, setting
 

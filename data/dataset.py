@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from data.annotations import Annotations
 from data.image_file import BadImage, ImageFile, TooManyBadImages, open_image
+from data.records.annotations import Annotations
 from data.sampler import shuffled
 from utils import UserError
 

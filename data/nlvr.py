@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from data.annotations import Annotations
 from data.dataset import EvalDataset, EvalImage, Sample, TrainDataset, TrainImage
-from data.formats import Format, identity, text, texts, truth
+from data.records.annotations import Annotations
+from data.records.formats import Format, identity, text, texts, truth
 from data.text import clean_caption
 
 PAIR = Format(

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.annotations import Annotations
 from data.dataset import EvalDataset, EvalImage, Sample
-from data.formats import Format, identity, path
+from data.records.annotations import Annotations
+from data.records.formats import Format, identity, path
 
 EVAL = Format("nocaps", (path("image"), identity("img_id")))
 

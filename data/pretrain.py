@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from data.annotations import Annotations
 from data.dataset import Sample, TrainDataset, TrainImage, one_of
-from data.formats import Format, path, texts
 from data.image_file import ImageFile
+from data.records.annotations import Annotations
+from data.records.formats import Format, path, texts
+from data.records.shards import Shards
 from data.sampler import mixed, shuffled, shuffled_by_shard
-from data.shards import Shards
 from data.text import clean_caption
 from utils import ConfigError
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.annotations import Annotations
 from data.caption import CaptionTrain
 from data.dataset import EvalDataset, EvalImage, Sample
-from data.formats import Format, path, texts
+from data.records.annotations import Annotations
+from data.records.formats import Format, path, texts
 from data.text import clean_caption
 
 EVAL = Format("retrieval eval", (path("image"), texts("caption")))

@@ -22,7 +22,7 @@ from data.config import (
     VideoData,
     VQAData,
 )
-from data.formats import Format
+from data.records.formats import Format
 
 Record = dict[str, Any]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from data.annotations import Annotations
 from data.dataset import EvalDataset, EvalImage, Sample
-from data.formats import Format, path, texts
+from data.records.annotations import Annotations
+from data.records.formats import Format, path, texts
 from data.text import clean_caption
 from data.video import read_frames
 

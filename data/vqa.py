@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from data.annotations import AnnotationError, Annotations
 from data.dataset import EvalDataset, EvalImage, Sample, TrainDataset, TrainImage
-from data.formats import Format, identity, path, text, texts
+from data.records.annotations import AnnotationError, Annotations
+from data.records.formats import Format, identity, path, text, texts
 from data.text import clean_question
 
 _QUESTION = (path("image"), text("question"), text("dataset", required=False), identity("question_id", required=False))

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-import data.wellknown
+import data.records.published
 from data.config import CaptionData, NLVRData, NoCapsData, PretrainData, RetrievalData, VideoData, VQAData
 from models.weights.download import DownloadError
 
@@ -20,7 +20,7 @@ def fetched(monkeypatch):
         path.write_text("[]")
         return path
 
-    monkeypatch.setattr(data.wellknown, "download", download)
+    monkeypatch.setattr(data.records.published, "download", download)
     return addresses
 
 

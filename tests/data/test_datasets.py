@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from data.annotations import AnnotationError
 from data.caption import CaptionEval, CaptionTrain
 from data.image_file import BadImage, TooManyBadImages
 from data.nlvr import NLVREval, NLVRTrain
 from data.nocaps import NoCapsEval
+from data.records.annotations import AnnotationError
 from data.retrieval import RetrievalEval, RetrievalTrain
 from data.video import write_clip
 from data.video_retrieval import VideoEval

@@ -10,10 +10,10 @@ import torch
 import webdataset
 from PIL import Image
 
-from data.annotations import AnnotationError
 from data.loaders import TrainLoader
 from data.pretrain import PretrainDataset, downloaded_name
-from data.shards import Shards, shard_files
+from data.records.annotations import AnnotationError
+from data.records.shards import Shards, shard_files
 from transform.image import TrainTransform
 
 

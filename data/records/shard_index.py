@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from webdataset.tariterators import base_plus_ext
 
-from data.formats import whole_characters
-from data.store import Store, store_once, store_path
+from data.records.formats import whole_characters
+from data.records.table import Store, store_once, store_path
 from models.weights.download import cache_dir
 from utils import atomic_write
 

@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.formats import Format
-from data.store import Store, store_once
+from data.records.formats import Format
+from data.records.table import Store, store_once
 from models.weights.download import cache_dir
 from utils import UserError, atomic_write
 

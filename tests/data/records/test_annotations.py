@@ -6,9 +6,9 @@ import pickle
 
 import pytest
 
-import data.annotations
-from data.annotations import AnnotationError, Annotations, records
-from data.formats import Format, identity, path, text, texts, truth
+import data.records.annotations
+from data.records.annotations import AnnotationError, Annotations, records
+from data.records.formats import Format, identity, path, text, texts, truth
 
 PAIR = Format("pair", (path("image"), texts("caption"), identity("image_id", required=False)))
 
@@ -35,7 +35,7 @@ def test_every_layout_gives_the_same_records_at_any_chunk_size(tmp_path, monkeyp
         "with a byte order mark": "\ufeff" + json.dumps(wanted),
     }[layout]
     (tmp_path / "a.json").write_text(written, encoding="utf-8")
-    monkeypatch.setattr(data.annotations, "_CHUNK", chunk)
+    monkeypatch.setattr(data.records.annotations, "_CHUNK", chunk)
     assert list(records(tmp_path / "a.json")) == wanted
 
 
@@ -119,7 +119,7 @@ def test_several_files_are_one_row_of_records_that_know_their_place(tmp_path):
 
 
 def test_rows_past_a_batch_are_found(tmp_path, monkeypatch):
-    monkeypatch.setattr("data.store._ROWS", 4)
+    monkeypatch.setattr("data.records.table._ROWS", 4)
     (tmp_path / "a.json").write_text(json.dumps([{"image": str(i), "caption": "x"} for i in range(11)]))
     annotations = Annotations([tmp_path / "a.json"] * 2, PAIR)
     assert [record["image"] for record in annotations] == [str(i) for i in range(11)] * 2
@@ -148,14 +148,14 @@ def test_a_pickled_copy_holds_no_records(tmp_path):
 
 def _open_and_count(arguments):
     file, barrier, reads = arguments
-    read = data.annotations.records
+    read = data.records.annotations.records
 
     def counted(source):
         with reads.get_lock():
             reads.value += 1
         return read(source)
 
-    data.annotations.records = counted
+    data.records.annotations.records = counted
     barrier.wait()
     return len(Annotations([file], PAIR))
 

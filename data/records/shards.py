@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from webdataset.shardlists import expand_urls
 
-from data.shard_index import index_key, shard_index, shard_sizes
-from data.store import Store
+from data.records.shard_index import index_key, shard_index, shard_sizes
+from data.records.table import Store
 from utils import MissingFile
 
 _OPEN_SHARDS = 64  # that a process keeps open; an epoch's order stays within 16 at a time

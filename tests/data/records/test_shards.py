@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-import data.shard_index
-from data.shards import Shards
+import data.records.shard_index
+from data.records.shards import Shards
 
 
 @pytest.fixture(autouse=True)
@@ -57,13 +57,13 @@ def indices(tmp_path):
 @pytest.fixture
 def indexed(monkeypatch):
     """The names of the shards that are walked through."""
-    names, rows = [], data.shard_index._rows
+    names, rows = [], data.records.shard_index._rows
 
     def noted(shard):
         names.append(os.path.basename(shard))
         return rows(shard)
 
-    monkeypatch.setattr(data.shard_index, "_rows", noted)
+    monkeypatch.setattr(data.records.shard_index, "_rows", noted)
     return names
 
 
@@ -79,7 +79,7 @@ def test_a_new_or_changed_shard_costs_only_itself(tmp_path, indexed):
 
 
 def test_indexing_that_broke_off_goes_on_where_it_stopped(tmp_path, monkeypatch, indexed):
-    files, rows = write_shards(tmp_path, 4), data.shard_index._rows
+    files, rows = write_shards(tmp_path, 4), data.records.shard_index._rows
 
     def breaks(shard):
         if len(indexed) == 2:
@@ -87,7 +87,7 @@ def test_indexing_that_broke_off_goes_on_where_it_stopped(tmp_path, monkeypatch,
         return rows(shard)
 
     with monkeypatch.context() as broken:
-        broken.setattr(data.shard_index, "_rows", breaks)
+        broken.setattr(data.records.shard_index, "_rows", breaks)
         with pytest.raises(KeyboardInterrupt):
             Shards(files)
     assert read(Shards(files)) == wanted(4)
@@ -98,8 +98,8 @@ def test_a_later_start_opens_no_index_and_no_shard(tmp_path, monkeypatch):
     files = write_shards(tmp_path, 3)
     Shards(files)
     with monkeypatch.context() as later:
-        later.setattr(data.shard_index, "Store", None)
-        later.setattr("data.shards.Store", None)
+        later.setattr(data.records.shard_index, "Store", None)
+        later.setattr("data.records.shards.Store", None)
         shards = Shards(files)
         assert shards.sizes.tolist() == [2, 2, 2]
     for file in (tmp_path / "cache" / "shards").glob("*.arrow"):  # a cache may be deleted at any time
@@ -108,21 +108,21 @@ def test_a_later_start_opens_no_index_and_no_shard(tmp_path, monkeypatch):
 
 
 def test_many_shards_are_indexed_by_a_pool_of_processes(tmp_path, indexed):
-    count = data.shard_index._FEW + 2
+    count = data.records.shard_index._FEW + 2
     assert read(Shards(write_shards(tmp_path, count))) == wanted(count)
     assert not indexed  # in this process
     assert len(indices(tmp_path)) == count
 
 
 def _start(files, barrier, walked, results):
-    rows = data.shard_index._rows
+    rows = data.records.shard_index._rows
 
     def counted(shard):
         with walked.get_lock():
             walked.value += 1
         return rows(shard)
 
-    data.shard_index._rows = counted
+    data.records.shard_index._rows = counted
     barrier.wait()
     results.put(read(Shards(files)))
 
