@@ -17,7 +17,7 @@ from torch import Tensor
 import engine
 from data.config import VideoData
 from data.loaders import listed_loader
-from data.video import read_frames
+from data.media.video import read_frames
 from data.video_retrieval import VideoEval
 from metrics.cases import Searched, retrieval_findings
 from metrics.report import Evaluated, report

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data.pictures import find_pictures, picture_suffixes, read_batches
+from data.media.folder import find_pictures, picture_suffixes, read_batches
 from data.predictions import Record, check_sidecars, lines_to, save_features, show
 from data.vqa import answer_list
 from engine.device import choose_device, precision_of

@@ -24,7 +24,7 @@ from PIL import Image, ImageOps, features
 from torchvision.transforms import functional as TF
 
 from benchmarks.measurement import machine, save
-from data.image_file import ImageFile
+from data.media.image_file import ImageFile
 from transform.image import MEAN, STD, EvalTransform, TrainTransform, random_crop, resize
 from transform.randaugment import OPERATIONS
 from utils import REPOSITORY

@@ -23,11 +23,11 @@ from ruamel.yaml.error import YAMLError
 from data.caption import CaptionEval
 from data.config import CaptionData, DataConfig, PretrainData, VideoData, VQAData
 from data.contact_sheet import contact_sheet
-from data.image_file import BadImage, open_image
+from data.media.image_file import BadImage, open_image
+from data.media.video import read_frames
 from data.records.annotations import AnnotationError, records
 from data.records.shards import Shards, shard_files
 from data.tasks import TASKS, Record, Task, read_config, task_of
-from data.video import read_frames
 from data.vqa import answer_list
 from transform.image import EvalTransform
 from utils import atomic_write, resolve

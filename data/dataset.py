@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from data.image_file import BadImage, ImageFile, TooManyBadImages, open_image
+from data.media.image_file import BadImage, ImageFile, TooManyBadImages, open_image
 from data.records.annotations import Annotations
 from data.sampler import shuffled
 from utils import UserError

@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from data.dataset import EvalDataset, Sample, TrainDataset
-from data.image_file import TooManyBadImages
+from data.media.image_file import TooManyBadImages
 from data.sampler import EvalSampler, TrainSampler
 from utils import ConfigError, UserError
 

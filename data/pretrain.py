@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from data.dataset import Sample, TrainDataset, TrainImage, one_of
-from data.image_file import ImageFile
+from data.media.image_file import ImageFile
 from data.records.annotations import Annotations
 from data.records.formats import Format, path, texts
 from data.records.shards import Shards

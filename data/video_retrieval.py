@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from data.dataset import EvalDataset, EvalImage, Sample
+from data.media.video import read_frames
 from data.records.annotations import Annotations
 from data.records.formats import Format, path, texts
 from data.text import clean_caption
-from data.video import read_frames
 
 EVAL = Format("video", (path("clip_name"), texts("caption")))
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import train_retrieval
-from data.image_file import open_image
+from data.media.image_file import open_image
 from demo.scores import Results
 from engine import load_config
 from models.rerank.image_states import ImageStates

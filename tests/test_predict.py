@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors import safe_open
 
 import predict
-from data.image_file import open_image
+from data.media.image_file import open_image
 from models.blip import blip_decoder
 from models.blip_itm import blip_itm
 from models.blip_vqa import blip_vqa

@@ -7,6 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from data.media.video import write_clip
 from data.shapes import annotations
 from data.shapes.annotations import Split
 from data.shapes.clips import FPS, sample_clip
@@ -14,7 +15,6 @@ from data.shapes.questions import ANSWERS
 from data.shapes.render import render
 from data.shapes.scene import HELD_OUT, LEVELS, SEEN, Scene, sample_kinds, sample_scene, stream
 from data.shapes.vocabulary import vocabulary
-from data.video import write_clip
 from utils import atomic_write
 
 DOMAINS = ("in-domain", "near-domain", "out-domain")

@@ -10,7 +10,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from data.check import main
-from data.image_file import open_image
+from data.media.image_file import open_image
 from data.shapes import build_world
 from data.tasks import TASKS, read_config, task_of
 from utils import REPOSITORY

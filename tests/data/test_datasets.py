@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from data.caption import CaptionEval, CaptionTrain
-from data.image_file import BadImage, TooManyBadImages
+from data.media.image_file import BadImage, TooManyBadImages
+from data.media.video import write_clip
 from data.nlvr import NLVREval, NLVRTrain
 from data.nocaps import NoCapsEval
 from data.records.annotations import AnnotationError
 from data.retrieval import RetrievalEval, RetrievalTrain
-from data.video import write_clip
 from data.video_retrieval import VideoEval
 from data.vqa import VQAEval, VQATrain, answer_list
 from transform.image import EvalTransform

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from data.caption import CaptionEval, CaptionTrain
-from data.image_file import BadImage
 from data.loaders import TooManyBadImages, TrainLoader, eval_loader, listed_loader
+from data.media.image_file import BadImage
 from transform.image import EvalTransform, TrainTransform
 from utils import REPOSITORY, ConfigError
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data.image_file import ImageFile, open_image
+from data.media.image_file import ImageFile, open_image
 from transform.image import MEAN, STD, EvalTransform, TrainTransform, normalize, random_crop, resize
 
 

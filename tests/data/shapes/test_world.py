@@ -71,7 +71,7 @@ def test_caption_ground_truth_is_read_by_coco_tools(world):
 
 
 def test_clips_are_videos_with_a_caption(world):
-    from data.video import read_frames
+    from data.media.video import read_frames
 
     lines = [json.loads(line) for line in (world / "video_test.jsonl").read_text().splitlines()]
     assert len(lines) == len({line["clip_name"] for line in lines}) == 12

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data.image_file import BadImage, open_image
+from data.media.image_file import BadImage, open_image
 from transform.image import EvalTransform
 from utils import MissingFile
 

@@ -21,7 +21,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from PIL import Image
 
-from data.image_file import BadImage
+from data.media.image_file import BadImage
 from utils import atomic_write
 
 

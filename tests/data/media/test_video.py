@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.image_file import BadImage
-from data.video import read_frames, write_clip
+from data.media.image_file import BadImage
+from data.media.video import read_frames, write_clip
 
 STEP = 4  # grey levels between two frames; H.264 keeps flat colours within half of it
 

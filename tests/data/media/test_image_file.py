@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import image_file
-from data.image_file import BadImage, ImageFile, open_image
+from data.media import image_file
+from data.media.image_file import BadImage, ImageFile, open_image
 
 RED, GREEN, BLUE, WHITE = (250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 250)
 
