@@ -8,7 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from data.vocabulary import vocabulary_of, words_of
+from data.shapes.wordpiece import vocabulary_of, words_of
 from utils import atomic_write
 
 _TRAINING = ("pretrain.json", "train.json")

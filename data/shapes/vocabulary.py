@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from data.shapes.description import ANY_NOUN, NUMBERS, plural
 from data.shapes.scene import COLORS, FILLS, SHAPES, SIZES
-from data.vocabulary import vocabulary_of
+from data.shapes.wordpiece import vocabulary_of
 
 _NOUNS = (ANY_NOUN, *SHAPES)
 _ARTICLES_AND_VERBS = (

@@ -1,6 +1,6 @@
 """A picture to look at: twelve scenes, each with a caption and a question.
 
-python -m data.shapes.contact_sheet --out docs/shapes.png
+python -m data.shapes.poster --out docs/shapes.png
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m data.shapes.contact_sheet", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m data.shapes.poster", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="PNG file to write")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
