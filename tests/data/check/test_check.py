@@ -1,4 +1,4 @@
-"""`python -m data.check` finds nothing in the embedded world, and everything in a damaged copy of it."""
+"""`python -m data.check.__main__` finds nothing in the embedded world, and everything in a damaged copy of it."""
 
 import json
 import shutil
@@ -9,10 +9,10 @@ import webdataset
 from PIL import Image
 from ruamel.yaml import YAML
 
-from data.check import main
+from data.check.__main__ import main
+from data.check.tasks import TASKS, read_config, task_of
 from data.media.image_file import open_image
 from data.shapes import build_world
-from data.tasks import TASKS, read_config, task_of
 from utils import REPOSITORY
 
 
@@ -142,7 +142,7 @@ def test_no_more_pictures_stay_in_memory_than_are_shown(world, monkeypatch):
         alive.append(sum(reference() is not None for reference in opened))
         return picture
 
-    monkeypatch.setattr("data.check.open_image", tracked)
+    monkeypatch.setattr("data.check.__main__.open_image", tracked)
     with webdataset.TarWriter(str(world / "0.tar")) as tar:
         for number, picture in enumerate(sorted((world / "images").rglob("*.jpg"))):
             tar.write({"__key__": f"{number}", "jpg": picture.read_bytes(), "txt": "x"})
