@@ -18,13 +18,13 @@ import engine
 from data.config import NoCapsData
 from data.loaders import eval_loader
 from data.nocaps import NoCapsEval
+from evaluation.cases import caption_cases
+from evaluation.provenance import provenance
+from evaluation.report import Evaluated, Findings, report
 from metrics.caption import read_references
-from metrics.cases import caption_cases
 from metrics.nocaps import read_domains, score_nocaps
-from metrics.report import Evaluated, Findings, report
 from models.blip import BLIPDecoder, blip_decoder
 from models.config import ModelConfig, SearchConfig
-from models.provenance import provenance
 from transform.image import EvalTransform, normalize
 from utils import resolve, setting
 

@@ -19,11 +19,11 @@ from data.config import VideoData
 from data.loaders import listed_loader
 from data.media.video import read_frames
 from data.video_retrieval import VideoEval
-from metrics.cases import Searched, retrieval_findings
-from metrics.report import Evaluated, report
+from evaluation.cases import Searched, retrieval_findings
+from evaluation.provenance import provenance
+from evaluation.report import Evaluated, report
 from models.blip_itm import BLIPMatcher, blip_itm
 from models.config import ModelConfig
-from models.provenance import provenance
 from models.rerank.image_states import ImageStates
 from models.rerank.search import Candidates, rerank
 from models.rerank.work_shares import Processes

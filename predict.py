@@ -23,9 +23,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data.media.folder import find_pictures, picture_suffixes, read_batches
-from data.predictions import Record, check_sidecars, lines_to, save_features, show
 from data.vqa import answer_list
 from engine.device import choose_device, precision_of
+from evaluation.predictions import Record, check_sidecars, lines_to, save_features, show
 from models.blip import BLIPDecoder
 from models.blip_itm import BLIPMatcher
 from models.blip_vqa import BLIPVQA

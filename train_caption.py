@@ -20,12 +20,12 @@ import engine
 from data.caption import CaptionEval, CaptionTrain
 from data.config import CaptionData
 from data.loaders import TrainLoader, eval_loader
+from evaluation.cases import caption_cases
+from evaluation.provenance import provenance
+from evaluation.report import Evaluated, Findings, report
 from metrics.caption import read_references, score_captions
-from metrics.cases import caption_cases
-from metrics.report import Evaluated, Findings, report
 from models.blip import BLIPDecoder, blip_decoder
 from models.config import ModelConfig, SearchConfig
-from models.provenance import provenance
 from transform.image import EvalTransform, TrainTransform, normalize
 from utils import setting
 

@@ -19,12 +19,12 @@ import engine
 from data.config import NLVRData
 from data.loaders import TrainLoader, eval_loader
 from data.nlvr import NLVREval, NLVRTrain
-from metrics.cases import judgement_cases
+from evaluation.cases import judgement_cases
+from evaluation.provenance import provenance
+from evaluation.report import Evaluated, Findings, report
 from metrics.nlvr import score_nlvr, statement_of
-from metrics.report import Evaluated, Findings, report
 from models.blip_nlvr import BLIPNLVR, blip_nlvr
 from models.config import ModelConfig
-from models.provenance import provenance
 from transform.image import EvalTransform, TrainTransform, normalize
 
 

@@ -19,11 +19,11 @@ import engine
 from data.config import RetrievalData
 from data.loaders import TrainLoader, listed_loader
 from data.retrieval import RetrievalEval, RetrievalTrain
-from metrics.cases import Searched, retrieval_findings
-from metrics.report import Evaluated, report
+from evaluation.cases import Searched, retrieval_findings
+from evaluation.provenance import provenance
+from evaluation.report import Evaluated, report
 from models.blip_retrieval import BLIPRetrieval, blip_retrieval
 from models.config import ModelConfig
-from models.provenance import provenance
 from models.rerank.image_states import ImageStates
 from models.rerank.search import Candidates, rerank
 from models.rerank.work_shares import Processes

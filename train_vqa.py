@@ -21,12 +21,12 @@ import engine
 from data.config import VQAData
 from data.loaders import TrainLoader, eval_loader
 from data.vqa import VQAEval, VQATrain, answer_list
-from metrics.cases import answer_cases
-from metrics.report import Evaluated, Findings, report
+from evaluation.cases import answer_cases
+from evaluation.provenance import provenance
+from evaluation.report import Evaluated, Findings, report
 from metrics.vqa import read_annotations, score_vqa
 from models.blip_vqa import BLIPVQA, blip_vqa
 from models.config import ModelConfig
-from models.provenance import provenance
 from transform.image import EvalTransform, TrainTransform, normalize
 from utils import resolve, setting
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metrics.gallery import Case, write_gallery
-from metrics.report import Evaluated, Findings, checkpoint_warnings, compare, report, table, write_samples
-from models.provenance import Trained, provenance
+from evaluation.gallery import Case, write_gallery
+from evaluation.provenance import Trained, provenance
+from evaluation.report import Evaluated, Findings, checkpoint_warnings, compare, report, table, write_samples
 from models.weights.released import find_released
 
 GOT = {"COCO BLEU-4": 39.5, "COCO CIDEr": 133.61}

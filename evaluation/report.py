@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from metrics.gallery import Case, Picture, open_picture, write_gallery
+from evaluation.gallery import Case, Picture, open_picture, write_gallery
 from utils import atomic_write, resolve
 
 logger = logging.getLogger("blip.metrics")
 
 
 class Checkpoint(Protocol):
-    """What is known of a checkpoint: see `models.provenance`.
+    """What is known of a checkpoint: see `evaluation.provenance`.
 
     Attributes:
         task: 'retrieval', 'caption', 'vqa', 'nlvr', or 'pretrain' for one that was not fine-tuned.

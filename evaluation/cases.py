@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from evaluation.gallery import Case
+from evaluation.report import Findings
 from metrics.caption import CaptionScores
-from metrics.gallery import Case
-from metrics.report import Findings
 from metrics.retrieval import labelled, ranks, retrieval_scores
 
 Files = Sequence[str | Path]

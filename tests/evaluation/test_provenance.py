@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.provenance import Trained, provenance
+from evaluation.provenance import Trained, provenance
 from models.weights.released import RELEASED
 
 
