@@ -1,4 +1,4 @@
-"""Unpack the emoji pictures and their words: `python -m data.emoji --source FOLDER [--out output/emoji]`"""
+"""Unpack the emoji pictures and their words: `python -m demo.emoji --source FOLDER [--out output/emoji]`"""
 
 import argparse
 import json
@@ -36,13 +36,13 @@ def unpack(source: Path, out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m data.emoji", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m demo.emoji", description=__doc__)
     parser.add_argument("--source", type=Path, required=True, help=f"folder of {', '.join(_FILES)}")
     parser.add_argument("--out", type=Path, default=Path("output/emoji"), help="folder to unpack into")
     options = parser.parse_args()
     missing = [name for name in _FILES if not (options.source / name).is_file()]
     if missing:
-        sys.exit(f"data.emoji: {options.source} has no {', '.join(missing)}")
+        sys.exit(f"demo.emoji: {options.source} has no {', '.join(missing)}")
     unpack(options.source, options.out)
     print(f"{sum(len(files) for _, _, files in os.walk(options.out / 'images')):,} pictures in {options.out}")
 

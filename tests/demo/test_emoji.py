@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from data.emoji import main, unpack
+from demo.emoji import main, unpack
 from models.tokenizer import build_tokenizer
 
 CAPTIONS = {
@@ -38,6 +38,6 @@ def test_annotations_and_pictures_are_unpacked(tmp_path):
 
 def test_a_folder_without_the_files_is_named(tmp_path, monkeypatch):
     (tmp_path / "val.json").write_text("[]")
-    monkeypatch.setattr("sys.argv", ["data.emoji", "--source", str(tmp_path)])
+    monkeypatch.setattr("sys.argv", ["demo.emoji", "--source", str(tmp_path)])
     with pytest.raises(SystemExit, match="has no images.zip, pretrain.json, train.json, val_gt.json"):
         main()
