@@ -21,12 +21,13 @@ from data.nocaps import NoCapsEval
 from evaluation.cases import caption_cases
 from evaluation.provenance import provenance
 from evaluation.report import Evaluated, Findings, report
+from files import resolve
 from metrics.caption import read_references
 from metrics.nocaps import read_domains, score_nocaps
 from models.blip import BLIPDecoder, blip_decoder
 from models.config import ModelConfig, SearchConfig
+from settings import setting
 from transform.image import EvalTransform, normalize
-from utils import resolve, setting
 
 
 @dataclass

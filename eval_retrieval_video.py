@@ -27,8 +27,8 @@ from models.config import ModelConfig
 from models.rerank.image_states import ImageStates
 from models.rerank.search import Candidates, rerank
 from models.rerank.work_shares import Processes
+from settings import setting
 from transform.image import EvalTransform, normalize
-from utils import setting
 
 
 @dataclass

@@ -26,14 +26,14 @@ from data.media.folder import find_pictures, picture_suffixes, read_batches
 from data.vqa import answer_list
 from engine.device import choose_device, precision_of
 from evaluation.predictions import Record, check_sidecars, lines_to, save_features, show
+from files import DownloadError, atomic_write
 from models.blip import BLIPDecoder
 from models.blip_itm import BLIPMatcher
 from models.blip_vqa import BLIPVQA
 from models.weights.build import build_from_checkpoint
-from models.weights.download import DownloadError
 from models.weights.released import find_released
+from settings import UserError
 from transform.image import normalize
-from utils import UserError, atomic_write
 
 
 def caption(model: BLIPDecoder, image: Tensor, flags: argparse.Namespace) -> list[Record]:

@@ -20,11 +20,12 @@ from data.config import PretrainData
 from data.loaders import TrainLoader
 from data.pretrain import PretrainDataset
 from data.records.shards import shard_files
+from engine.schedules import step_lr, warmup_lr
 from models.blip_pretrain import BLIPPretrain, blip_pretrain
 from models.config import ModelConfig
 from models.weights.imagenet_bert import initialize_pretraining
+from settings import setting
 from transform.image import TrainTransform, normalize
-from utils import setting, step_lr, warmup_lr
 
 
 @dataclass

@@ -26,8 +26,8 @@ from evaluation.report import Evaluated, Findings, report
 from metrics.caption import read_references, score_captions
 from models.blip import BLIPDecoder, blip_decoder
 from models.config import ModelConfig, SearchConfig
+from settings import setting
 from transform.image import EvalTransform, TrainTransform, normalize
-from utils import setting
 
 
 @dataclass

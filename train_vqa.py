@@ -24,11 +24,12 @@ from data.vqa import VQAEval, VQATrain, answer_list
 from evaluation.cases import answer_cases
 from evaluation.provenance import provenance
 from evaluation.report import Evaluated, Findings, report
+from files import resolve
 from metrics.vqa import read_annotations, score_vqa
 from models.blip_vqa import BLIPVQA, blip_vqa
 from models.config import ModelConfig
+from settings import setting
 from transform.image import EvalTransform, TrainTransform, normalize
-from utils import resolve, setting
 
 
 @dataclass

@@ -26,7 +26,7 @@ from benchmarks.measurement import machine, save
 from data.pretrain import PAIR
 from data.records.annotations import Annotations
 from data.sampler import shuffled
-from utils import REPOSITORY, atomic_write
+from files import REPOSITORY, atomic_write
 
 _WORKERS = 2
 _BATCH = 10_000  # records read between two looks at the memory

@@ -25,9 +25,9 @@ from torchvision.transforms import functional as TF
 
 from benchmarks.measurement import machine, save
 from data.media.image_file import ImageFile
+from files import REPOSITORY
 from transform.image import MEAN, STD, EvalTransform, TrainTransform, random_crop, resize
 from transform.randaugment import OPERATIONS
-from utils import REPOSITORY
 
 SIZES = [(640, 480), (1600, 1200)]
 TARGETS = [224, 384]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from engine.device import choose_device, precision_of
-from utils import REPOSITORY, atomic_write
+from files import REPOSITORY, atomic_write
 
 
 def command_line(description: str, results: str, rounds: int) -> argparse.ArgumentParser:

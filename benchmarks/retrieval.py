@@ -5,7 +5,7 @@
 A ViT-B matching model at 384 pixels with random weights scores every text with every image, from the states of the
 images and the contrastive features of the texts on (both ways need those once, for hundreds of pairs each):
 
-- ours: `models.rerank.search`, which projects an image once, packs its texts and computes one position of the last layer;
+- ours: `models.rerank`, which projects an image once, packs its texts and computes one position of the last layer;
 - textbook: each image's states are repeated for its texts and projected for each, texts are padded to 35 tokens, all
   positions of all layers are computed, as the 2022 code did, always in fp32. It is timed on `--textbook_pairs` pairs.
 
@@ -25,7 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measurement import command_line, machine, prepare, save, seconds
 from engine.log import peak_flops
-from models.blip_itm import MATCH, MAX_TEXT_LENGTH, BLIPMatcher
+from models.blip_itm import BLIPMatcher
+from models.image_text import MATCH, MAX_TEXT_LENGTH
 from models.rerank.image_states import ImageStates
 from models.rerank.search import rerank
 from models.tokenizer import tokenize

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from data.records.published import annotation_file
+from files import resolve
+from settings import ConfigError, MissingFile, Settings, check, setting
 from transform.image import Augmentation
-from utils import ConfigError, MissingFile, Settings, check, resolve, setting
 
 
 @dataclass
@@ -126,7 +127,6 @@ class CaptionData(DataConfig):
         "", "own test ground truth (COCO format); left out, the published one, or made from test_file"
     )
     batch_size: int = setting(32, "images a process and step")
-    prompt: str = setting("a picture of ", "words that every caption starts with")
 
     published: ClassVar[dict[str, str]] = {split: f"coco_karpathy_{split}.json" for split in ("train", "val", "test")}
 
@@ -149,7 +149,6 @@ class NoCapsData(DataConfig):
     val_file: str = setting("", "own annotations in place of nocaps_val.json")
     test_file: str = setting("", "own annotations in place of nocaps_test.json")
     batch_size: int = setting(32, "images a process and step")
-    prompt: str = setting("a picture of ", "words that every caption starts with")
 
     published: ClassVar[dict[str, str]] = {"val": "nocaps_val.json", "test": "nocaps_test.json"}
 

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from data.media.image_file import BadImage, ImageFile, TooManyBadImages, open_image
 from data.records.annotations import Annotations
 from data.sampler import shuffled
-from utils import UserError
+from settings import UserError
 
 Sample = dict[str, Any]
 TrainImage = Callable[[ImageFile, np.random.Generator], torch.Tensor]  # -> uint8 [3, S, S]

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from data.dataset import EvalDataset, Sample, TrainDataset
 from data.media.image_file import TooManyBadImages
 from data.sampler import EvalSampler, TrainSampler
-from utils import ConfigError, UserError
+from settings import ConfigError, UserError
 
 _log = logging.getLogger("blip.data")
 
@@ -91,7 +91,7 @@ class TrainLoader:
                 f"{self._bad:,} unreadable images among the {self._tried:,} that this process read until epoch "
                 f"{self._sampler.epoch}, more than max_bad_images = {self.max_bad_images:g} of {of:,}; "
                 f"the last one is {path}: {reason}. "
-                "`python -m data.check.__main__ CONFIG` lists them; mend or remove them, or raise max_bad_images"
+                "`python -m data.check CONFIG` lists them; mend or remove them, or raise max_bad_images"
             )
 
 

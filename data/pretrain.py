@@ -15,7 +15,7 @@ from data.records.formats import Format, path, texts
 from data.records.shards import Shards
 from data.sampler import mixed, shuffled, shuffled_by_shard
 from data.text import clean_caption
-from utils import ConfigError
+from settings import ConfigError
 
 PAIR = Format(
     "pretrain", (path("image", required=False), path("url", required=False), texts("caption")), either=("image", "url")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from utils import ConfigError
+from settings import ConfigError
 
 
 class TrainSampler:

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 
 import demo
+from demo.page import write_report
 from demo.recipe import FOLDER, FULL, QUICK, Step, run
-from demo.report import write_report
-from utils import REPOSITORY, atomic_write
+from files import REPOSITORY, atomic_write
 
 logger = logging.getLogger("blip.demo")
 

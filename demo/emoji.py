@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 from data.shapes.wordpiece import vocabulary_of, words_of
-from utils import atomic_write
+from files import atomic_write
 
 _TRAINING = ("pretrain.json", "train.json")
 _ANNOTATIONS = (*_TRAINING, "val.json", "val_gt.json")

@@ -14,7 +14,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from data.shapes import build_world
-from utils import REPOSITORY
+from files import REPOSITORY
 
 logger = logging.getLogger("blip.demo")
 

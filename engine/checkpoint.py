@@ -2,16 +2,13 @@
 
 import os
 import pickle
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from utils import ConfigError, atomic_write
+from files import atomic_write
+from settings import ConfigError
 
 LAST = "checkpoint_last.pth"
 
@@ -70,35 +67,3 @@ def _step(path: Path) -> int:
 def _earlier(folder: Path) -> list[Path]:
     """The predecessors, the last written first: a run that went back leaves files of higher steps behind."""
     return sorted(folder.glob("checkpoint_step_*.pth"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-
-
-def rng_state() -> dict[str, Any]:
-    """The state of every random generator of this process, without numpy or pickled objects in it."""
-    name, key, position, has_gauss, gauss = np.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(key.astype(np.int64)), position, has_gauss, gauss),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
-    }
-
-
-def set_rng_state(state: dict[str, Any]) -> None:
-    """Put every random generator of this process into a state that `rng_state` returned."""
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    name, key, *rest = state["numpy"]
-    np.random.set_state((name, key.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-
-
-@contextmanager
-def preserved_rng() -> Iterator[None]:
-    """What happens inside leaves no trace in the random generators, so that it may be skipped or repeated."""
-    state = rng_state()
-    try:
-        yield
-    finally:
-        set_rng_state(state)

@@ -1,27 +1,12 @@
-"""Typed configurations: a dataclass filled from YAML and `key=value` overrides, each mistake named with its place.
+"""The keys that every run and every training has."""
 
-YAML 1.2, where `1e-5` is a number and `no` is a text. Rules between values live in the dataclass's `__post_init__` as
-`ValueError`s that begin with their key; here they get its place.
-"""
+from dataclasses import dataclass
+from typing import Literal
 
-import dataclasses
-import difflib
-import io
-import types
-import typing
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any, Literal, TypeVar
-
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
-
-from utils import ConfigError, Settings, atomic_write, check, resolve, setting
-
-Config = TypeVar("Config")
+from settings import Settings, check, setting
 
 
-@dataclasses.dataclass
+@dataclass
 class RunConfig(Settings):
     """Keys that every script has, evaluations included."""
 
@@ -38,7 +23,7 @@ class RunConfig(Settings):
         super().__post_init__()
 
 
-@dataclasses.dataclass
+@dataclass
 class TrainConfig(RunConfig):
     """Keys that every training has."""
 
@@ -67,155 +52,3 @@ class TrainConfig(RunConfig):
         check(self.save_every >= 0, "save_every", self.save_every, "0 or more")
         check(self.keep_checkpoints >= 1, "keep_checkpoints", self.keep_checkpoints, "at least 1")
         super().__post_init__()
-
-
-def load_config(kind: type[Config], path: str | Path | None, overrides: Iterable[str] = ()) -> Config:
-    """A `kind` from the YAML file at `path` (None: all defaults) with `key=value` overrides on top.
-
-    Raises ConfigError on an unknown key, a wrong type, a missing key or a broken rule.
-    """
-    kinds = typing.get_type_hints(kind)
-    values: dict[str, Any] = {}
-    places: dict[str, str] = {}
-    if path is not None:
-        file = resolve(path)
-        values, lines = _read_yaml(file)
-        places = {key: f"{file} line {line}" for key, line in lines.items()}
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise ConfigError(f"{override!r} is no override: write key=value, for example max_epoch=3")
-        empty = not text and kinds.get(key) is str
-        values[key], places[key] = "" if empty else _parse_value(override, text), "command line"
-
-    names = [field.name for field in dataclasses.fields(kind)]
-    for key, value in values.items():
-        if key not in names:
-            nearest = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)[0]
-            place = places.get(str(key), str(path))
-            raise ConfigError(f"{place}: unknown key {key!r}; the nearest valid key is {nearest!r}")
-        try:
-            values[key] = _convert(value, kinds[key])
-        except TypeError:
-            found = f"{value!r} ({_name(type(value))})"
-            raise ConfigError(f"{places[key]}: {key} is {found}, expected {_name(kinds[key])}") from None
-    source = "the defaults" if path is None else str(path)
-    missing = [f.name for f in dataclasses.fields(kind) if f.name not in values and _required(f)]
-    if missing:
-        raise ConfigError(f"{source}: missing {', '.join(missing)}")
-    try:
-        return kind(**values)
-    except ValueError as error:
-        key = str(error).partition(" ")[0].rstrip(":")
-        raise ConfigError(f"{places.get(key, source)}: {error}") from None
-
-
-def save_config(config: Any, path: Path) -> None:
-    """Write every value of a config, defaults included, as YAML that `load_config` reads back."""
-    with atomic_write(path) as temporary:
-        YAML(typ="safe", pure=True).dump(dataclasses.asdict(config), temporary)
-
-
-_YAML_WORDS = {None: "null", "": "''"}
-
-
-def describe(kind: type) -> str:
-    """One line a key (name, type, default, meaning), for `--help`."""
-    kinds = typing.get_type_hints(kind)
-    lines = []
-    for field in dataclasses.fields(kind):
-        if field.default is not dataclasses.MISSING:
-            default = f" [{_YAML_WORDS.get(field.default, field.default)}]"
-        elif field.default_factory is not dataclasses.MISSING:
-            default = f" [{field.default_factory()}]"
-        else:
-            default = " (required)"
-        lines.append(f"  {field.name}: {_name(kinds[field.name])}{default}\n      {field.metadata.get('help', '')}")
-    return "\n".join(lines)
-
-
-def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """The top-level values of a YAML file, and the line of each key."""
-    try:
-        text = file.read_text(encoding="utf-8")
-        values = YAML(typ="safe", pure=True).load(text)
-        root = YAML(typ="safe", pure=True).compose(io.StringIO(text))
-    except FileNotFoundError:
-        raise ConfigError(f"{file}: no such config file; the ones that come with this code are in configs/") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read ({error})") from None
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise ConfigError(f"{file} line {line}: not valid YAML: {error.problem}") from None
-    if values is None:
-        return {}, {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{file}: expected `key: value` lines, found {_name(type(values))}")
-    return values, {key.value: key.start_mark.line + 1 for key, _ in root.value}
-
-
-def _parse_value(override: str, text: str) -> Any:
-    try:
-        return YAML(typ="safe", pure=True).load(text)
-    except MarkedYAMLError as error:
-        raise ConfigError(f"command line: {override!r} is not valid YAML: {error.problem}") from None
-
-
-def _required(field: dataclasses.Field) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _convert(value: Any, kind: Any) -> Any:
-    """`value` as `kind`, or TypeError. A whole number counts as a float; nothing else is converted."""
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return value
-    if origin in (typing.Union, types.UnionType):
-        for part in parts:
-            try:
-                return _convert(value, part)
-            except TypeError:
-                continue
-        raise TypeError
-    if origin is Literal:
-        if value in parts:
-            return value
-        raise TypeError
-    if origin in (list, tuple):
-        if not isinstance(value, list):
-            raise TypeError
-        return origin(_convert(item, parts[0] if parts else Any) for item in value)
-    if origin in (dict, Mapping):
-        if not isinstance(value, dict):
-            raise TypeError
-        key_kind, value_kind = parts
-        return {_convert(k, key_kind): _convert(v, value_kind) for k, v in value.items()}
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind and not (kind is Path and isinstance(value, str)):
-        raise TypeError
-    return kind(value) if kind is Path else value
-
-
-NAMES = {
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    bool: "true or false",
-    list: "a list",
-    dict: "a mapping",
-    Path: "a path",
-    type(None): "null",
-}
-
-
-def _name(kind: Any) -> str:
-    """A type in the words of somebody who edits YAML."""
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_name(part) for part in parts)
-    if origin is Literal:
-        return " | ".join(map(str, parts))
-    if origin in (list, tuple):
-        return f"a list of {_name(parts[0])}"
-    return NAMES.get(origin or kind, str(kind))

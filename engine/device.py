@@ -2,7 +2,7 @@
 
 import torch
 
-from utils import ConfigError
+from settings import ConfigError
 
 
 def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.device:

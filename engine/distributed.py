@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from utils import ConfigError
+from settings import ConfigError
 
 Value = TypeVar("Value")
 

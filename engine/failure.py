@@ -11,11 +11,9 @@ from pathlib import Path
 
 from torch.distributed import Store
 
-from utils import UserError
-
 
 @contextlib.contextmanager
-def told(store: Store | None, rank: int) -> Iterator[None]:
+def exit_on_user_error(store: Store | None, rank: int) -> Iterator[None]:
     """End this process with status 1 where something goes wrong inside that a person can mend: by its message.
 
     What several processes meet is said by the first of them. Those whose exchanges with a process that left then fail
@@ -23,15 +21,15 @@ def told(store: Store | None, rank: int) -> Iterator[None]:
     """
     try:
         yield
-    except UserError as error:
-        others = "" if rank == 0 else f" (process {rank})"
-        message = f"{Path(sys.argv[0]).name}{others}: {error}"
-        _tell_torchrun(message)
-        raise SystemExit(message if _first_to_say(store, str(error)) else 1) from error
-    except RuntimeError as error:  # torch.distributed's are
-        if not _another_has_left(store):
-            raise
-        raise SystemExit(1) from error
+    except Exception as error:
+        if getattr(error, "is_user_error", False):
+            others = "" if rank == 0 else f" (process {rank})"
+            message = f"{Path(sys.argv[0]).name}{others}: {error}"
+            _tell_torchrun(message)
+            raise SystemExit(message if _first_to_say(store, str(error)) else 1) from error
+        if isinstance(error, RuntimeError) and _another_has_left(store):  # torch.distributed's are
+            raise SystemExit(1) from error
+        raise
 
 
 def _first_to_say(store: Store | None, message: str) -> bool:

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from utils import ConfigError, atomic_write
+from files import atomic_write
+from settings import ConfigError
 
 logger = logging.getLogger("blip.engine")
 

@@ -15,9 +15,10 @@ from engine.config import TrainConfig
 from engine.distributed import PREEMPTED, Preemption, barrier, broadcast_object, gather_objects
 from engine.log import EpochLog, Events, Reporter, Speed, describe
 from engine.progress import Evaluate, Loader, Progress, Schedule, TrainStep
+from engine.randomness import preserved_rng, rng_state, set_rng_state, set_seed
 from engine.run import Run
 from engine.step import Losses, Optimization
-from utils import ConfigError, set_seed
+from settings import ConfigError
 
 logger = logging.getLogger("blip.engine")
 
@@ -78,7 +79,7 @@ def run_evaluation(run: Run, model: nn.Module, evaluate: Evaluate) -> dict[str, 
     model.to(run.device).eval()
     # Evaluations see many shapes, each of which compiled blocks would be compiled for anew.
     eager = torch.compiler.set_stance("force_eager")
-    with checkpoint.preserved_rng(), torch.no_grad(), run.autocast(run.config.eval_precision), eager:
+    with preserved_rng(), torch.no_grad(), run.autocast(run.config.eval_precision), eager:
         found = broadcast_object(evaluate(model))
     run.write_json("evaluate.txt", found)
     metrics = {name: value for name, value in found.items() if isinstance(value, float | int)}
@@ -117,7 +118,7 @@ class Training:
         steps = len(self.loader) // accumulated
         if not steps:
             raise ConfigError(f"an epoch has {len(self.loader)} batches, fewer than accumulation_steps = {accumulated}")
-        with checkpoint.preserved_rng():  # a loader may draw a seed for its workers here, in a resumed run anew
+        with preserved_rng():  # a loader may draw a seed for its workers here, in a resumed run anew
             batches = iter(self.loader)
         self.model.train()
         reporter = Reporter(f"epoch {self.epoch}", steps, self.index, self.run.is_first)
@@ -199,7 +200,7 @@ class Training:
             checkpoint.save(self.run.output_dir / BEST, weights)
 
     def _save(self) -> None:
-        rng = gather_objects([checkpoint.rng_state()])
+        rng = gather_objects([rng_state()])
         loaders = gather_objects([self.loader.state_dict()])
         if self.run.is_first:
             state = {
@@ -237,7 +238,7 @@ class Training:
         self.losses.sums, self.losses.count = state["losses"]["sums"], state["losses"]["count"]
         self.index = state["samples"] // self._samples_per_step
         if len(state["rng"]) == self.run.world_size:
-            checkpoint.set_rng_state(state["rng"][self.run.rank])
+            set_rng_state(state["rng"][self.run.rank])
         else:
             set_seed(self.run.seed + self.run.rank + self.step)
             logger.warning(

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from engine.config import TrainConfig
-from utils import cosine_lr
+from engine.schedules import cosine_lr
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,18 @@ import torch
 import torch.distributed as dist
 
 from engine import checkpoint, distributed
-from engine.config import Config, TrainConfig, describe, load_config, save_config
+from engine.config import RunConfig, TrainConfig
 from engine.device import choose_device, precision_of
-from engine.failure import told
+from engine.failure import exit_on_user_error
 from engine.log import Reporter, set_up_logging, write_json
-from utils import ConfigError, resolve, set_seed
+from engine.randomness import set_seed
+from files import resolve
+from settings import ConfigError, describe, load_config, save_config
 
 logger = logging.getLogger("blip.engine")
 
 Item = TypeVar("Item")
+Config = TypeVar("Config", bound=RunConfig)
 
 CONFIG = "config.yaml"  # in the output folder, with every key as the run was started
 REFUSED = "refused"  # there, and empty, from the refusal to overwrite an earlier run until one goes on rightly
@@ -111,9 +114,9 @@ def start(
     try:
         if launch.world_size > 1:  # printed first, so that a wait for a process that never comes explains itself
             logger.info("joining %d processes at %s:%d", launch.world_size, launch.address, launch.port)
-        with told(None, launch.rank):
+        with exit_on_user_error(None, launch.rank):
             store = distributed.connect(launch)
-        with told(store, launch.rank):
+        with exit_on_user_error(store, launch.rank):
             device = choose_device(flags.device, launch.local_rank, launch.world_size)
             settings = load_config(kind, flags.config, flags.overrides)
             output = _output_folder(flags)

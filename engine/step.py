@@ -16,7 +16,8 @@ from engine.device import precision_of
 from engine.distributed import all_reduce, gather_objects, world_size
 from engine.progress import Progress, TrainStep
 from engine.run import Run
-from utils import UserError
+from models.library_internals import allow_compiled_variants, skip_step_where
+from settings import UserError
 
 
 class Optimization:
@@ -92,7 +93,7 @@ class Optimization:
         else:
             finite = loss.isfinite() & norm.isfinite()
             self.broken = all_reduce(torch.maximum(self.broken, (~finite).float()), dist.ReduceOp.MAX)
-            self.optimizer.found_inf = self.broken
+            skip_step_where(self.optimizer, self.broken)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return norm
@@ -123,8 +124,7 @@ def compile_blocks(model: nn.Module) -> None:
     All blocks of a kind share one compilation for each way of calling them, and what is around them (tokenising lists
     of strings, whose every value would be compiled anew) stays as it is.
     """
-    # Beyond torch's 8, blocks would run uncompiled. The limit goes by this name in every version.
-    torch._dynamo.config.cache_size_limit = COMPILED_VARIANTS
+    allow_compiled_variants(COMPILED_VARIANTS)
     for module in model.modules():
         if isinstance(module, (nn.ModuleList, nn.Sequential)):
             for block in module:

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from utils import atomic_write
+from files import atomic_write
 
 Picture = Image.Image
 

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from utils import UserError, atomic_write
+from files import atomic_write
+from settings import UserError
 
 Record = dict[str, Any]
 """What a task found about one picture, whose path is under `image`."""

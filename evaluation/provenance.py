@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from files import resolve
 from models.weights.files import read_state
 from models.weights.released import Released, find_released
-from utils import resolve
 
 # What the paper fine-tunes on, by the task and the config's `dataset`; and by the names in `train_files`.
 _SPLITS = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from evaluation.gallery import Case, Picture, open_picture, write_gallery
-from utils import atomic_write, resolve
+from files import atomic_write, resolve
 
 logger = logging.getLogger("blip.metrics")
 

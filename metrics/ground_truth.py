@@ -4,25 +4,31 @@ import json
 from pathlib import Path
 from typing import Any
 
-from utils import MissingFile, UserError
 
-
-class GroundTruthError(UserError, ValueError):
+class GroundTruthError(ValueError):
     """What predictions are to be compared with is not in its format, or is not of the split that was predicted."""
+
+    is_user_error = True  # the message is for a person, and ends a script without a traceback
+
+
+class MissingGroundTruth(FileNotFoundError):
+    """There is no ground truth that can be read where a setting says."""
+
+    is_user_error = True
 
 
 def read_json(path: str | Path) -> Any:
     """The content of a ground truth file.
 
     Raises:
-        MissingFile: there is none that can be read.
+        MissingGroundTruth: there is none that can be read.
         GroundTruthError: it is not JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MissingFile(f"the ground truth {path} is not there") from None
+        raise MissingGroundTruth(f"the ground truth {path} is not there") from None
     except OSError as error:  # a folder, or a file that is somebody else's
-        raise MissingFile(f"the ground truth {path} cannot be read: {error.strerror}") from None
+        raise MissingGroundTruth(f"the ground truth {path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise GroundTruthError(f"the ground truth {path} is not JSON: {error}") from None

@@ -55,12 +55,6 @@ def _rank_pairs(ids: np.ndarray, scores: np.ndarray, wanted: np.ndarray, candida
     return before + np.where(score < UNSCORED, unscored, np.where(score == UNSCORED, unscored_later, 0))
 
 
-def dense_ranks(scores: np.ndarray, answers: Sequence[Sequence[int] | int]) -> np.ndarray:
-    """`ranks` where every candidate has a score: scores [N, M] -> [N]."""
-    scores = np.asarray(scores)
-    return ranks(np.broadcast_to(np.arange(scores.shape[1]), scores.shape), scores, answers, scores.shape[1])
-
-
 def recall(ranked: np.ndarray) -> dict[str, float]:
     """Of ranks [N]: `r1`, `r5`, `r10` in percent, their mean `r_mean`, and the median rank `median`, counted from 1."""
     ranked = np.asarray(ranked)

@@ -1,25 +1,46 @@
 """Image captioning, and the features of images and texts (paper, section 3.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from models.base import VisionLanguageModel
-from models.generation import Generated, Rules, generate
+from models.config import ModelConfig
+from models.generation import Generated, SearchOptions, generate
 from models.med import TextDecoder, TextModel
 from models.tokenizer import tokenize
 from models.weights.load import load_checkpoint
 
-SAMPLING_REPETITION_PENALTY = 1.1  # what the released captioner was sampled with
-
 
 class BLIPFeatureExtractor(VisionLanguageModel):
-    """All token states of an image, of a text, or of a text that looks at an image; for sizes see the base class."""
+    """All token states of an image, of a text, or of a text that looks at an image.
 
-    def __init__(self, image_size: int = 224, **sizes: Any) -> None:
-        super().__init__(image_size, **sizes)
+    Args:
+        med_config: sizes of the text models: a BERT configuration, as a file or a mapping.
+        image_size: side of the square input, in pixels.
+        vit: a name ('tiny', 'small', 'base', 'large'), or a mapping `{embed_dim, depth, num_heads, patch_size}`.
+        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
+        drop_path_rate: stochastic depth of the image encoder; by default 0.1 for 'large' and none elsewhere.
+        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
+    """
+
+    def __init__(
+        self,
+        med_config: str | Path | Mapping[str, Any] = "configs/med_config.json",
+        image_size: int = 224,
+        vit: str | Mapping[str, int] = "base",
+        vit_grad_ckpt: bool = False,
+        vit_ckpt_layer: int = 0,
+        *,
+        drop_path_rate: float | None = None,
+        vocab_file: str | Path | None = None,
+    ) -> None:
+        super().__init__(
+            ModelConfig.read(med_config, image_size, vit, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate, vocab_file)
+        )
         self.text_encoder = TextModel(self.text_config, len(self.tokenizer), self.vision_width)
 
     def forward(self, image: Tensor | None, caption: str | Sequence[str] | None, mode: str) -> Tensor:
@@ -52,19 +73,41 @@ class BLIPDecoder(VisionLanguageModel):
     """Describes images: a ViT and a causal text decoder that looks at it.
 
     Args:
+        med_config: sizes of the text models: a BERT configuration, as a file or a mapping.
         image_size: side of the square input, in pixels.
+        vit: a name ('tiny', 'small', 'base', 'large'), or a mapping `{embed_dim, depth, num_heads, patch_size}`.
+        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
         prompt: the words every caption starts with; they are not scored in training and not returned.
         label_smoothing: share of each target spread over the vocabulary in the training loss.
-        sizes: see `VisionLanguageModel`.
+        drop_path_rate: stochastic depth of the image encoder; by default 0.1 for 'large' and none elsewhere.
+        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
     """
 
     def __init__(
-        self, image_size: int = 384, prompt: str = "a picture of ", label_smoothing: float = 0.1, **sizes: Any
+        self,
+        med_config: str | Path | Mapping[str, Any] = "configs/med_config.json",
+        image_size: int = 384,
+        vit: str | Mapping[str, int] = "base",
+        vit_grad_ckpt: bool = False,
+        vit_ckpt_layer: int = 0,
+        prompt: str = "a picture of ",
+        *,
+        label_smoothing: float = 0.1,
+        drop_path_rate: float | None = None,
+        vocab_file: str | Path | None = None,
     ) -> None:
-        super().__init__(image_size, **sizes)
+        super().__init__(
+            ModelConfig.read(med_config, image_size, vit, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate, vocab_file)
+        )
         self.text_decoder = TextDecoder(self.text_config, len(self.tokenizer), self.vision_width)
+        self.prompt = prompt
         self.prompt_ids = [self.tokenizer.dec_token_id, *self.tokenizer(prompt).input_ids[1:-1]]
         self.label_smoothing = label_smoothing
+
+    @property
+    def prompt_length(self) -> int:
+        """The prompt's tokens, the start token counted."""
+        return len(self.prompt_ids)
 
     def forward(self, image: Tensor, caption: str | Sequence[str]) -> Tensor:
         """image [B, 3, H, W], normalised, and B captions, each starting with the prompt -> loss, mean over tokens."""
@@ -87,67 +130,35 @@ class BLIPDecoder(VisionLanguageModel):
         top_k: int = 50,
         generator: torch.Generator | None = None,
     ) -> list[str]:
-        """One caption for each image [B, 3, H, W]; see `generate_n_best` for the arguments."""
-        captions, _ = self.generate_n_best(
-            image,
+        """One caption for each image [B, 3, H, W]; the arguments are those of `SearchOptions`."""
+        options = SearchOptions(
             sample=sample,
             num_beams=num_beams,
             max_length=max_length,
             min_length=min_length,
             top_p=top_p,
-            repetition_penalty=repetition_penalty,
             top_k=top_k,
+            repetition_penalty=repetition_penalty,
             generator=generator,
         )
+        captions, _ = self.generate_n_best(image, options)
         return [texts[0] for texts in captions]
 
     @torch.no_grad()
-    def generate_n_best(
-        self,
-        image: Tensor,
-        num_return_sequences: int = 1,
-        *,
-        sample: bool = False,
-        num_beams: int = 3,
-        max_length: int = 30,
-        min_length: int = 10,
-        top_p: float = 0.9,
-        repetition_penalty: float | None = None,
-        top_k: int = 50,
-        generator: torch.Generator | None = None,
-    ) -> tuple[list[list[str]], Generated]:
+    def generate_n_best(self, image: Tensor, options: SearchOptions) -> tuple[list[list[str]], Generated]:
         """Several captions for each image, best first, with their scores and log-probabilities.
 
         Args:
-            image: `[B, 3, H, W]`, normalised.
-            num_return_sequences: captions for each image; at most `num_beams`, or any number of samples.
-            sample: nucleus sampling instead of beam search.
-            num_beams: 1 is greedy search.
-            max_length, min_length: bounds on the tokens, prompt and end token included.
-            top_p, top_k: sample among the fewest most probable tokens whose probability exceeds top_p, out of the top_k
-                most probable (0: all).
-            repetition_penalty: 1 is none. By default none in search, 1.1 in sampling.
-            generator: source of the samples' randomness, on the model's device.
+            image: `[B, 3, H, W]`, normalized.
+            options: how many captions, and how they are found.
         """
-        if repetition_penalty is None:
-            repetition_penalty = SAMPLING_REPETITION_PENALTY if sample else 1.0
         generated = generate(
             self.text_decoder,
             self.text_decoder.project(self.visual_encoder(image)),
             torch.tensor(self.prompt_ids, device=image.device).repeat(len(image), 1),
-            Rules(
-                end_token=self.tokenizer.sep_token_id,
-                pad_token=self.tokenizer.pad_token_id,
-                max_length=max_length,
-                min_length=min_length,
-                repetition_penalty=repetition_penalty,
-            ),
-            sample=sample,
-            num_beams=num_beams,
-            num_return_sequences=num_return_sequences,
-            top_k=top_k,
-            top_p=top_p,
-            generator=generator,
+            options,
+            end_token=self.tokenizer.sep_token_id,
+            pad_token=self.tokenizer.pad_token_id,
         )
         # The tokenizer spaces a prompt in its own way ("a close - up of"): its text is cut off, and the space after it.
         prompt = self.tokenizer.decode(self.prompt_ids, skip_special_tokens=True)
@@ -159,17 +170,63 @@ class BLIPDecoder(VisionLanguageModel):
         return captions, generated
 
 
-def blip_decoder(pretrained: str = "", **sizes: Any) -> BLIPDecoder:
-    """A captioner, with the weights of `pretrained` (a released name, path, URL or hub name) if given."""
-    model = BLIPDecoder(**sizes)
+def blip_decoder(
+    pretrained: str | Path = "",
+    med_config: str | Path | Mapping[str, Any] = "configs/med_config.json",
+    image_size: int = 384,
+    vit: str | Mapping[str, int] = "base",
+    vit_grad_ckpt: bool = False,
+    vit_ckpt_layer: int = 0,
+    prompt: str = "a picture of ",
+    *,
+    label_smoothing: float = 0.1,
+    drop_path_rate: float | None = None,
+    vocab_file: str | Path | None = None,
+) -> BLIPDecoder:
+    """A captioner, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
+
+    The other arguments are those of `BLIPDecoder`.
+    """
+    model = BLIPDecoder(
+        med_config,
+        image_size,
+        vit,
+        vit_grad_ckpt,
+        vit_ckpt_layer,
+        prompt,
+        label_smoothing=label_smoothing,
+        drop_path_rate=drop_path_rate,
+        vocab_file=vocab_file,
+    )
     if pretrained:
         load_checkpoint(model, pretrained)
     return model
 
 
-def blip_feature_extractor(pretrained: str = "", **sizes: Any) -> BLIPFeatureExtractor:
-    """A feature extractor, with the weights of `pretrained` (a released name, path, URL or hub name) if given."""
-    model = BLIPFeatureExtractor(**sizes)
+def blip_feature_extractor(
+    pretrained: str | Path = "",
+    med_config: str | Path | Mapping[str, Any] = "configs/med_config.json",
+    image_size: int = 224,
+    vit: str | Mapping[str, int] = "base",
+    vit_grad_ckpt: bool = False,
+    vit_ckpt_layer: int = 0,
+    *,
+    drop_path_rate: float | None = None,
+    vocab_file: str | Path | None = None,
+) -> BLIPFeatureExtractor:
+    """A feature extractor, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
+
+    The other arguments are those of `BLIPFeatureExtractor`.
+    """
+    model = BLIPFeatureExtractor(
+        med_config,
+        image_size,
+        vit,
+        vit_grad_ckpt,
+        vit_ckpt_layer,
+        drop_path_rate=drop_path_rate,
+        vocab_file=vocab_file,
+    )
     if pretrained:
         load_checkpoint(model, pretrained)
     return model

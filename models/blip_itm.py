@@ -1,124 +1,45 @@
-"""Image-text matching and similarity (paper, section 3.2), and scores for any images and texts."""
+"""Image-text matching and similarity as the 2022 model gave them (paper, section 3.2)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from models.attention import Memory
-from models.base import VisionLanguageModel
-from models.med import TextModel
-from models.tokenizer import tokenize
+from models.config import ModelConfig
+from models.image_text import MAX_TEXT_LENGTH, ImageTextModel, similarities
 from models.weights.load import load_checkpoint
-
-MAX_TEXT_LENGTH = 35  # tokens, as in retrieval training
-MATCH = 1  # index of "they match" in the matching head's logits
-
-
-@dataclass(frozen=True)
-class Scores:
-    """How well images and texts fit: `match`, the probability of the matching head, and `cosine` of the projections."""
-
-    match: Tensor
-    cosine: Tensor
-
-
-def similarities(queries: Tensor, candidates: Tensor) -> Tensor:
-    """Unit vectors [B, D] and [M, D] -> cosines [B, M], in float32 also where autocast would round the product."""
-    with torch.autocast(queries.device.type, enabled=False):
-        return queries @ candidates.T
-
-
-class ImageTextModel(VisionLanguageModel):
-    """An image and a text encoder, their projections to a common space, and the matching head.
-
-    Args:
-        image_size: side of the square input, in pixels.
-        embed_dim: width of the common space.
-        sizes: see `VisionLanguageModel`.
-    """
-
-    def __init__(self, image_size: int = 384, embed_dim: int = 256, **sizes: Any) -> None:
-        super().__init__(image_size, **sizes)
-        width = self.text_config.hidden_size
-        self.text_encoder = TextModel(self.text_config, len(self.tokenizer), self.vision_width)
-        self.vision_proj = nn.Linear(self.vision_width, embed_dim)
-        self.text_proj = nn.Linear(width, embed_dim)
-        self.itm_head = nn.Linear(width, 2)
-
-    def project_image(self, image_embeds: Tensor) -> Tensor:
-        """Image states [B, T, D] -> unit vectors [B, embed_dim], float32."""
-        return F.normalize(self.vision_proj(image_embeds[:, 0]).float(), dim=-1)
-
-    def encode_image(self, image: Tensor) -> Tensor:
-        """image [B, 3, H, W], normalised -> unit vectors [B, embed_dim], comparable with those of texts."""
-        return self.project_image(self.visual_encoder(image))
-
-    def encode_text(self, text: str | Sequence[str]) -> Tensor:
-        """B texts -> unit vectors [B, embed_dim], comparable with those of images."""
-        ids, mask = tokenize(self.tokenizer, text, self.device, max_length=MAX_TEXT_LENGTH)
-        states = self.text_encoder(ids, mask, first_only=True)
-        return F.normalize(self.text_proj(states[:, 0]).float(), dim=-1)
-
-    def match_logits(self, memory: Memory, ids: Tensor, mask: Tensor | None, index: Tensor | None = None) -> Tensor:
-        """Texts ids [B, L], starting with `[ENC]`, looking at images -> logits [B, 2]; index 1 means "they match".
-
-        `memory` and `index` are those of `TextModel.forward`.
-        """
-        states = self.text_encoder(ids, mask, memory, index, first_only=True)
-        return self.itm_head(states[:, 0]).float()
-
-    @torch.no_grad()
-    def score(
-        self, image: Tensor, text: str | Sequence[str], *, pairwise: bool = False, batch_size: int = 256
-    ) -> Scores:
-        """Matching probability and cosine of every image with every text, or of image i with text i.
-
-        Args:
-            image: `[B, 3, H, W]`, normalised.
-            text: M texts; B of them with `pairwise`. Those over 35 tokens are cut.
-            pairwise: score only the pairs (i, i).
-            batch_size: how many texts are encoded, or look at an image, at once.
-
-        Returns:
-            `match` and `cosine`, each `[B, M]`, or `[B]` with `pairwise`.
-
-        Raises:
-            ValueError: `pairwise` with another number of texts than of images.
-        """
-        text = [text] if isinstance(text, str) else text
-        if pairwise and len(text) != len(image):
-            raise ValueError(
-                f"pairwise scores need as many texts as images, and there are {len(text)} and {len(image)}"
-            )
-        enc = self.tokenizer.enc_token_id
-        image_embeds = self.visual_encoder(image)
-        vectors = [self.encode_text(text[i : i + batch_size]) for i in range(0, max(len(text), 1), batch_size)]
-        cosine = similarities(self.project_image(image_embeds), torch.cat(vectors))
-        if pairwise:
-            ids, mask = tokenize(self.tokenizer, text, self.device, first_token=enc, max_length=MAX_TEXT_LENGTH)
-            logits = self.match_logits(self.text_encoder.project(image_embeds), ids, mask)
-            return Scores(logits.softmax(dim=1)[:, MATCH], cosine.diagonal())
-
-        by_length = sorted(range(len(text)), key=lambda i: len(text[i]))
-        batches = [by_length[i : i + batch_size] for i in range(0, len(text), batch_size)]
-        tokens = [
-            tokenize(self.tokenizer, [text[i] for i in batch], self.device, first_token=enc, max_length=MAX_TEXT_LENGTH)
-            for batch in batches
-        ]
-        match = torch.empty_like(cosine)
-        for row in range(len(image)):
-            memory = self.text_encoder.project(image_embeds[row : row + 1])
-            for batch, (ids, mask) in zip(batches, tokens, strict=True):
-                match[row, batch] = self.match_logits(memory, ids, mask).softmax(dim=1)[:, MATCH]
-        return Scores(match, cosine)
 
 
 class BLIPMatcher(ImageTextModel):
-    """Matching logits and similarities as the 2022 model gave them, for thresholds that were tuned on it."""
+    """Matching logits and similarities as the 2022 model gave them, for thresholds that were tuned on it.
+
+    Args:
+        med_config: sizes of the text models: a BERT configuration, as a file or a mapping.
+        image_size: side of the square input, in pixels.
+        vit: a name ('tiny', 'small', 'base', 'large'), or a mapping `{embed_dim, depth, num_heads, patch_size}`.
+        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
+        embed_dim: width of the space in which images and texts are compared.
+        drop_path_rate: stochastic depth of the image encoder; by default 0.1 for 'large' and none elsewhere.
+        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
+    """
+
+    def __init__(
+        self,
+        med_config: str | Path | Mapping[str, Any] = "configs/med_config.json",
+        image_size: int = 384,
+        vit: str | Mapping[str, int] = "base",
+        vit_grad_ckpt: bool = False,
+        vit_ckpt_layer: int = 0,
+        embed_dim: int = 256,
+        *,
+        drop_path_rate: float | None = None,
+        vocab_file: str | Path | None = None,
+    ) -> None:
+        super().__init__(
+            ModelConfig.read(med_config, image_size, vit, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate, vocab_file),
+            embed_dim,
+        )
 
     def forward(self, image: Tensor, caption: str | Sequence[str], match_head: str = "itm") -> Tensor:
         """Compare images with captions.
@@ -141,9 +62,32 @@ class BLIPMatcher(ImageTextModel):
         return self.match_logits(self.text_encoder.project(self.visual_encoder(image)), ids, mask)
 
 
-def blip_itm(pretrained: str = "", **sizes: Any) -> BLIPMatcher:
-    """A matcher, with the weights of `pretrained` (a released name, path, URL or hub name) if given."""
-    model = BLIPMatcher(**sizes)
+def blip_itm(
+    pretrained: str | Path = "",
+    med_config: str | Path | Mapping[str, Any] = "configs/med_config.json",
+    image_size: int = 384,
+    vit: str | Mapping[str, int] = "base",
+    vit_grad_ckpt: bool = False,
+    vit_ckpt_layer: int = 0,
+    embed_dim: int = 256,
+    *,
+    drop_path_rate: float | None = None,
+    vocab_file: str | Path | None = None,
+) -> BLIPMatcher:
+    """A matcher, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
+
+    The other arguments are those of `BLIPMatcher`.
+    """
+    model = BLIPMatcher(
+        med_config,
+        image_size,
+        vit,
+        vit_grad_ckpt,
+        vit_ckpt_layer,
+        embed_dim,
+        drop_path_rate=drop_path_rate,
+        vocab_file=vocab_file,
+    )
     if pretrained:
         load_checkpoint(model, pretrained)
     return model

@@ -1,12 +1,14 @@
 """Natural language visual reasoning: is a sentence true of two images? (paper, section 5.4)"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.base import VisionLanguageModel
+from models.config import ModelConfig
 from models.med import TextModel
 from models.tokenizer import tokenize
 from models.weights.load import load_checkpoint
@@ -16,13 +18,28 @@ class BLIPNLVR(VisionLanguageModel):
     """A text encoder with two cross-attentions a layer, one for each image, and a classifier.
 
     Args:
-        image_size: side of the square inputs, in pixels.
-        drop_path_rate: stochastic depth of the image encoder.
-        sizes: see `VisionLanguageModel`.
+        med_config: sizes of the text models: a BERT configuration, as a file or a mapping.
+        image_size: side of the square input, in pixels.
+        vit: a name ('tiny', 'small', 'base', 'large'), or a mapping `{embed_dim, depth, num_heads, patch_size}`.
+        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
+        drop_path_rate: stochastic depth of the image encoder; 0.1 here, whatever its size.
+        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
     """
 
-    def __init__(self, image_size: int = 384, drop_path_rate: float = 0.1, **sizes: Any) -> None:
-        super().__init__(image_size, drop_path_rate=drop_path_rate, **sizes)
+    def __init__(
+        self,
+        med_config: str | Path | Mapping[str, Any] = "configs/med_config.json",
+        image_size: int = 384,
+        vit: str | Mapping[str, int] = "base",
+        vit_grad_ckpt: bool = False,
+        vit_ckpt_layer: int = 0,
+        *,
+        drop_path_rate: float = 0.1,
+        vocab_file: str | Path | None = None,
+    ) -> None:
+        super().__init__(
+            ModelConfig.read(med_config, image_size, vit, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate, vocab_file)
+        )
         width = self.text_config.hidden_size
         self.text_encoder = TextModel(self.text_config, len(self.tokenizer), self.vision_width, cross_attentions=2)
         self.cls_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
@@ -54,13 +71,33 @@ class BLIPNLVR(VisionLanguageModel):
         return F.cross_entropy(logits, targets) if train else logits
 
 
-def blip_nlvr(pretrained: str = "", **sizes: Any) -> BLIPNLVR:
+def blip_nlvr(
+    pretrained: str | Path = "",
+    med_config: str | Path | Mapping[str, Any] = "configs/med_config.json",
+    image_size: int = 384,
+    vit: str | Mapping[str, int] = "base",
+    vit_grad_ckpt: bool = False,
+    vit_ckpt_layer: int = 0,
+    *,
+    drop_path_rate: float = 0.1,
+    vocab_file: str | Path | None = None,
+) -> BLIPNLVR:
     """An NLVR2 model, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
 
     From a checkpoint with single cross-attentions both of a pair start from the one; the layers that merge two images
     and the classifier start anew.
+
+    The other arguments are those of `BLIPNLVR`.
     """
-    model = BLIPNLVR(**sizes)
+    model = BLIPNLVR(
+        med_config,
+        image_size,
+        vit,
+        vit_grad_ckpt,
+        vit_ckpt_layer,
+        drop_path_rate=drop_path_rate,
+        vocab_file=vocab_file,
+    )
     if pretrained:
-        load_checkpoint(model, pretrained, remade=("*.merge_layer.*", "cls_head"))
+        load_checkpoint(model, pretrained, reinitialized=("*.merge_layer.*", "cls_head"))
     return model

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.blip_itm import similarities
+from models.config import ModelConfig
+from models.image_text import similarities
 from models.med import TextDecoder, TextModel
 from models.momentum import MomentumModel, sample_negatives
 from models.weights.load import load_checkpoint
@@ -20,20 +21,40 @@ class BLIPPretrain(MomentumModel):
     """The three objectives over one image memory: the decoder shares all but its self-attention with the encoder.
 
     Args:
-        med_config: sizes of the text encoder and decoder: a BERT configuration, as a file or a mapping.
+        med_config: sizes of the text models: a BERT configuration, as a file or a mapping.
+        image_size: side of the square input, in pixels.
+        vit: a name ('tiny', 'small', 'base', 'large'), or a mapping `{embed_dim, depth, num_heads, patch_size}`.
+        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
+        embed_dim: width of the space in which images and texts are compared.
+        queue_size: how many of the latest features of each kind are kept as candidates.
+        momentum: share that a momentum copy keeps of itself in each step.
         label_smoothing: share of each target spread over the vocabulary in the language-model loss.
-        sizes: see `MomentumModel`.
+        drop_path_rate: stochastic depth of the image encoder; by default 0.1 for 'large' and none elsewhere.
+        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
     """
 
     def __init__(
         self,
-        *,
-        image_size: int = 224,
         med_config: str | Path | Mapping[str, Any] = "configs/bert_config.json",
+        image_size: int = 224,
+        vit: str | Mapping[str, int] = "base",
+        vit_grad_ckpt: bool = False,
+        vit_ckpt_layer: int = 0,
+        embed_dim: int = 256,
+        queue_size: int = 57600,
+        momentum: float = 0.995,
+        *,
         label_smoothing: float = 0.1,
-        **sizes: Any,
+        drop_path_rate: float | None = None,
+        vocab_file: str | Path | None = None,
     ) -> None:
-        super().__init__(pointer="queue_ptr", image_size=image_size, med_config=med_config, **sizes)
+        super().__init__(
+            ModelConfig.read(med_config, image_size, vit, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate, vocab_file),
+            embed_dim,
+            queue_size,
+            momentum,
+            pointer="queue_ptr",
+        )
         self.text_decoder = TextDecoder(self.text_config, len(self.tokenizer), self.vision_width)
         share_all_but_self_attention(self.text_encoder, self.text_decoder)
         self.label_smoothing = label_smoothing
@@ -90,9 +111,38 @@ def share_all_but_self_attention(encoder: TextModel, decoder: TextDecoder) -> No
         mine.output = theirs.output
 
 
-def blip_pretrain(pretrained: str = "", **sizes: Any) -> BLIPPretrain:
-    """A model to pre-train, with the weights of `pretrained` (a released name, path, URL or hub name) if given."""
-    model = BLIPPretrain(**sizes)
+def blip_pretrain(
+    pretrained: str | Path = "",
+    med_config: str | Path | Mapping[str, Any] = "configs/bert_config.json",
+    image_size: int = 224,
+    vit: str | Mapping[str, int] = "base",
+    vit_grad_ckpt: bool = False,
+    vit_ckpt_layer: int = 0,
+    embed_dim: int = 256,
+    queue_size: int = 57600,
+    momentum: float = 0.995,
+    *,
+    label_smoothing: float = 0.1,
+    drop_path_rate: float | None = None,
+    vocab_file: str | Path | None = None,
+) -> BLIPPretrain:
+    """A model to pre-train, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
+
+    The other arguments are those of `BLIPPretrain`.
+    """
+    model = BLIPPretrain(
+        med_config,
+        image_size,
+        vit,
+        vit_grad_ckpt,
+        vit_ckpt_layer,
+        embed_dim,
+        queue_size,
+        momentum,
+        label_smoothing=label_smoothing,
+        drop_path_rate=drop_path_rate,
+        vocab_file=vocab_file,
+    )
     if pretrained:
         load_checkpoint(model, pretrained)
     return model

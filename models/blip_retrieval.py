@@ -1,12 +1,14 @@
 """Fine-tuning for image-text retrieval (paper, section 5.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.blip_itm import MAX_TEXT_LENGTH, similarities
+from models.config import ModelConfig
+from models.image_text import MAX_TEXT_LENGTH, similarities
 from models.momentum import MomentumModel, gather, gather_with_gradient, sample_negatives
 from models.weights.load import load_checkpoint
 
@@ -15,12 +17,40 @@ class BLIPRetrieval(MomentumModel):
     """Image-text contrast and matching where several captions belong to one image.
 
     Args:
+        med_config: sizes of the text models: a BERT configuration, as a file or a mapping.
+        image_size: side of the square input, in pixels.
+        vit: a name ('tiny', 'small', 'base', 'large'), or a mapping `{embed_dim, depth, num_heads, patch_size}`.
+        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
+        embed_dim: width of the space in which images and texts are compared.
+        queue_size: how many of the latest features of each kind are kept as candidates.
+        momentum: share that a momentum copy keeps of itself in each step.
         negative_all_rank: draw hard negatives over the batches of all processes, not only over one's own.
-        sizes: see `MomentumModel`.
+        drop_path_rate: stochastic depth of the image encoder; by default 0.1 for 'large' and none elsewhere.
+        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
     """
 
-    def __init__(self, *, negative_all_rank: bool = False, **sizes: Any) -> None:
-        super().__init__(pointer="ptr_queue", **sizes)
+    def __init__(
+        self,
+        med_config: str | Path | Mapping[str, Any] = "configs/med_config.json",
+        image_size: int = 384,
+        vit: str | Mapping[str, int] = "base",
+        vit_grad_ckpt: bool = False,
+        vit_ckpt_layer: int = 0,
+        embed_dim: int = 256,
+        queue_size: int = 57600,
+        momentum: float = 0.995,
+        negative_all_rank: bool = False,
+        *,
+        drop_path_rate: float | None = None,
+        vocab_file: str | Path | None = None,
+    ) -> None:
+        super().__init__(
+            ModelConfig.read(med_config, image_size, vit, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate, vocab_file),
+            embed_dim,
+            queue_size,
+            momentum,
+            pointer="ptr_queue",
+        )
         self.negative_all_rank = negative_all_rank
         self.register_buffer("idx_queue", torch.full((1, self.queue_size), -100))
 
@@ -88,9 +118,38 @@ class BLIPRetrieval(MomentumModel):
         return negative_image, image_exists, negative_text, text_exists
 
 
-def blip_retrieval(pretrained: str = "", **sizes: Any) -> BLIPRetrieval:
-    """A retrieval model, with the weights of `pretrained` (a released name, path, URL or hub name) if given."""
-    model = BLIPRetrieval(**sizes)
+def blip_retrieval(
+    pretrained: str | Path = "",
+    med_config: str | Path | Mapping[str, Any] = "configs/med_config.json",
+    image_size: int = 384,
+    vit: str | Mapping[str, int] = "base",
+    vit_grad_ckpt: bool = False,
+    vit_ckpt_layer: int = 0,
+    embed_dim: int = 256,
+    queue_size: int = 57600,
+    momentum: float = 0.995,
+    negative_all_rank: bool = False,
+    *,
+    drop_path_rate: float | None = None,
+    vocab_file: str | Path | None = None,
+) -> BLIPRetrieval:
+    """A retrieval model, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
+
+    The other arguments are those of `BLIPRetrieval`.
+    """
+    model = BLIPRetrieval(
+        med_config,
+        image_size,
+        vit,
+        vit_grad_ckpt,
+        vit_ckpt_layer,
+        embed_dim,
+        queue_size,
+        momentum,
+        negative_all_rank,
+        drop_path_rate=drop_path_rate,
+        vocab_file=vocab_file,
+    )
     if pretrained:
         load_checkpoint(model, pretrained)
     return model

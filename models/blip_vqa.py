@@ -1,6 +1,7 @@
 """Visual question answering: an encoder reads the question beside the image, a decoder answers (paper, section 5.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ from transformers import BatchEncoding
 from models.answer_tree import grow
 from models.attention import Memory
 from models.base import VisionLanguageModel
-from models.generation import Rules, generate
+from models.config import ModelConfig
+from models.generation import SearchOptions, generate
 from models.med import TextDecoder, TextModel
 from models.tokenizer import tokenize
 from models.weights.load import load_checkpoint
@@ -18,19 +20,37 @@ from models.weights.load import load_checkpoint
 MAX_QUESTION_LENGTH = 35  # tokens
 MAX_ANSWER_LENGTH = 10  # tokens of a generated answer, start and end counted
 CANDIDATES_AT_ONCE = 128  # of each question
+READS_QUESTION = "text_decoder.bert.encoder.layer.*.crossattention.self"  # the keys that begin so
 
 
 class BLIPVQA(VisionLanguageModel):
     """Answers questions about images, by ranking given answers or by writing one.
 
     Args:
+        med_config: sizes of the text models: a BERT configuration, as a file or a mapping.
         image_size: side of the square input, in pixels.
+        vit: a name ('tiny', 'small', 'base', 'large'), or a mapping `{embed_dim, depth, num_heads, patch_size}`.
+        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
         label_smoothing: share of each target spread over the vocabulary in the loss, which ranking uses too.
-        sizes: see `VisionLanguageModel`.
+        drop_path_rate: stochastic depth of the image encoder; by default 0.1 for 'large' and none elsewhere.
+        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
     """
 
-    def __init__(self, image_size: int = 480, label_smoothing: float = 0.1, **sizes: Any) -> None:
-        super().__init__(image_size, **sizes)
+    def __init__(
+        self,
+        med_config: str | Path | Mapping[str, Any] = "configs/med_config.json",
+        image_size: int = 480,
+        vit: str | Mapping[str, int] = "base",
+        vit_grad_ckpt: bool = False,
+        vit_ckpt_layer: int = 0,
+        *,
+        label_smoothing: float = 0.1,
+        drop_path_rate: float | None = None,
+        vocab_file: str | Path | None = None,
+    ) -> None:
+        super().__init__(
+            ModelConfig.read(med_config, image_size, vit, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate, vocab_file)
+        )
         config, vocabulary = self.text_config, len(self.tokenizer)
         self.text_encoder = TextModel(config, vocabulary, self.vision_width)
         self.text_decoder = TextDecoder(config, vocabulary, config.hidden_size)  # it reads the question, not the image
@@ -112,13 +132,9 @@ class BLIPVQA(VisionLanguageModel):
             self.text_decoder,
             memory,
             torch.full((len(memory), 1), self.tokenizer.dec_token_id, device=image.device),
-            Rules(
-                end_token=self.tokenizer.sep_token_id,
-                pad_token=self.tokenizer.pad_token_id,
-                max_length=MAX_ANSWER_LENGTH,
-                min_length=1,
-            ),
-            num_beams=3,
+            SearchOptions(num_beams=3, max_length=MAX_ANSWER_LENGTH, min_length=1),
+            end_token=self.tokenizer.sep_token_id,
+            pad_token=self.tokenizer.pad_token_id,
         )
         return [self.tokenizer.decode(ids[0], skip_special_tokens=True) for ids in generated.ids.tolist()]
 
@@ -179,14 +195,35 @@ class BLIPVQA(VisionLanguageModel):
         return torch.zeros_like(tree.scored, dtype=log_p.dtype).masked_scatter(tree.scored, log_p).sum(dim=2)
 
 
-def blip_vqa(pretrained: str = "", **sizes: Any) -> BLIPVQA:
+def blip_vqa(
+    pretrained: str | Path = "",
+    med_config: str | Path | Mapping[str, Any] = "configs/med_config.json",
+    image_size: int = 480,
+    vit: str | Mapping[str, int] = "base",
+    vit_grad_ckpt: bool = False,
+    vit_ckpt_layer: int = 0,
+    *,
+    label_smoothing: float = 0.1,
+    drop_path_rate: float | None = None,
+    vocab_file: str | Path | None = None,
+) -> BLIPVQA:
     """A question answerer, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
 
     The decoder's cross-attention reads question states, so that its keys and values start anew where the pre-trained
     ones read image states of another width (ViT-L).
+
+    The other arguments are those of `BLIPVQA`.
     """
-    model = BLIPVQA(**sizes)
+    model = BLIPVQA(
+        med_config,
+        image_size,
+        vit,
+        vit_grad_ckpt,
+        vit_ckpt_layer,
+        label_smoothing=label_smoothing,
+        drop_path_rate=drop_path_rate,
+        vocab_file=vocab_file,
+    )
     if pretrained:
-        cross_attention = "text_decoder.bert.encoder.layer.*.crossattention.self"
-        load_checkpoint(model, pretrained, remade=(f"{cross_attention}.key.*", f"{cross_attention}.value.*"))
+        load_checkpoint(model, pretrained, reinitialized=(f"{READS_QUESTION}.key.*", f"{READS_QUESTION}.value.*"))
     return model

@@ -1,63 +1,195 @@
-"""The model keys that tasks' configs have; a script mixes them into its own and hands on the values."""
+"""The sizes of every network, as frozen dataclasses: what a constructor of `models` is told, checked once."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
-from models.med_layer import TextConfig
-from models.vit import check_image_size, vit_size
-from utils import Settings, check, resolve, setting
+from models.errors import ConfigError, MissingFile, check
+from models.paths import resolve
+
+VIT_SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"embed_dim": 192, "depth": 12, "num_heads": 3, "patch_size": 16},
+    "small": {"embed_dim": 384, "depth": 12, "num_heads": 6, "patch_size": 16},
+    "base": {"embed_dim": 768, "depth": 12, "num_heads": 12, "patch_size": 16},
+    "large": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "patch_size": 16},
+}
+# ViT-L is the only size that was trained with stochastic depth.
+DEFAULT_DROP_PATH = {"large": 0.1}
 
 
-@dataclass
-class ModelConfig(Settings):
-    """Which model, and which weights it starts from."""
+@dataclass(frozen=True)
+class VisionConfig:
+    """The sizes of the image encoder.
 
-    pretrained: str = setting("", "weights to start from or to evaluate: a released name, a path, an address")
-    vit: str | dict[str, int] = setting(
-        "base", "image encoder: tiny, small, base, large, or {embed_dim, depth, num_heads, patch_size}"
-    )
-    vit_grad_ckpt: bool = setting(False, "recompute activations of the image encoder in the backward pass, for memory")
-    vit_ckpt_layer: int = setting(0, "how many of the last blocks vit_grad_ckpt is about; all, where there are fewer")
-    med_config: str | dict[str, Any] = setting(
-        "configs/med_config.json", "sizes of the text models: a BERT configuration, as a file or a mapping"
-    )
-    vocab_file: str = setting("", "the tokenizer's vocabulary, one token a line; empty: bert-base-uncased's")
+    Attributes:
+        image_size: side of the square input, in pixels; a multiple of `patch_size`.
+        embed_dim: width of the states.
+        depth: number of blocks.
+        num_heads: attention heads of a block; they divide `embed_dim`.
+        patch_size: side of a patch, in pixels.
+        drop_path_rate: stochastic depth of the last block; grows linearly from 0 in the first.
+        checkpointed_blocks: how many of the last blocks recompute their activations in the backward pass.
+    """
+
+    image_size: int
+    embed_dim: int
+    depth: int
+    num_heads: int
+    patch_size: int = 16
+    drop_path_rate: float = 0.0
+    checkpointed_blocks: int = 0
+
+    @classmethod
+    def read(
+        cls,
+        vit: str | Mapping[str, int],
+        image_size: int,
+        vit_grad_ckpt: bool = False,
+        vit_ckpt_layer: int = 0,
+        drop_path_rate: float | None = None,
+    ) -> "VisionConfig":
+        """The sizes that the arguments of the constructors mean.
+
+        Args:
+            vit: a name of `VIT_SIZES`, or a mapping `{embed_dim, depth, num_heads, patch_size}`.
+            image_size: side of the square input, in pixels; a multiple of the patch size.
+            vit_grad_ckpt: recompute activations in the backward pass, to save memory.
+            vit_ckpt_layer: the number of blocks, counted from the last, that do so; all, where there are fewer.
+            drop_path_rate: stochastic depth; by default 0.1 for 'large' and none elsewhere.
+
+        Raises:
+            ConfigError: see `vit_size`; an image size that is no multiple of the patches'; a negative
+                `vit_ckpt_layer`.
+        """
+        size = vit_size(vit)
+        check_image_size(image_size, size["patch_size"])
+        check(vit_ckpt_layer >= 0, "vit_ckpt_layer", vit_ckpt_layer, "0 or more")
+        if drop_path_rate is None:
+            drop_path_rate = DEFAULT_DROP_PATH.get(vit, 0.0) if isinstance(vit, str) else 0.0
+        checkpointed = min(vit_ckpt_layer, size["depth"]) if vit_grad_ckpt else 0
+        return cls(image_size, **size, drop_path_rate=drop_path_rate, checkpointed_blocks=checkpointed)
+
+
+def vit_size(vit: str | Mapping[str, int]) -> dict[str, int]:
+    """The sizes that `vit` means, `{embed_dim, depth, num_heads, patch_size}`.
+
+    Raises:
+        ConfigError: an unknown name, a mapping with missing or unknown keys, sizes that do not fit.
+    """
+    if isinstance(vit, str):
+        check(vit in VIT_SIZES, "vit", vit, f"{', '.join(VIT_SIZES)}, or a mapping of sizes")
+        size = dict(VIT_SIZES[vit])
+    else:
+        size = {"patch_size": 16, **vit}
+        keys = set(VIT_SIZES["base"])
+        check(set(size) == keys, "vit", dict(vit), "a name, or a mapping of embed_dim, depth, num_heads and patch_size")
+        check(min(size.values()) >= 1, "vit", dict(vit), "of sizes of at least 1")
+    whole = size["embed_dim"] % size["num_heads"] == 0
+    check(whole, "vit", size, "of an embed_dim that num_heads divides")
+    return size
+
+
+def check_image_size(image_size: int, patch_size: int) -> None:
+    """Raise ConfigError unless patches cover the image."""
+    check(image_size % patch_size == 0, "image_size", image_size, f"a multiple of the patch size, {patch_size}")
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The sizes of a `TextModel`, under the names of BERT's configuration files."""
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    max_position_embeddings: int = 512
+    layer_norm_eps: float = 1e-12
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    initializer_range: float = 0.02
+    pad_token_id: int = 0
 
     def __post_init__(self) -> None:
-        patch_size = vit_size(self.vit)["patch_size"]
-        if hasattr(self, "image_size"):  # the data's key, as scripts mix it in
-            check_image_size(self.image_size, patch_size)
-        check(self.vit_ckpt_layer >= 0, "vit_ckpt_layer", self.vit_ckpt_layer, "0 or more")
-        TextConfig.read(self.med_config)
-        if hasattr(self, "embed_dim"):
-            check(self.embed_dim >= 1, "embed_dim", self.embed_dim, "at least 1")
-        super().__post_init__()
-
-    def architecture(self) -> dict[str, Any]:
-        """The arguments of these names that every constructor of `models` takes."""
-        return {
-            "vit": self.vit,
-            "vit_grad_ckpt": self.vit_grad_ckpt,
-            "vit_ckpt_layer": self.vit_ckpt_layer,
-            "med_config": self.med_config,
-            "vocab_file": resolve(self.vocab_file) if self.vocab_file else None,
-        }
-
-
-@dataclass
-class SearchConfig(Settings):
-    """How captions are searched for."""
-
-    max_length: int = setting(20, "most tokens of a caption, the prompt's counted")
-    min_length: int = setting(5, "fewest tokens of a caption, the prompt's counted")
-    num_beams: int = setting(3, "beams of the search; 1 is greedy")
-
-    def __post_init__(self) -> None:
-        check(self.num_beams >= 1, "num_beams", self.num_beams, "at least 1")
-        words = len(self.prompt.split())  # of which each is a token or more; the search itself counts them
-        check(
-            self.max_length > 1 + words, "max_length", self.max_length, f"above {1 + words}, the start and the prompt"
+        for field in fields(self):
+            number, rule = (int, "a whole number") if field.type is int else ((int, float), "a number")
+            value = getattr(self, field.name)
+            check(isinstance(value, number), f"med_config: {field.name}", value, rule)
+        sizes = (
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "max_position_embeddings",
         )
-        rule = f"from 1 to max_length = {self.max_length}"
-        check(1 <= self.min_length <= self.max_length, "min_length", self.min_length, rule)
-        super().__post_init__()
+        for name in sizes:
+            check(getattr(self, name) >= 1, f"med_config: {name}", getattr(self, name), "at least 1")
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            check(0 <= getattr(self, name) < 1, f"med_config: {name}", getattr(self, name), "from 0 to below 1")
+        heads = self.num_attention_heads
+        whole = self.hidden_size % heads == 0
+        check(whole, "med_config: hidden_size", self.hidden_size, f"a multiple of num_attention_heads = {heads}")
+
+    @classmethod
+    def read(cls, med_config: str | Path | Mapping[str, Any]) -> "TextConfig":
+        """Read a BERT configuration from a JSON file or a mapping; keys that describe other things are passed over.
+
+        `vocab_size` is one of these: there is a word embedding for each token of the tokenizer. A relative path is
+        looked for in the working directory, then in the repository.
+
+        Raises:
+            MissingFile: there is no such file.
+            ConfigError: it is no JSON; sizes that are no numbers or do not fit; an activation other than exact GELU.
+        """
+        values = med_config if isinstance(med_config, Mapping) else _read_json(resolve(med_config))
+        activation = values.get("hidden_act", "gelu")
+        check(activation == "gelu", "med_config: hidden_act", activation, "'gelu', the exact one")
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in names})
+
+
+def _read_json(file: Path) -> Mapping[str, Any]:
+    if not file.is_file():
+        raise MissingFile(f"med_config {file} does not exist; it should be a BERT configuration in JSON")
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"med_config {file} is no JSON: {error}") from None
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What every BLIP network is built from.
+
+    Attributes:
+        vision: the image encoder.
+        text: the text models.
+        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
+    """
+
+    vision: VisionConfig
+    text: TextConfig
+    vocab_file: Path | None = None
+
+    @classmethod
+    def read(
+        cls,
+        med_config: str | Path | Mapping[str, Any],
+        image_size: int,
+        vit: str | Mapping[str, int],
+        vit_grad_ckpt: bool,
+        vit_ckpt_layer: int,
+        drop_path_rate: float | None,
+        vocab_file: str | Path | None,
+    ) -> "ModelConfig":
+        """The sizes that the constructors' arguments of these names mean; see `VisionConfig.read`, `TextConfig.read`.
+
+        Raises:
+            ConfigError, MissingFile: as those two.
+        """
+        return cls(
+            VisionConfig.read(vit, image_size, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate),
+            TextConfig.read(med_config),
+            None if vocab_file is None else Path(vocab_file),
+        )

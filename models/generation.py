@@ -10,27 +10,69 @@ import torch
 from torch import Tensor
 
 from models.attention import Memory, SelfAttentionCache
+from models.errors import ConfigError
 from models.med import TextDecoder
-from utils import ConfigError
+
+SAMPLING_REPETITION_PENALTY = 1.1  # what the released captioner was sampled with
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What a generated text must obey.
+class SearchOptions:
+    """How texts are searched for or sampled.
 
     Attributes:
-        end_token, pad_token: ids that end a text and fill up what follows.
+        sample: draw each token at random (nucleus sampling) instead of searching.
+        num_beams: 1 is greedy search.
         max_length: most tokens, start and prompt counted, the end token too.
         min_length: the end token is forbidden while a text has fewer tokens, start and prompt counted.
+        top_p: sample among the fewest most probable tokens whose probability together exceeds this.
+        top_k: sample among that many most probable tokens; 0 for all.
         repetition_penalty: divides a positive score, and multiplies a negative one, of each token that the text or its
-            prompt already holds. It acts on logits in greedy search and sampling, on log-probabilities in beam search.
+            prompt already holds; 1 is none. It acts on logits in greedy search and sampling, on log-probabilities in
+            beam search. None stands for 1 in a search and 1.1 in sampling.
+        num_return_sequences: texts for each image: samples, or the best of the beams.
+        generator: source of the samples' randomness, on the model's device; the global one when None.
+
+    Raises:
+        ConfigError: impossible counts or shares.
     """
+
+    sample: bool = False
+    num_beams: int = 3
+    max_length: int = 30
+    min_length: int = 10
+    top_p: float = 0.9
+    top_k: int = 50
+    repetition_penalty: float | None = None
+    num_return_sequences: int = 1
+    generator: torch.Generator | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_beams < 1 or self.num_return_sequences < 1:
+            counts = f"num_beams={self.num_beams} and num_return_sequences={self.num_return_sequences}"
+            raise ConfigError(f"{counts} must be at least 1")
+        if self.sample and (self.top_k < 0 or not 0 < self.top_p <= 1):
+            raise ConfigError(f"top_k={self.top_k} must not be negative and top_p={self.top_p} must lie in (0, 1]")
+        if not self.sample and self.num_return_sequences > self.num_beams:
+            raise ConfigError(f"num_return_sequences={self.num_return_sequences} exceeds num_beams={self.num_beams}")
+
+    @property
+    def penalty(self) -> float:
+        """The repetition penalty as a number."""
+        if self.repetition_penalty is None:
+            return SAMPLING_REPETITION_PENALTY if self.sample else 1.0
+        return self.repetition_penalty
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What a generated text must obey; see `SearchOptions`."""
 
     end_token: int
     pad_token: int
     max_length: int
-    min_length: int = 0
-    repetition_penalty: float = 1.0
+    min_length: int
+    repetition_penalty: float
 
     def apply(self, scores: Tensor, ids: Tensor) -> Tensor:
         """scores [R, V] of the next token after ids [R, L] -> scores with the rules applied."""
@@ -63,47 +105,25 @@ class Generated:
 
 @torch.no_grad()
 def generate(
-    decoder: TextDecoder,
-    memory: Memory,
-    prompt: Tensor,
-    rules: Rules,
-    *,
-    sample: bool = False,
-    num_beams: int = 3,
-    num_return_sequences: int = 1,
-    top_k: int = 50,
-    top_p: float = 0.9,
-    generator: torch.Generator | None = None,
+    decoder: TextDecoder, memory: Memory, prompt: Tensor, options: SearchOptions, *, end_token: int, pad_token: int
 ) -> Generated:
     """Continue `prompt` [N, P] about the N images of `memory`.
 
     Args:
-        sample: draw each token at random instead of searching.
-        num_beams: 1 is greedy search.
-        num_return_sequences: texts for each image: samples, or the best of the beams.
-        top_k: sample among that many most probable tokens; 0 for all.
-        top_p: sample among the most probable tokens that together have this probability.
-        generator: source of randomness of the samples, on the device of the model; the global one when None.
+        end_token, pad_token: ids that end a text and fill up what follows.
 
     Raises:
-        ConfigError: impossible lengths or counts.
+        ConfigError: a `max_length` that the prompt fills, or that exceeds the text model's positions.
     """
-    if prompt.shape[1] >= rules.max_length:
-        raise ConfigError(f"max_length={rules.max_length} leaves no room after a prompt of {prompt.shape[1]} tokens")
+    if prompt.shape[1] >= options.max_length:
+        raise ConfigError(f"max_length={options.max_length} leaves no room after a prompt of {prompt.shape[1]} tokens")
     positions = decoder.bert.config.max_position_embeddings
-    if rules.max_length > positions:
-        raise ConfigError(f"max_length={rules.max_length} exceeds the {positions} positions of the text model")
-    if num_beams < 1 or num_return_sequences < 1:
-        raise ConfigError(f"num_beams={num_beams} and num_return_sequences={num_return_sequences} must be at least 1")
-    if sample:
-        if top_k < 0 or not 0 < top_p <= 1:
-            raise ConfigError(f"top_k={top_k} must not be negative and top_p={top_p} must lie in (0, 1]")
-        return _continue_rows(decoder, memory, prompt, rules, num_return_sequences, (top_k, top_p), generator)
-    if num_return_sequences > num_beams:
-        raise ConfigError(f"num_return_sequences={num_return_sequences} exceeds num_beams={num_beams}")
-    if num_beams == 1:
-        return _continue_rows(decoder, memory, prompt, rules, 1, None, None)
-    return _beam_search(decoder, memory, prompt, rules, num_beams, num_return_sequences)
+    if options.max_length > positions:
+        raise ConfigError(f"max_length={options.max_length} exceeds the {positions} positions of the text model")
+    rules = _Rules(end_token, pad_token, options.max_length, options.min_length, options.penalty)
+    if options.sample or options.num_beams == 1:
+        return _continue_rows(decoder, memory, prompt, rules, options)
+    return _beam_search(decoder, memory, prompt, rules, options.num_beams, options.num_return_sequences)
 
 
 def _next_logits(decoder: TextDecoder, memory: Memory, ids: Tensor, cache: SelfAttentionCache) -> Tensor:
@@ -122,15 +142,10 @@ def truncate(logits: Tensor, top_k: int, top_p: float) -> Tensor:
 
 
 def _continue_rows(
-    decoder: TextDecoder,
-    memory: Memory,
-    prompt: Tensor,
-    rules: Rules,
-    rows_per_image: int,
-    nucleus: tuple[int, float] | None,
-    generator: torch.Generator | None,
+    decoder: TextDecoder, memory: Memory, prompt: Tensor, rules: _Rules, options: SearchOptions
 ) -> Generated:
-    """Extend every row by itself: by its most probable token, or by a sample where `nucleus` = (top_k, top_p)."""
+    """Extend every row by itself: by its most probable token, or by a sample."""
+    rows_per_image = options.num_return_sequences
     cache = SelfAttentionCache(len(decoder.bert.layers), rules.max_length)
     logits = _next_logits(decoder, memory, prompt, cache).repeat_interleave(rows_per_image, dim=0)
     cache.repeat(rows_per_image)
@@ -139,12 +154,12 @@ def _continue_rows(
     running = torch.ones_like(log_probs, dtype=torch.bool)
     while True:
         scores = rules.apply(logits, ids)
-        if nucleus is None:
-            token = scores.argmax(dim=1)
+        if options.sample:
+            weights = truncate(scores, options.top_k, options.top_p).softmax(dim=1)
+            source = {} if options.generator is None else {"generator": options.generator}
+            token = torch.multinomial(weights, 1, **source).squeeze(1)
         else:
-            weights = truncate(scores, *nucleus).softmax(dim=1)
-            options = {} if generator is None else {"generator": generator}
-            token = torch.multinomial(weights, 1, **options).squeeze(1)
+            token = scores.argmax(dim=1)
         log_prob = logits.log_softmax(dim=1).gather(1, token[:, None]).squeeze(1)
         log_probs = log_probs + log_prob.where(running, 0.0)
         token = token.where(running, rules.pad_token)
@@ -164,7 +179,7 @@ def _take(x: Tensor, index: Tensor) -> Tensor:
 
 
 def _beam_search(
-    decoder: TextDecoder, memory: Memory, prompt: Tensor, rules: Rules, beams: int, num_return_sequences: int
+    decoder: TextDecoder, memory: Memory, prompt: Tensor, rules: _Rules, beams: int, num_return_sequences: int
 ) -> Generated:
     """Keep the `beams` best running texts and the `beams` best finished ones of every image.
 

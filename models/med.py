@@ -1,10 +1,11 @@
 """BERT with cross-attention to an image: the "mixture of encoder-decoder" of the paper (arXiv 2201.12086, section 3.1).
 
 One `TextModel` is, by how it is called, a text encoder (no memory), an image-grounded text encoder (with memory) or an
-image-grounded decoder (with memory, causal). It has no, one or two cross-attentions a layer. Its parameter names are
-those of the released checkpoints.
+image-grounded decoder (with memory, causal). It has no, one or two cross-attentions a layer. The attribute names
+(`self`, `output.dense`, `LayerNorm`, `self0`, `dense1`, ...) are the parameter names of the released checkpoints.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,9 +13,188 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention import AttentionInputs, AttentionMaps, Memory, SelfAttentionCache
-from models.med_layer import Layer, TextConfig
-from utils import ConfigError
+from models.attention import (
+    AttentionInputs,
+    AttentionMaps,
+    KeyValue,
+    Memory,
+    SelfAttentionCache,
+    attend,
+    attend_packed,
+    first_tokens,
+)
+from models.config import TextConfig
+from models.errors import ConfigError
+
+# In NLVR2 the contexts of the two images are averaged in the layers before this one, and merged by a layer from it on.
+FIRST_MERGING_LAYER = 6
+
+
+class QueryKeyValue(nn.Module):
+    """The three projections of an attention; `source_width` is the width of what the keys and values are made from."""
+
+    def __init__(self, config: TextConfig, source_width: int) -> None:
+        super().__init__()
+        self.heads = config.num_attention_heads
+        self.dropout = config.attention_probs_dropout_prob
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(source_width, config.hidden_size)
+        self.value = nn.Linear(source_width, config.hidden_size)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1))  # [B, L, heads, d]
+
+    def project(self, source: Tensor) -> KeyValue:
+        """source [N, T, source_width] -> key and value, each [N, heads, T, d]."""
+        return self._split(self.key(source)).transpose(1, 2), self._split(self.value(source)).transpose(1, 2)
+
+    def look_at_text(
+        self, hidden: Tensor, key_value: KeyValue, inputs: AttentionInputs
+    ) -> tuple[Tensor, Tensor | None]:
+        """hidden [B, L, D] attends to the keys and values of its own text -> context [B, L, D], probabilities."""
+        query = self._split(self.query(hidden))
+        if inputs.runs is not None:
+            return attend_packed(query, *key_value, inputs.runs), None
+        return attend(
+            query,
+            *key_value,
+            inputs.mask,
+            causal=inputs.causal,
+            dropout=self._dropout_now,
+            need_weights=inputs.maps is not None,
+        )
+
+    def look_at_image(self, hidden: Tensor, inputs: AttentionInputs, number: int) -> tuple[Tensor, Tensor | None]:
+        """hidden [B, L, D] attends to image `number` (0, for NLVR2 also 1) -> context [B, L, D], probabilities."""
+        return attend(
+            self._split(self.query(hidden)),
+            *inputs.memory[number],
+            inputs.memory_mask,
+            index=inputs.index,
+            dropout=self._dropout_now,
+            need_weights=inputs.maps is not None,
+        )
+
+    @property
+    def _dropout_now(self) -> float:
+        return self.dropout if self.training else 0.0
+
+
+class AddNorm(nn.Module):
+    """Project, drop out, add to the residual, normalise: how every block of BERT ends."""
+
+    def __init__(self, config: TextConfig, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        return self.LayerNorm(self.dropout(self.dense(x)) + residual)
+
+
+class SelfAttention(nn.Module):
+    """A text attends to itself."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.self = QueryKeyValue(config, config.hidden_size)
+        self.output = AddNorm(config, config.hidden_size)
+
+    def forward(self, hidden: Tensor, inputs: AttentionInputs, first_only: bool) -> Tensor:
+        key_value = self.self.project(hidden)
+        if inputs.append is not None:
+            key_value = inputs.append(*key_value)
+        if first_only:
+            hidden = hidden[:, :1] if inputs.runs is None else first_tokens(hidden, inputs.runs)
+        context, weights = self.self.look_at_text(hidden, key_value, inputs)
+        inputs.record_self_attention(weights)
+        return self.output(context, hidden)
+
+
+class CrossAttention(nn.Module):
+    """A text attends to one image."""
+
+    def __init__(self, config: TextConfig, source_width: int) -> None:
+        super().__init__()
+        self.self = QueryKeyValue(config, source_width)
+        self.output = AddNorm(config, config.hidden_size)
+
+    def project(self, source: Tensor) -> list[KeyValue]:
+        return [self.self.project(source)]
+
+    def forward(self, hidden: Tensor, inputs: AttentionInputs) -> Tensor:
+        context, weights = self.self.look_at_image(hidden, inputs, 0)
+        inputs.record_cross_attention(weights)
+        return self.output(context, hidden)
+
+
+class TwinAddNorm(nn.Module):
+    """The contexts of two images, joined to one: averaged, or merged by a layer over their concatenation."""
+
+    def __init__(self, config: TextConfig, merge: bool) -> None:
+        super().__init__()
+        self.dense0 = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense1 = nn.Linear(config.hidden_size, config.hidden_size)
+        self.merge_layer = nn.Linear(2 * config.hidden_size, config.hidden_size) if merge else None
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, context0: Tensor, context1: Tensor, residual: Tensor) -> Tensor:
+        x0, x1 = self.dense0(context0), self.dense1(context1)
+        x = (x0 + x1) / 2 if self.merge_layer is None else self.merge_layer(torch.cat([x0, x1], dim=-1))
+        return self.LayerNorm(self.dropout(x) + residual)
+
+
+class TwinCrossAttention(nn.Module):
+    """A sentence attends to two images (NLVR2; paper, section 5.4)."""
+
+    def __init__(self, config: TextConfig, source_width: int, merge: bool) -> None:
+        super().__init__()
+        self.self0 = QueryKeyValue(config, source_width)
+        self.self1 = QueryKeyValue(config, source_width)
+        self.output = TwinAddNorm(config, merge)
+
+    def project(self, source0: Tensor, source1: Tensor) -> list[KeyValue]:
+        return [self.self0.project(source0), self.self1.project(source1)]
+
+    def forward(self, hidden: Tensor, inputs: AttentionInputs) -> Tensor:
+        context0, weights0 = self.self0.look_at_image(hidden, inputs, 0)
+        context1, weights1 = self.self1.look_at_image(hidden, inputs, 1)
+        inputs.record_cross_attention(weights0, weights1)
+        return self.output(context0, context1, hidden)
+
+
+class Intermediate(nn.Module):
+    """The widening half of the feed-forward block."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(self.dense(x))
+
+
+class Layer(nn.Module):
+    """Self-attention, cross-attention (if there is a memory), feed-forward; each normalised at its end."""
+
+    def __init__(self, config: TextConfig, number: int, cross_attentions: int, source_width: int) -> None:
+        super().__init__()
+        self.attention = SelfAttention(config)
+        if cross_attentions == 1:
+            self.crossattention = CrossAttention(config, source_width)
+        elif cross_attentions == 2:
+            self.crossattention = TwinCrossAttention(config, source_width, merge=number >= FIRST_MERGING_LAYER)
+        self.intermediate = Intermediate(config)
+        self.output = AddNorm(config, config.intermediate_size)
+
+    def forward(self, hidden: Tensor, inputs: AttentionInputs, first_only: bool = False) -> Tensor:
+        """hidden [B, L, D] -> [B, L, D], or the first position only [B, 1, D]."""
+        hidden = self.attention(hidden, inputs, first_only)
+        if inputs.memory is not None:
+            hidden = self.crossattention(hidden, inputs)
+        return self.output(self.intermediate(hidden), hidden)
 
 
 class Embeddings(nn.Module):
@@ -105,15 +285,41 @@ class TextModel(nn.Module):
         inputs = AttentionInputs(mask, index=index, causal=causal and ids.shape[1] > 1, maps=maps)
         if positions is None:
             positions = torch.arange(start, longest, device=ids.device)
-        hidden = self.embeddings(ids, positions)
+        hidden = self._run_layers(self.embeddings(ids, positions), inputs, memory, cache, first_only)
+        if cache is not None:
+            cache.advance(ids.shape[1])
+        return hidden
+
+    def first_states(self, runs: Sequence[Tensor], memory: Memory) -> Tensor:
+        """The last state of each text's first token [texts, D], as `forward` has it with `first_only`, in eval mode.
+
+        The texts stand packed in one row, none of whose positions is padding. Projections, feed-forward and
+        cross-attention treat every token alike and take the row as it is, in a few large products that fill a GPU; only
+        self-attention must know where a text begins.
+
+        Args:
+            runs: token ids `[n, L]`, n texts of L tokens each.
+            memory: the one image that all texts look at.
+        """
+        ids = torch.cat([run.flatten() for run in runs])[None]  # [1, P]
+        positions = torch.cat([torch.arange(run.shape[1], device=run.device).expand_as(run).flatten() for run in runs])
+        inputs = AttentionInputs(runs=[(run.shape[0], run.shape[1]) for run in runs])
+        return self._run_layers(self.embeddings(ids, positions[None]), inputs, memory, None, first_only=True)[0]
+
+    def _run_layers(
+        self,
+        hidden: Tensor,
+        inputs: AttentionInputs,
+        memory: Memory | None,
+        cache: SelfAttentionCache | None,
+        first_only: bool,
+    ) -> Tensor:
         for number, layer in enumerate(self.layers):
             if memory is not None:
                 inputs = replace(inputs, memory=memory.layers[number], memory_mask=memory.mask)
             if cache is not None:
                 inputs = replace(inputs, append=partial(cache.append, number))
             hidden = layer(hidden, inputs, first_only=first_only and layer is self.layers[-1])
-        if cache is not None:
-            cache.advance(ids.shape[1])
         return hidden
 
 

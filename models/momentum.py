@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import Memory
-from models.blip_itm import MATCH, ImageTextModel
+from models.config import ModelConfig
+from models.image_text import MATCH, ImageTextModel
+from models.library_internals import lerp_all
 from models.tokenizer import tokenize
 
 
@@ -69,10 +71,11 @@ class MomentumModel(ImageTextModel):
     """An `ImageTextModel` in training: with slowly following copies of its encoders, and queues of their features.
 
     Args:
+        config: the sizes of the encoders.
+        embed_dim: width of the space in which images and texts are compared.
         queue_size: how many of the latest features of each kind are kept as candidates.
         momentum: share that a copy keeps of itself in each step.
         pointer: name of the buffer that holds the queues' next position; the checkpoints differ in it.
-        sizes: see `ImageTextModel` and `VisionLanguageModel`.
 
     Attributes:
         statistics: detached scalars of the last forward pass for the log. `itm_accuracy_match` and
@@ -81,10 +84,8 @@ class MomentumModel(ImageTextModel):
 
     MIRRORED = ("visual_encoder", "vision_proj", "text_encoder", "text_proj")
 
-    def __init__(
-        self, *, embed_dim: int = 256, queue_size: int = 57600, momentum: float = 0.995, pointer: str, **sizes: Any
-    ) -> None:
-        super().__init__(embed_dim=embed_dim, **sizes)
+    def __init__(self, config: ModelConfig, embed_dim: int, queue_size: int, momentum: float, *, pointer: str) -> None:
+        super().__init__(config, embed_dim)
         self.momentum = momentum
         self.queue_size = queue_size
         self.pointer = pointer
@@ -111,7 +112,7 @@ class MomentumModel(ImageTextModel):
     def update_momentum(self) -> None:
         """mirror = momentum * mirror + (1 - momentum) * parameter, in one fused pass."""
         mirrors, parameters = zip(*self._mirrored(), strict=True)
-        torch._foreach_lerp_(mirrors, [p.detach() for p in parameters], 1 - self.momentum)
+        lerp_all(mirrors, [p.detach() for p in parameters], 1 - self.momentum)
 
     @torch.no_grad()
     def enqueue(self, **features: Tensor) -> None:

@@ -9,7 +9,7 @@ from tokenizers.models import WordPiece
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from utils import ConfigError, MissingFile
+from models.errors import ConfigError, MissingFile
 
 BERT_BASE_UNCASED = Path(__file__).parent / "vocab.txt"
 DEC = "[DEC]"  # first token of a text that is being decoded

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from data.shapes import build_world
 from engine import Progress
-from utils import REPOSITORY
+from files import REPOSITORY
 
 GOLDEN = Path(__file__).parent / "golden"
 

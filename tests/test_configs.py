@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine import ConfigError, load_config
-from utils import REPOSITORY
+from files import REPOSITORY
+from settings import ConfigError, load_config
 
 CONFIGS = REPOSITORY / "configs"
 SCRIPTS = {

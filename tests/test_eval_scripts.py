@@ -11,7 +11,7 @@ import train_caption
 import train_nlvr
 import train_retrieval
 import train_vqa
-from engine import ConfigError, load_config
+from settings import ConfigError, load_config
 
 EVERY_CAPTION = [{"image_id": image, "caption": "a circle"} for image in range(10_000)]
 

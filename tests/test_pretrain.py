@@ -14,8 +14,9 @@ import torch
 
 import engine
 import pretrain
-from engine import ConfigError, Progress, load_config
-from utils import REPOSITORY
+from engine import Progress
+from files import REPOSITORY
+from settings import ConfigError, load_config
 
 CONFIG = "configs/demo/pretrain.yaml"
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import train_nlvr
-from engine import load_config
+from settings import load_config
 
 CONFIG = "configs/demo/nlvr.yaml"
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import train_retrieval
-from engine import load_config
-from utils import REPOSITORY
+from files import REPOSITORY
+from settings import load_config
 
 CONFIG = "configs/demo/retrieval.yaml"
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import train_vqa
-from engine import load_config
 from metrics.ground_truth import GroundTruthError
+from settings import load_config
 
 CONFIG = "configs/demo/vqa.yaml"
 KINDS = ("color", "comparison", "count", "existence", "relation", "shape")

@@ -1,4 +1,4 @@
-"""Look over a config's data before a run does: `python -m data.check.__main__ configs/caption_coco.yaml`
+"""Look over a config's data before a run does: `python -m data.check configs/caption_coco.yaml`
 
 For each split: how many records and texts there are; records with wrong fields, and images that are missing or cannot
 be read, each with file and record; ids that occur twice; and a contact sheet (PNG) to see whether texts fit their
@@ -29,8 +29,8 @@ from data.media.video import read_frames
 from data.records.annotations import AnnotationError, records
 from data.records.shards import Shards, shard_files
 from data.vqa import answer_list
+from files import atomic_write, resolve
 from transform.image import EvalTransform
-from utils import atomic_write, resolve
 
 Thing = TypeVar("Thing")
 
@@ -193,7 +193,7 @@ def _has(config: DataConfig, split: str) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m data.check.__main__", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m data.check", description=__doc__.partition("\n")[0])
     parser.add_argument("config", type=Path, help="YAML file of a task")
     parser.add_argument("--task", choices=TASKS, help="what the config is for, where its name does not tell")
     parser.add_argument("--out", type=Path, default=Path("output/check"), help="folder of the contact sheets")

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from data.media.image_file import BadImage, open_image
+from settings import MissingFile
 from transform.image import EvalTransform
-from utils import MissingFile
 
 
 def picture_suffixes() -> set[str]:

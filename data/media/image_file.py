@@ -19,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from utils import UserError
+from settings import UserError
 
 MAX_PIXELS = 89_478_485
 """Larger pictures are refused as decompression bombs: a quarter of a gigabyte of RGB, from where on Pillow warns."""

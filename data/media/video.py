@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from data.media.image_file import BadImage
-from utils import atomic_write
+from files import atomic_write
 
 
 def read_frames(path: str | os.PathLike, num_frames: int) -> list[Image.Image]:

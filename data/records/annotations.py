@@ -23,8 +23,8 @@ import pyarrow.compute as pc
 
 from data.records.formats import Format
 from data.records.table import Store, store_once
-from models.weights.download import cache_dir
-from utils import UserError, atomic_write
+from files import atomic_write, cache_dir
+from settings import UserError
 
 _log = logging.getLogger("blip.data")
 

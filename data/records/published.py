@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from models.weights.download import download
-from utils import MissingFile, resolve
+from files import download, resolve
+from settings import MissingFile
 
 ADDRESS = "https://storage.googleapis.com/sfr-vision-language-research/datasets/"
 WEB_ADDRESS = "https://storage.googleapis.com/sfr-vision-language-research/BLIP/datasets/"

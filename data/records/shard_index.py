@@ -21,8 +21,7 @@ from webdataset.tariterators import base_plus_ext
 
 from data.records.formats import whole_characters
 from data.records.table import Store, store_once, store_path
-from models.weights.download import cache_dir
-from utils import atomic_write
+from files import atomic_write, cache_dir
 
 _log = logging.getLogger("blip.data")
 

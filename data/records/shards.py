@@ -20,7 +20,7 @@ from webdataset.shardlists import expand_urls
 
 from data.records.shard_index import index_key, shard_index, shard_sizes
 from data.records.table import Store
-from utils import MissingFile
+from settings import MissingFile
 
 _OPEN_SHARDS = 64  # that a process keeps open; an epoch's order stays within 16 at a time
 

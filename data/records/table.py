@@ -10,8 +10,7 @@ from typing import Any
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from models.weights.download import cache_dir
-from utils import atomic_write
+from files import atomic_write, cache_dir
 
 _ROWS = 1 << 16  # rows of a record batch: the batch of a row is found by division; 100 million rows have 1,500 batches
 

@@ -15,7 +15,7 @@ from data.shapes.questions import ANSWERS
 from data.shapes.render import render
 from data.shapes.scene import HELD_OUT, LEVELS, SEEN, Scene, sample_kinds, sample_scene, stream
 from data.shapes.vocabulary import vocabulary
-from utils import atomic_write
+from files import atomic_write
 
 DOMAINS = ("in-domain", "near-domain", "out-domain")
 FEWEST_IMAGES = 24

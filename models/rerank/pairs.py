@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.blip_itm import similarities
+from models.image_text import similarities
 from models.rerank.work_shares import Processes
 
 SIMILARITIES_AT_ONCE = 2**24

@@ -1,8 +1,8 @@
 """Retrieval in two stages: the most similar candidates of every image and text, re-ranked by the matching head.
 
-Both directions want scores of (image, text) pairs, many of them the same. They are united (`models.rerank.pairs`) and scored
-image by image: an image is projected once, all its texts look at it together, and no pair is scored twice. Time and
-memory grow as (images + texts) k, not as images x texts.
+Both directions want scores of (image, text) pairs, many of them the same. They are united (`models.rerank.pairs`) and
+scored image by image: an image is projected once, all its texts look at it together, and no pair is scored twice. Time
+and memory grow as (images + texts) k, not as images x texts.
 
 Every stage is shared out among the processes, and each part of it is computed in the same way whoever does it, so that
 scores do not depend on their number.
@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.blip_itm import MATCH, MAX_TEXT_LENGTH, ImageTextModel, similarities
-from models.packed import first_states
+from models.image_text import MATCH, MAX_TEXT_LENGTH, ImageTextModel, similarities
 from models.rerank.image_states import ImageStates
 from models.rerank.pairs import Pairs, most_similar
 from models.rerank.work_shares import ALONE, Processes, Progress, stretches, unseen
@@ -130,7 +129,7 @@ class TextsByLength:
                 each, starts = np.unique(lengths[piece], return_index=True)
                 runs = numbers[piece.start : piece.stop].tensor_split(starts[1:].tolist())
                 ids = [self._ids[run, :length] for run, length in zip(runs, each.tolist(), strict=True)]
-                firsts.append(first_states(self._encoder, ids, memory))
+                firsts.append(self._encoder.first_states(ids, memory))
             logits = self._head(torch.cat(firsts).float())[:, MATCH]
         return logits + similarities(self.vectors[numbers], vector[None])[:, 0]
 

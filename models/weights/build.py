@@ -8,12 +8,11 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from models.med_layer import TextConfig
-from models.vit import VIT_SIZES
+from models.config import VIT_SIZES, TextConfig
+from models.paths import resolve
 from models.weights.files import CheckpointError, State, read_state, without_wrappers
 from models.weights.huggingface import from_huggingface, is_huggingface
 from models.weights.load import load_state
-from utils import resolve
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -33,7 +32,7 @@ def build_from_checkpoint(kind: type[Model], source: str | Path) -> Model:
     state, _ = without_wrappers(stored)
     config = metadata.get("config")
     sizes = read_architecture(state, config if isinstance(config, Mapping) else {}, str(source))
-    accepted = {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}
+    accepted = inspect.signature(kind).parameters
     model = kind(**{name: value for name, value in sizes.items() if name in accepted})
     load_state(model, stored, source=str(source))
     return model

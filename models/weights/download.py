@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from utils import UserError
+from models.errors import UserError
 
 _log = logging.getLogger("blip.download")
 

@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from models.errors import UserError
 from models.weights.download import DownloadError, cache_dir, download, offline
 from models.weights.released import RELEASED, find_released
-from utils import UserError
 
 State = dict[str, Tensor]
 

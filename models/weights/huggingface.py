@@ -14,7 +14,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from utils import atomic_write
+from models.paths import atomic_write
 
 _VISION = (
     ("vision_model.embeddings.class_embedding", "visual_encoder.cls_token"),

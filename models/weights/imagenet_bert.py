@@ -78,7 +78,7 @@ def initialize_text(text_model: nn.Module, source: str | Path = BERT_BASE) -> Lo
         text_model,
         _with_added_tokens(state, text_model.state_dict()),
         source=str(source),
-        remade={"*.crossattention.*": "BERT has no cross-attention"},
+        reinitialized={"*.crossattention.*": "BERT has no cross-attention"},
         ignored=ignored,
     )
 

@@ -62,20 +62,23 @@ class LoadReport:
         return "; ".join(lines)
 
 
-def load_checkpoint(model: nn.Module, source: str | Path, *, remade: Sequence[str] = ()) -> LoadReport:
+def load_checkpoint(model: nn.Module, source: str | Path, *, reinitialized: Sequence[str] = ()) -> LoadReport:
     """Load the weights that `source` names (see `read_state`) into `model`.
 
     Args:
         model: any BLIP model. Where the checkpoint lacks momentum copies, its `reset_momentum()` is called.
         source: released name, address, file, folder or hub repository.
-        remade: keys that the task makes anew where the checkpoint has none that fit: prefixes or patterns with `*`.
+        reinitialized: keys that the task makes anew where the checkpoint has none that fit: prefixes, or patterns
+            with `*`.
 
     Raises:
         CheckpointError: keys are missing, left over or of another shape and nothing explains it; all are named.
         DownloadError: the weights are not here and cannot be fetched.
     """
     state, _ = read_state(source)
-    return load_state(model, state, source=str(source), remade=dict.fromkeys(remade, "the task makes it anew"))
+    return load_state(
+        model, state, source=str(source), reinitialized=dict.fromkeys(reinitialized, "the task makes it anew")
+    )
 
 
 def load_state(
@@ -83,24 +86,24 @@ def load_state(
     state: State,
     *,
     source: str,
-    remade: Mapping[str, str] | None = None,
+    reinitialized: Mapping[str, str] | None = None,
     ignored: Mapping[str, str] | None = None,
 ) -> LoadReport:
     """Load tensors into `model` under the rules of `load_checkpoint`.
 
     Args:
-        remade: reason by prefix or pattern of the model's keys that may keep their values.
+        reinitialized: reason by prefix or pattern of the model's keys that may keep their values.
         ignored: reason by prefix or pattern of the state's keys that may be left over.
     """
-    remade, ignored = dict(remade or {}), ignored or {}
+    reinitialized, ignored = dict(reinitialized or {}), ignored or {}
     state, wrappers = without_wrappers(state)
     if is_huggingface(state):
         state = from_huggingface(state)
-        remade["temp"] = "Hugging Face's format has no place for it"
+        reinitialized["temp"] = "Hugging Face's format has no place for it"
     expected = model.state_dict()
     state = _double_cross_attention(state, expected)
-    match = _match(state, expected, remade, ignored)
-    _explain_missing(match, model, expected, remade)
+    match = _match(state, expected, reinitialized, ignored)
+    _explain_missing(match, model, expected, reinitialized)
     if match.problems:
         raise CheckpointError(_describe(source, match.problems))
 
@@ -126,7 +129,7 @@ class _Match:
     problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # keys by problem
 
 
-def _match(state: State, expected: State, remade: Mapping[str, str], ignored: Mapping[str, str]) -> _Match:
+def _match(state: State, expected: State, reinitialized: Mapping[str, str], ignored: Mapping[str, str]) -> _Match:
     """Sort the checkpoint's tensors."""
     match = _Match()
     for key, tensor in state.items():
@@ -142,7 +145,7 @@ def _match(state: State, expected: State, remade: Mapping[str, str], ignored: Ma
             match.resized.append(key)
         elif key in _QUEUES:
             match.explained[key] = _OTHER_QUEUE
-        elif reason := _matching(key, remade):
+        elif reason := _matching(key, reinitialized):
             match.explained[key] = reason
         else:
             match.problems[_shape_problem(key, tensor, expected[key])].append(key)
@@ -153,7 +156,7 @@ def _match(state: State, expected: State, remade: Mapping[str, str], ignored: Ma
     return match
 
 
-def _explain_missing(match: _Match, model: nn.Module, expected: State, remade: Mapping[str, str]) -> None:
+def _explain_missing(match: _Match, model: nn.Module, expected: State, reinitialized: Mapping[str, str]) -> None:
     """Account for the model's tensors that the checkpoint did not set, and for those that it sets twice."""
     tied = _tied_keys(expected)
     done = {*match.fitting, *match.explained, *(key for keys in match.problems.values() for key in keys)}
@@ -161,7 +164,7 @@ def _explain_missing(match: _Match, model: nn.Module, expected: State, remade: M
         first = next((name for name in tied[key] if name in match.fitting), key)
         if key not in done:
             reason = f"it is the same tensor as {first}" if first != key else None
-            if reason := reason or _matching(key, remade) or _why_absent(key, model):
+            if reason := reason or _matching(key, reinitialized) or _why_absent(key, model):
                 match.explained[key] = reason
             else:
                 match.problems["in the model, but not in the checkpoint"].append(key)

@@ -13,8 +13,9 @@ from PIL import Image
 from data.caption import CaptionEval, CaptionTrain
 from data.loaders import TooManyBadImages, TrainLoader, eval_loader, listed_loader
 from data.media.image_file import BadImage
+from files import REPOSITORY
+from settings import ConfigError
 from transform.image import EvalTransform, TrainTransform
-from utils import REPOSITORY, ConfigError
 
 
 @pytest.fixture

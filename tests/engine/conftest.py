@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from utils import REPOSITORY
+from files import REPOSITORY
 
 SCRIPT = Path(__file__).parent / "toy.py"
 

@@ -5,7 +5,7 @@ import torch
 
 from engine.device import choose_device
 from engine.log import named_peak
-from utils import ConfigError
+from settings import ConfigError
 
 
 def test_an_apple_gpu_serves_one_process_alone(monkeypatch):

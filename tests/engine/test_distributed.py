@@ -5,8 +5,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from engine import ConfigError
 from engine.distributed import Launch, broadcast_object, connect, gather_objects, read_launch
+from settings import ConfigError
 
 
 def test_alone_without_a_launcher():

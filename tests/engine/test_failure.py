@@ -7,7 +7,8 @@ import sys
 import pytest
 
 import train_nlvr
-from utils import REPOSITORY, UserError
+from files import REPOSITORY
+from settings import UserError
 
 SETTINGS = ["max_epoch=2", "tensorboard=false", "stop_at=7"]
 MISTAKE = "toy.py: sample 7 is upside down: turn it\n"

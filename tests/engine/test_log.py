@@ -7,7 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from engine.log import Events
-from utils import ConfigError
+from settings import ConfigError
 
 
 def test_steps_that_a_killed_run_repeats_are_drawn_once(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from engine import PREEMPTED
-from utils import REPOSITORY
+from files import REPOSITORY
 
 SETTINGS = ["max_epoch=3", "print_freq=5", "save_every=5", "tensorboard=false"]
 STEPS = 36  # three epochs of 12 for one process, of 6 for two

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 
 import engine
 from data.sampler import TrainSampler, shuffled
-from utils import UserError, cosine_lr, setting
+from engine.schedules import cosine_lr
+from settings import UserError, setting
 
 
 @dataclass

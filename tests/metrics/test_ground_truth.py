@@ -3,16 +3,15 @@
 import pytest
 
 from metrics.caption import read_references
-from metrics.ground_truth import GroundTruthError, read_json
+from metrics.ground_truth import GroundTruthError, MissingGroundTruth, read_json
 from metrics.vqa import read_annotations
-from utils import MissingFile
 
 
 def test_what_is_missing_or_broken_is_named(tmp_path):
     assert read_json(_file(tmp_path, '{"annotations": []}')) == {"annotations": []}
-    with pytest.raises(MissingFile, match=r"none\.json is not there"):
+    with pytest.raises(MissingGroundTruth, match=r"none\.json is not there"):
         read_json(tmp_path / "none.json")
-    with pytest.raises(MissingFile, match=rf"{tmp_path.name} cannot be read: Is a directory"):
+    with pytest.raises(MissingGroundTruth, match=rf"{tmp_path.name} cannot be read: Is a directory"):
         read_json(tmp_path)
     with pytest.raises(GroundTruthError, match=r"truth\.json is not JSON: Expecting"):
         read_json(_file(tmp_path, '{"annotations": '))

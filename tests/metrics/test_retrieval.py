@@ -1,15 +1,21 @@
 """Recall: the published way of counting (fixtures), a brute-force oracle, and sparse = dense to the last tie."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from metrics.retrieval import UNSCORED, dense_ranks, labelled, ranks, recall, retrieval_scores
+from metrics.retrieval import UNSCORED, labelled, ranks, recall, retrieval_scores
 
 Golden = Callable[[str], Path]
+
+
+def dense_ranks(scores: np.ndarray, answers: Sequence[Sequence[int] | int]) -> np.ndarray:
+    """`ranks` where every candidate has a score: scores [N, M] -> [N]."""
+    scores = np.asarray(scores)
+    return ranks(np.broadcast_to(np.arange(scores.shape[1]), scores.shape), scores, answers, scores.shape[1])
 
 
 def sorted_ranks(scores: np.ndarray, answers: list) -> np.ndarray:

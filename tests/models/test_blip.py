@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from models.blip import blip_decoder, blip_feature_extractor
+from models.generation import SearchOptions
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ SEARCHES = [
 @pytest.mark.parametrize("name", [*SEARCHES, "nucleus_top_p_1e_6"])
 def test_generated_tokens_and_captions(decoder, arrays, facts, name):
     images, expected = arrays("caption/images.npy"), facts("caption/expected.json")["generate"][name]
-    captions, generated = decoder.generate_n_best(images, **expected["args"])
+    captions, generated = decoder.generate_n_best(images, SearchOptions(**expected["args"]))
     assert token_ids(generated, expected["token_ids"]) == expected["token_ids"]
     assert [texts[0] for texts in captions] == expected["captions"] == decoder.generate(images, **expected["args"])
 
@@ -89,7 +90,7 @@ def test_generated_tokens_and_captions(decoder, arrays, facts, name):
 @pytest.mark.parametrize("name", ["beam3", "beam5_rep1_3", "beam3_rep1_1"])
 def test_beam_scores_count_the_prompt(decoder, arrays, facts, name):
     expected = facts("caption/expected_beam.json")["generate"][name]
-    captions, generated = decoder.generate_n_best(arrays("caption/images_beam.npy"), **expected["args"])
+    captions, generated = decoder.generate_n_best(arrays("caption/images_beam.npy"), SearchOptions(**expected["args"]))
     assert token_ids(generated, expected["token_ids"]) == expected["token_ids"]
     assert [texts[0] for texts in captions] == expected["captions"]
 
@@ -97,7 +98,7 @@ def test_beam_scores_count_the_prompt(decoder, arrays, facts, name):
 @pytest.mark.parametrize("name", ["empty_prompt_beam3", "empty_prompt_greedy"])
 def test_generation_without_a_prompt(promptless, arrays, facts, name):
     expected = facts("caption/expected.json")["generate"][name]
-    captions, generated = promptless.generate_n_best(arrays("caption/images.npy"), **expected["args"])
+    captions, generated = promptless.generate_n_best(arrays("caption/images.npy"), SearchOptions(**expected["args"]))
     assert token_ids(generated, expected["token_ids"]) == expected["token_ids"]
     assert [texts[0] for texts in captions] == expected["captions"]
 
@@ -114,14 +115,16 @@ def test_a_prompt_that_the_tokenizer_spaces_in_its_own_way_is_cut_off_whole(tiny
 
 def test_a_single_image(decoder, arrays, facts):
     expected = facts("caption/expected.json")["generate"]["beam3_single_image_1"]
-    _, generated = decoder.generate_n_best(arrays("caption/images.npy")[1:2], **expected["args"])
+    _, generated = decoder.generate_n_best(arrays("caption/images.npy")[1:2], SearchOptions(**expected["args"]))
     assert token_ids(generated, expected["token_ids"]) == expected["token_ids"]
 
 
 def test_the_three_best_beams_and_their_scores(decoder, arrays, facts, close):
     generate = facts("caption/expected.json")["generate"]
     expected = generate["beam3_all_returned"]
-    _, generated = decoder.generate_n_best(arrays("caption/images.npy"), 3, **generate["beam3"]["args"])
+    _, generated = decoder.generate_n_best(
+        arrays("caption/images.npy"), SearchOptions(num_return_sequences=3, **generate["beam3"]["args"])
+    )
     assert token_ids(generated, expected["token_ids"]) == expected["token_ids"]
     close(generated.scores.flatten(), torch.tensor(expected["sequences_scores"]))
 
@@ -137,7 +140,7 @@ def test_the_nucleus_of_every_step(decoder, arrays, facts, close, monkeypatch, t
     monkeypatch.setattr(torch, "multinomial", most_probable)
     name = f"top_p_{top_p}".replace(".", "_")
     expected = facts("caption/expected.json")["generate"][f"nucleus_{name}_argmax"]
-    _, generated = decoder.generate_n_best(arrays("caption/images.npy"), **expected["args"])
+    _, generated = decoder.generate_n_best(arrays("caption/images.npy"), SearchOptions(**expected["args"]))
     assert token_ids(generated, expected["token_ids"]) == expected["token_ids"]
     steps = facts("caption/expected_nucleus_distributions.json")[name]
     assert len(drawn_from) == len(steps)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from models.blip_itm import MATCH, blip_itm
+from models.blip_itm import blip_itm
+from models.image_text import MATCH
 
 
 @pytest.fixture(scope="module")

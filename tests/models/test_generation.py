@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
-from models.generation import Rules, generate, truncate
+from models.config import TextConfig
+from models.generation import SearchOptions, _Rules, generate, truncate
 from models.med import TextDecoder
-from models.med_layer import TextConfig
 
 CONFIG = TextConfig(
     hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=16
@@ -41,6 +41,12 @@ def prompt_of(images, *tokens):
     return torch.tensor([[START, *tokens]] * len(images))
 
 
+def search(decoder, memory, prompt, **options):
+    """What is generated without a penalty and without a least length, unless `options` say otherwise."""
+    found = SearchOptions(**{"min_length": 0, "repetition_penalty": 1.0, **options})
+    return generate(decoder, memory, prompt, found, end_token=END, pad_token=PAD)
+
+
 def step_log_probs(decoder, image, ids):
     """Log-probabilities of the token after ids, with nothing cached or shared."""
     with torch.no_grad():
@@ -52,8 +58,8 @@ def step_log_probs(decoder, image, ids):
 def test_a_beam_wide_enough_finds_what_an_exhaustive_search_finds(images):
     vocabulary, max_length, min_length = 5, 4, 3
     decoder = build(vocabulary)
-    rules = Rules(END, PAD, max_length, min_length)
-    found = generate(decoder, decoder.project(images), prompt_of(images), rules, num_beams=125, num_return_sequences=80)
+    rules = {"max_length": max_length, "min_length": min_length}
+    found = search(decoder, decoder.project(images), prompt_of(images), **rules, num_beams=125, num_return_sequences=80)
     for row, image in enumerate(images):
         every = {}
         for length in range(1, max_length):
@@ -74,8 +80,8 @@ def test_a_beam_wide_enough_finds_what_an_exhaustive_search_finds(images):
 
 
 def test_greedy_search_takes_the_most_probable_token_each_time(decoder, images):
-    rules = Rules(END, PAD, max_length=12, min_length=4)
-    found = generate(decoder, decoder.project(images), prompt_of(images, 5), rules, num_beams=1)
+    rules = {"max_length": 12, "min_length": 4}
+    found = search(decoder, decoder.project(images), prompt_of(images, 5), **rules, num_beams=1)
     for row, image in enumerate(images):
         ids, log_prob = [START, 5], 0.0
         while len(ids) < 12 and ids[-1] != END:
@@ -93,19 +99,24 @@ def test_greedy_search_takes_the_most_probable_token_each_time(decoder, images):
 @pytest.mark.parametrize("num_beams", [1, 2, 4])
 @pytest.mark.parametrize("repetition_penalty", [1.0, 1.4])
 def test_a_batch_equals_its_images_one_by_one(decoder, images, num_beams, repetition_penalty):
-    rules = Rules(END, PAD, max_length=14, min_length=3, repetition_penalty=repetition_penalty)
-    together = generate(
-        decoder, decoder.project(images), prompt_of(images), rules, num_beams=num_beams, num_return_sequences=num_beams
+    rules = {"max_length": 14, "min_length": 3, "repetition_penalty": repetition_penalty}
+    together = search(
+        decoder,
+        decoder.project(images),
+        prompt_of(images),
+        **rules,
+        num_beams=num_beams,
+        num_return_sequences=num_beams,
     )
     lengths = (together.ids[:, 0] != PAD).sum(dim=1)
     assert len(set(lengths.tolist())) > 1, "the images should end at different lengths"
     for row in range(len(images)):
         image = images[row : row + 1]
-        alone = generate(
+        alone = search(
             decoder,
             decoder.project(image),
             prompt_of(image),
-            rules,
+            **rules,
             num_beams=num_beams,
             num_return_sequences=num_beams,
         )
@@ -115,9 +126,9 @@ def test_a_batch_equals_its_images_one_by_one(decoder, images, num_beams, repeti
 
 
 def test_the_log_probability_is_the_models_own_even_under_a_penalty(decoder, images):
-    rules = Rules(END, PAD, max_length=10, repetition_penalty=1.7)
+    rules = {"max_length": 10, "repetition_penalty": 1.7}
     for options in ({"num_beams": 3}, {"sample": True}):
-        found = generate(decoder, decoder.project(images), prompt_of(images), rules, **options)
+        found = search(decoder, decoder.project(images), prompt_of(images), **rules, **options)
         for row, image in enumerate(images):
             ids = found.ids[row, 0].tolist()
             ids = ids[: ids.index(END) + 1] if END in ids else ids
@@ -127,22 +138,22 @@ def test_the_log_probability_is_the_models_own_even_under_a_penalty(decoder, ima
 
 def test_samples_follow_the_models_distribution(images):
     decoder = build(vocabulary=6, scale=0.4)
-    rules = Rules(END, PAD, max_length=2)
+    rules = {"max_length": 2}
     options = {"sample": True, "num_return_sequences": 4000, "top_k": 0, "top_p": 1.0}
     generator = torch.Generator().manual_seed(0)
-    found = generate(decoder, decoder.project(images), prompt_of(images), rules, generator=generator, **options)
+    found = search(decoder, decoder.project(images), prompt_of(images), **rules, generator=generator, **options)
     for row, image in enumerate(images):
         share = torch.bincount(found.ids[row, :, 1], minlength=6) / 4000
         torch.testing.assert_close(share, step_log_probs(decoder, image, [START]).exp(), rtol=0, atol=0.03)
 
 
 def test_a_seed_decides_the_samples(decoder, images):
-    rules = Rules(END, PAD, max_length=12)
+    rules = {"max_length": 12}
     memory, prompt = decoder.project(images), prompt_of(images)
 
     def draw(seed):
         generator = torch.Generator().manual_seed(seed)
-        return generate(decoder, memory, prompt, rules, sample=True, top_p=1.0, generator=generator).ids
+        return search(decoder, memory, prompt, **rules, sample=True, top_p=1.0, generator=generator).ids
 
     state = torch.get_rng_state()
     assert torch.equal(draw(1), draw(1))
@@ -166,12 +177,12 @@ def test_truncation_keeps_the_nucleus_within_the_top_k():
 
 def test_a_repetition_penalty_acts_on_tokens_of_the_prompt_too():
     scores = torch.tensor([[2.0, -1.0, 3.0, -4.0]])
-    rules = Rules(END, PAD, max_length=9, repetition_penalty=2.0)
+    rules = _Rules(END, PAD, max_length=9, min_length=0, repetition_penalty=2.0)
     assert rules.apply(scores, torch.tensor([[1, 2, 2]])).tolist() == [[2.0, -2.0, 1.5, -4.0]]
 
 
 def test_decoding_stops_when_every_image_is_done(decoder, images, monkeypatch):
-    rules = Rules(END, PAD, max_length=16)
+    rules = {"max_length": 16}
     steps = []
     forward = TextDecoder.logits
     monkeypatch.setattr(TextDecoder, "logits", lambda self, states: steps.append(1) or forward(self, states))
@@ -182,7 +193,7 @@ def test_decoding_stops_when_every_image_is_done(decoder, images, monkeypatch):
     try:
         for options in ({"num_beams": 1}, {"num_beams": 3}):
             steps.clear()
-            found = generate(decoder, decoder.project(images), prompt_of(images), rules, **options)
+            found = search(decoder, decoder.project(images), prompt_of(images), **rules, **options)
             assert (found.ids[:, 0, 1] == END).all()
             assert len(steps) <= 4
     finally:
@@ -200,24 +211,24 @@ def test_decoding_stops_when_every_image_is_done(decoder, images, monkeypatch):
     ],
 )
 def test_impossible_requests_are_errors(decoder, images, options, message):
-    rules = Rules(END, PAD, max_length=8)
+    rules = {"max_length": 8}
     with pytest.raises(ValueError, match=message):
-        generate(decoder, decoder.project(images), prompt_of(images), rules, **options)
+        search(decoder, decoder.project(images), prompt_of(images), **rules, **options)
 
 
 def test_a_prompt_without_room_is_an_error(decoder, images):
     with pytest.raises(ValueError, match="max_length=2 leaves no room after a prompt of 3 tokens"):
-        generate(decoder, decoder.project(images), prompt_of(images, 4, 5), Rules(END, PAD, max_length=2))
+        search(decoder, decoder.project(images), prompt_of(images, 4, 5), max_length=2)
 
 
 def test_more_tokens_than_positions_are_an_error_before_any_work(decoder, images):
     with pytest.raises(ValueError, match="max_length=17 exceeds the 16 positions"):
-        generate(decoder, decoder.project(images), prompt_of(images), Rules(END, PAD, max_length=17))
+        search(decoder, decoder.project(images), prompt_of(images), max_length=17)
 
 
 @pytest.mark.parametrize("options", [{"num_beams": 1}, {"num_beams": 3}, {"sample": True}])
 def test_no_images_give_no_texts(decoder, images, options):
     nothing = images[:0]
     prompt = torch.empty(0, 1, dtype=torch.long)
-    found = generate(decoder, decoder.project(nothing), prompt, Rules(END, PAD, max_length=8), **options)
+    found = search(decoder, decoder.project(nothing), prompt, max_length=8, **options)
     assert found.ids.shape[:2] == found.scores.shape == (0, 1)

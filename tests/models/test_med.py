@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from models.attention import AttentionMaps, SelfAttentionCache
+from models.config import TextConfig
 from models.med import TextDecoder, TextModel
-from models.med_layer import TextConfig
-from utils import ConfigError, MissingFile
+from settings import ConfigError, MissingFile
 
 CONFIG = TextConfig(
     hidden_size=32, num_hidden_layers=8, num_attention_heads=4, intermediate_size=64, max_position_embeddings=24
@@ -61,15 +61,6 @@ def test_texts_side_by_side_equal_memory_repeated(model, batch, close):
     close(shared[mask.bool()], repeated[mask.bool()])
 
 
-def test_rows_of_a_memory_are_those_images(model, batch, close):
-    ids, mask, images = batch
-    chosen = torch.tensor([2, 0])
-    close(
-        model(ids[:2], mask[:2], model.project(images).rows(chosen)),
-        model(ids[:2], mask[:2], model.project(images[chosen])),
-    )
-
-
 @pytest.mark.parametrize("index", [None, torch.tensor([2, 0, 0, 1, 2, 2])])
 def test_gradients_through_shared_memory_equal_those_of_the_repeated_form(model, batch, index):
     ids, mask, images = batch
@@ -100,10 +91,10 @@ def test_the_memory_is_masked_where_its_source_is_padded(model, batch, close):
 
 def test_a_batch_equals_its_texts_one_by_one(model, batch, close):
     ids, mask, images = batch
-    for memory in (None, model.project(images.repeat_interleave(2, dim=0))):
-        states = model(ids, mask, memory)
+    for looks in (False, True):
+        states = model(ids, mask, model.project(images.repeat_interleave(2, dim=0)) if looks else None)
         for row in range(6):
-            own = None if memory is None else memory.rows(torch.tensor([row]))
+            own = model.project(images[row // 2][None]) if looks else None
             alone = model(ids[row : row + 1, : mask[row].sum()], None, own)
             close(states[row, : mask[row].sum()], alone[0])
 
@@ -239,3 +230,20 @@ def test_configurations_that_do_not_fit_are_errors(tmp_path):
     (tmp_path / "cut.json").write_text('{"hidden_size": 3')
     with pytest.raises(ConfigError, match="cut.json is no JSON"):
         TextConfig.read(tmp_path / "cut.json")
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("masked", [False, True])
+def test_packed_texts_equal_single_ones(close, layers, masked):
+    torch.manual_seed(0)
+    config = TextConfig(hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=64)
+    model = TextModel(config, vocabulary=100, source_width=24).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    runs = [torch.randint(1, 100, shape) for shape in ((3, 4), (1, 5), (2, 9))]
+    mask = torch.arange(7)[None] < 5 if masked else None
+    with torch.no_grad():
+        memory = model.project(torch.randn(1, 7, 24), mask=mask)
+        packed = model.first_states(runs, memory)
+        single = [model(ids[None], memory=memory, first_only=True)[:, 0] for run in runs for ids in run]
+    close(packed, torch.cat(single))

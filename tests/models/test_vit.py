@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
-from models.vit import DEFAULT_DROP_PATH, VIT_SIZES, StochasticDepth, create_vit, interpolate_pos_embed
+from models.config import DEFAULT_DROP_PATH, VIT_SIZES
+from models.vit import StochasticDepth, create_vit, interpolate_pos_embed
 
 SMALL = {"embed_dim": 24, "depth": 4, "num_heads": 2, "patch_size": 8}
 
@@ -82,11 +83,11 @@ def test_only_the_last_blocks_are_recomputed_and_gradients_stay_the_same():
     assert sorted(calls) == [0, 1, 1, 2, 2, 3, 3]
     for a, b in zip(plain.parameters(), saving.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad)
-    assert create_vit(SMALL, 32, vit_grad_ckpt=False, vit_ckpt_layer=3).checkpointed_blocks == 0
+    assert create_vit(SMALL, 32, vit_grad_ckpt=False, vit_ckpt_layer=3).config.checkpointed_blocks == 0
 
 
 def test_a_setting_for_a_deeper_encoder_recomputes_all_blocks():
-    assert create_vit(SMALL, 32, vit_grad_ckpt=True, vit_ckpt_layer=12).checkpointed_blocks == 4
+    assert create_vit(SMALL, 32, vit_grad_ckpt=True, vit_ckpt_layer=12).config.checkpointed_blocks == 4
 
 
 def test_nothing_is_recomputed_without_gradients():

@@ -1,4 +1,4 @@
-"""`python -m data.check.__main__` finds nothing in the embedded world, and everything in a damaged copy of it."""
+"""`python -m data.check` finds nothing in the embedded world, and everything in a damaged copy of it."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from data.check.__main__ import main
 from data.check.tasks import TASKS, read_config, task_of
 from data.media.image_file import open_image
 from data.shapes import build_world
-from utils import REPOSITORY
+from files import REPOSITORY
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models import pairs as pairs_module
+from models.rerank import pairs as pairs_module
 from models.rerank.pairs import Pairs, most_similar
 from models.rerank.work_shares import ALONE, stretches
 

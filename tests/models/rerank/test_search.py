@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from metrics.retrieval import UNSCORED, ranks, retrieval_scores
-from models import rerank as rerank_module
-from models.blip_itm import MATCH, blip_itm, similarities
+from models.blip_itm import blip_itm
+from models.image_text import MATCH, similarities
+from models.rerank import search as rerank_module
 from models.rerank.image_states import ImageStates
 from models.rerank.search import rerank
 from models.rerank.work_shares import Processes

@@ -8,11 +8,11 @@ import torch
 
 from models.blip import BLIPDecoder
 from models.blip_itm import BLIPMatcher
-from models.config import ModelConfig
 from models.vit import create_vit
 from models.weights.build import build_from_checkpoint, read_architecture
 from models.weights.files import CheckpointError
 from models.weights.huggingface import save_huggingface
+from settings.model import ModelSettings
 
 VIT = {"embed_dim": 32, "depth": 2, "num_heads": 2, "patch_size": 16}
 TEXT = {
@@ -27,7 +27,7 @@ TEXT = {
 
 def written_by_a_script(path, model, **keys):
     """A checkpoint as the training scripts write it: beside the weights, all keys of the run's config."""
-    torch.save({"model": model.state_dict(), "config": dataclasses.asdict(ModelConfig(**keys)), "epoch": 3}, path)
+    torch.save({"model": model.state_dict(), "config": dataclasses.asdict(ModelSettings(**keys)), "epoch": 3}, path)
     return path
 
 

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import download as module
 import pytest
 
+from models.weights import download as module
 from models.weights.download import DownloadError, cache_dir, download
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
@@ -201,7 +201,9 @@ def test_only_the_web_is_fetched_from(tmp_path: Path) -> None:
 def test_of_two_processes_one_downloads_and_the_other_waits(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     server.delay.clear()
-    code = f"from download import download; print(download({server.url!r}, {str(path)!r}).stat().st_size)"
+    code = (
+        f"from models.weights.download import download; print(download({server.url!r}, {str(path)!r}).stat().st_size)"
+    )
     root = Path(module.__file__).parent
     processes = [subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE) for _ in range(2)]
     outputs = [process.communicate(timeout=60)[0] for process in processes]

@@ -20,7 +20,7 @@ from transformers import (
 from models.blip import BLIPDecoder, blip_decoder, blip_feature_extractor
 from models.blip_itm import BLIPMatcher, blip_itm
 from models.blip_vqa import blip_vqa
-from models.generation import Rules, generate
+from models.generation import SearchOptions, generate
 from models.tokenizer import tokenize
 from models.weights.huggingface import from_huggingface, save_huggingface, to_huggingface
 from models.weights.load import load_checkpoint
@@ -83,7 +83,7 @@ def test_a_captioner_gives_the_same_states_logits_and_greedy_captions(
     prompt = torch.tensor([[*captioner.prompt_ids, captioner.tokenizer.sep_token_id]] * len(images))
     lengths = {"max_length": 16, "min_length": 8}
     expected = theirs.generate(images, prompt, num_beams=1, do_sample=False, **lengths)
-    _, generated = captioner.generate_n_best(images, num_beams=1, **lengths)
+    _, generated = captioner.generate_n_best(images, SearchOptions(num_beams=1, **lengths))
     assert without_padding(generated.ids[:, 0]) == without_padding(expected)
 
 
@@ -133,8 +133,9 @@ def test_an_answerer_gives_the_same_states_logits_and_greedy_answers(
     their_logits = theirs.text_decoder(answer, encoder_hidden_states=states, encoder_attention_mask=mask).logits
     torch.testing.assert_close(their_logits.float(), logits, **TOLERANCE)
 
-    rules = Rules(answerer.tokenizer.sep_token_id, answerer.tokenizer.pad_token_id, max_length=10, min_length=1)
-    generated = generate(decoder, decoder.project(states, mask), answer[:, :1], rules, num_beams=1)
+    tokens = {"end_token": answerer.tokenizer.sep_token_id, "pad_token": answerer.tokenizer.pad_token_id}
+    options = SearchOptions(num_beams=1, max_length=10, min_length=1)
+    generated = generate(decoder, decoder.project(states, mask), answer[:, :1], options, **tokens)
     expected = theirs.generate(ids, images, attention_mask=mask, num_beams=1, do_sample=False, max_length=10)
     assert without_padding(generated.ids[:, 0]) == without_padding(expected)
 

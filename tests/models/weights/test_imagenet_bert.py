@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models.blip_pretrain import BLIPPretrain
+from models.config import TextConfig
 from models.med import TextDecoder, TextModel
-from models.med_layer import TextConfig
 from models.vit import VisionTransformer, create_vit, interpolate_pos_embed
 from models.weights.download import DownloadError
 from models.weights.imagenet_bert import initialize_pretraining, initialize_text, initialize_vit

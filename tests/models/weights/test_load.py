@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from files import REPOSITORY
+from models.config import TextConfig
 from models.med import TextDecoder
-from models.med_layer import TextConfig
 from models.weights.load import CheckpointError, load_checkpoint, read_state
 from models.weights.released import RELEASED, find_released, markdown_table
-from utils import REPOSITORY
 
 Golden = Callable[[str], Path]
 VQA_REMADE = ["text_decoder.bert.encoder.layer.*.crossattention.self.key.*"]
@@ -96,7 +96,7 @@ def test_a_captioner_starts_from_a_pretrained_checkpoint(stand_in: Callable, gol
 
 def test_vqa_makes_what_reads_the_question_anew(stand_in: Callable, golden: Golden) -> None:
     model = stand_in("vqa")
-    report = load_checkpoint(model, golden("pretrain/checkpoint.pth"), remade=VQA_REMADE)
+    report = load_checkpoint(model, golden("pretrain/checkpoint.pth"), reinitialized=VQA_REMADE)
     facts = json.loads(golden("pretrain/loading_into_other_models.json").read_text())
     assert sorted(report.missing) == facts["vqa_model_missing"]
     attention = model.text_decoder.bert.encoder.layer.get_submodule("0").crossattention.self
@@ -147,7 +147,7 @@ def test_momentum_copies_restart_where_a_checkpoint_has_none(
 
 def test_nlvr_starts_both_cross_attentions_from_the_single_one(stand_in: Callable, golden: Golden) -> None:
     model = stand_in("nlvr")
-    report = load_checkpoint(model, golden("pretrain/checkpoint.pth"), remade=NLVR_REMADE)
+    report = load_checkpoint(model, golden("pretrain/checkpoint.pth"), reinitialized=NLVR_REMADE)
     state, loaded = weights(golden, "pretrain"), model.state_dict()
     prefix = "text_encoder.encoder.layer.3.crossattention."
     for twin in "01":
@@ -160,7 +160,7 @@ def test_nlvr_starts_both_cross_attentions_from_the_single_one(stand_in: Callabl
 
 def test_a_head_that_nobody_said_is_new_is_an_error(stand_in: Callable, golden: Golden) -> None:
     with pytest.raises(CheckpointError, match=r"in the model, but not in the checkpoint:\n    cls_head\.0\.bias"):
-        load_checkpoint(stand_in("nlvr"), golden("pretrain/checkpoint.pth"), remade=NLVR_REMADE[1:])
+        load_checkpoint(stand_in("nlvr"), golden("pretrain/checkpoint.pth"), reinitialized=NLVR_REMADE[1:])
 
 
 @pytest.mark.parametrize(("source", "target"), [("caption", "retrieval"), ("nlvr", "vqa"), ("retrieval", "caption")])

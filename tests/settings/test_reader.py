@@ -6,8 +6,8 @@ from typing import Literal
 
 import pytest
 
-from engine.config import ConfigError, TrainConfig, describe, load_config, save_config
-from utils import Settings, check, setting
+from engine.config import TrainConfig
+from settings import ConfigError, Settings, check, describe, load_config, save_config, setting
 
 
 @dataclass

@@ -8,11 +8,11 @@ from string import Template
 
 from data.shapes import caption_is_right
 from demo.curves import draw
-from demo.gallery import search
+from demo.found import search
 from demo.recipe import Step
 from demo.scores import Results, Score
+from files import atomic_write
 from metrics.vqa import answer_accuracy
-from utils import atomic_write
 
 SHOWN = 12  # pictures a section; always the first ones of the split, never chosen
 

@@ -9,9 +9,9 @@ from torch import Tensor
 import train_retrieval
 from data.media.image_file import open_image
 from demo.scores import Results
-from engine import load_config
 from models.rerank.image_states import ImageStates
 from models.rerank.search import rerank
+from settings import load_config
 from transform.image import EvalTransform, normalize
 
 

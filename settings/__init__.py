@@ -1,0 +1,17 @@
+"""Typed configurations: dataclasses of documented fields, filled from YAML and `key=value`, each mistake named."""
+
+from models.errors import ConfigError, MissingFile, UserError, check
+from settings.fields import Settings, setting
+from settings.reader import describe, load_config, save_config
+
+__all__ = [
+    "ConfigError",
+    "MissingFile",
+    "Settings",
+    "UserError",
+    "check",
+    "describe",
+    "load_config",
+    "save_config",
+    "setting",
+]

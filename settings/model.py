@@ -1,0 +1,112 @@
+"""The model's keys in the configs of the tasks; a script mixes them into its own and hands on the values."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+from models.config import TextConfig, check_image_size, vit_size
+from models.errors import check
+from models.generation import SearchOptions
+from models.paths import resolve
+from settings.fields import Settings, setting
+
+
+class ModelArguments(TypedDict):
+    """What every constructor of `models` takes beside the image size."""
+
+    vit: str | dict[str, int]
+    vit_grad_ckpt: bool
+    vit_ckpt_layer: int
+    med_config: str | dict[str, Any]
+    vocab_file: Path | None
+
+
+@dataclass
+class ModelSettings(Settings):
+    """Which model, and which weights it starts from. Borrows the data's `image_size`, where there is one."""
+
+    pretrained: str = setting("", "weights to start from or to evaluate: a released name, a path, an address")
+    vit: str | dict[str, int] = setting(
+        "base", "image encoder: tiny, small, base, large, or {embed_dim, depth, num_heads, patch_size}"
+    )
+    vit_grad_ckpt: bool = setting(False, "recompute activations of the image encoder in the backward pass, for memory")
+    vit_ckpt_layer: int = setting(0, "how many of the last blocks vit_grad_ckpt is about; all, where there are fewer")
+    med_config: str | dict[str, Any] = setting(
+        "configs/med_config.json", "sizes of the text models: a BERT configuration, as a file or a mapping"
+    )
+    vocab_file: str = setting("", "the tokenizer's vocabulary, one token a line; empty: bert-base-uncased's")
+
+    def __post_init__(self) -> None:
+        patch_size = vit_size(self.vit)["patch_size"]
+        image_size: int | None = getattr(self, "image_size", None)
+        if image_size is not None:
+            check_image_size(image_size, patch_size)
+        check(self.vit_ckpt_layer >= 0, "vit_ckpt_layer", self.vit_ckpt_layer, "0 or more")
+        TextConfig.read(self.med_config)
+        super().__post_init__()
+
+    def architecture(self) -> ModelArguments:
+        """The arguments of these names that every constructor of `models` takes."""
+        return {
+            "vit": self.vit,
+            "vit_grad_ckpt": self.vit_grad_ckpt,
+            "vit_ckpt_layer": self.vit_ckpt_layer,
+            "med_config": self.med_config,
+            "vocab_file": resolve(self.vocab_file) if self.vocab_file else None,
+        }
+
+
+@dataclass
+class CaptionSettings(Settings):
+    """What captions begin with, and how they are searched for."""
+
+    prompt: str = setting("a picture of ", "words that every caption starts with")
+    max_length: int = setting(20, "most tokens of a caption, the prompt's counted")
+    min_length: int = setting(5, "fewest tokens of a caption, the prompt's counted")
+    num_beams: int = setting(3, "beams of the search; 1 is greedy")
+
+    def __post_init__(self) -> None:
+        check(self.num_beams >= 1, "num_beams", self.num_beams, "at least 1")
+        words = len(self.prompt.split())  # of which each is a token or more; the search itself counts them
+        check(
+            self.max_length > 1 + words, "max_length", self.max_length, f"above {1 + words}, the start and the prompt"
+        )
+        rule = f"from 1 to max_length = {self.max_length}"
+        check(1 <= self.min_length <= self.max_length, "min_length", self.min_length, rule)
+        super().__post_init__()
+
+    def search(self) -> SearchOptions:
+        """The search that these keys describe."""
+        return SearchOptions(num_beams=self.num_beams, max_length=self.max_length, min_length=self.min_length)
+
+
+@dataclass
+class ContrastSettings(Settings):
+    """The contrastive loss with a momentum model and queues of its features."""
+
+    embed_dim: int = setting(256, "width of the space in which images and texts are compared")
+    queue_size: int = setting(57600, "features kept as further candidates of the contrastive loss")
+    alpha: float = setting(
+        0.4, "share of the momentum model's similarities in the targets, after one epoch (pre-training: two)"
+    )
+
+    def __post_init__(self) -> None:
+        check(self.embed_dim >= 1, "embed_dim", self.embed_dim, "at least 1")
+        check(self.queue_size >= 1, "queue_size", self.queue_size, "at least 1")
+        check(0 <= self.alpha <= 1, "alpha", self.alpha, "from 0 to 1")
+        super().__post_init__()
+
+
+@dataclass
+class RerankSettings(Settings):
+    """The second stage of retrieval."""
+
+    k_test: int = setting(256, "candidates of each query that the matching head re-ranks")
+    states_gib: float = setting(
+        16.0, "GiB of image states that a process keeps for re-ranking; where they take more, images are encoded again"
+    )
+
+    def __post_init__(self) -> None:
+        check(self.k_test >= 1, "k_test", self.k_test, "at least 1")
+        check(self.states_gib >= 0, "states_gib", self.states_gib, "0 or more")
+        super().__post_init__()
