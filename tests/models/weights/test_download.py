@@ -204,7 +204,7 @@ def test_of_two_processes_one_downloads_and_the_other_waits(server: Server, tmp_
     code = (
         f"from models.weights.download import download; print(download({server.url!r}, {str(path)!r}).stat().st_size)"
     )
-    root = Path(module.__file__).parent
+    root = Path(module.__file__).parents[2]
     processes = [subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE) for _ in range(2)]
     outputs = [process.communicate(timeout=60)[0] for process in processes]
     assert outputs == [b"1048576\n"] * 2
