@@ -49,7 +49,8 @@ model = blip_decoder(**sizes).eval()
 torch.save({"model": model.state_dict(), "config": sizes}, "captioner.pth")
 Image.fromarray(numpy.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=numpy.uint8)).save("picture.png")
 image = normalize(EvalTransform(32)(open_image("picture.png"))[None])
-print("picture.png", *model.generate(image), sep="\\t")
+captions = model.generate(image, max_length=20, min_length=5)  # as the script does
+print("picture.png", *captions, sep="\\t")
 assert predict.main(["caption", "picture.png", "--checkpoint", "captioner.pth"]) == 0
 """
 
