@@ -11,7 +11,7 @@ from typing import Any
 
 from metrics import java
 from metrics.ground_truth import GroundTruthError, read_json
-from metrics.scorers import scorers_folder
+from metrics.scorers import require_scorers
 from metrics.tokenize import ptb_tokenize
 
 Captions = Mapping[Any, list[str]]  # image id -> captions
@@ -54,7 +54,7 @@ def score_captions(
     Raises ValueError where an image has two predictions, GroundTruthError where the ground truth has none for it,
     ScorersMissing where pycocoevalcap is not installed.
     """
-    scorers_folder()
+    require_scorers()
     candidates = _by_image(predictions)
     references = read_references(ground_truth, candidates)
     if not candidates:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from metrics.scorers import scorers_folder
+from metrics.scorers import require_scorers
 from metrics.tokenize import DROPPED
 
 _CORENLP_URL = "http://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip"
@@ -30,7 +30,7 @@ class JavaMissing(Exception):
 def java_tokenize(captions: Sequence[str]) -> list[str]:
     """What Stanford's tokenizer makes of each caption, less the punctuation that pycocoevalcap drops."""
     lines = [" ".join(caption.split()) for caption in captions]  # one caption a line, whatever breaks it holds
-    archive = scorers_folder() / "tokenizer" / "stanford-corenlp-3.4.1.jar"
+    archive = require_scorers() / "tokenizer" / "stanford-corenlp-3.4.1.jar"
     command = ["-Dfile.encoding=UTF-8", "-cp", str(archive), "edu.stanford.nlp.process.PTBTokenizer"]
     output = _run([*command, "-preserveLines", "-lowerCase"], "\n".join(lines) + "\n").split("\n")[:-1]
     if len(output) != len(lines):
@@ -81,7 +81,7 @@ def spice(references: Mapping[int, list[str]], candidates: Mapping[int, list[str
 
 
 def _spice_folder() -> Path:
-    return scorers_folder() / "spice"
+    return require_scorers() / "spice"
 
 
 def _java() -> str:

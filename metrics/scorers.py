@@ -10,7 +10,7 @@ class ScorersMissing(ImportError):
     is_user_error = True  # the message is for a person, and ends a script without a traceback
 
 
-def scorers_folder() -> Path:
+def require_scorers() -> Path:
     """The folder of pycocoevalcap. Raises ScorersMissing where it is not installed, which tells how to install it."""
     spec = find_spec("pycocoevalcap")
     if spec is None or not spec.submodule_search_locations:
