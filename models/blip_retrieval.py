@@ -29,6 +29,8 @@ class BLIPRetrieval(MomentumModel):
         vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
     """
 
+    idx_queue: Tensor  # [1, queue_size]
+
     def __init__(
         self,
         med_config: str | Path | Mapping[str, Any] = "configs/med_config.json",
