@@ -22,7 +22,6 @@ from models.config import VIT_SIZES
 from models.weights.released import RELEASED
 
 PAGES = ["README.md", "CONTRIBUTING.md", *(str(p.relative_to(REPOSITORY)) for p in REPOSITORY.glob("docs/**/*.md"))]
-PAGES_THAT_RUN = ["README.md", "docs/python.md", "docs/checkpoints.md", "docs/data.md"]
 PACKAGES = {folder.name for folder in REPOSITORY.iterdir() if (folder / "__init__.py").exists()} | {"benchmarks"}
 FOLDERS = PACKAGES | {"configs", "docs", "tests"}
 
@@ -155,8 +154,8 @@ def shapes_said(block: str) -> Iterator[tuple[str, list[int]]]:
             yield ast.unparse(shown), [int(size) for size in said[1].split(", ")]
 
 
-@pytest.mark.parametrize("page", PAGES_THAT_RUN)
-def test_python_of_a_page_runs_in_its_order_and_gives_the_shapes_it_says(page: str, small_world: Path) -> None:
+def run(page: str) -> dict[str, Any]:
+    """Run the snippets of a page one after another, hold them to the shapes that they say; the names they leave."""
     names: dict[str, Any] = {}
     for block in python_of(page):
         exec(compile(block, page, "exec"), names)
@@ -164,11 +163,22 @@ def test_python_of_a_page_runs_in_its_order_and_gives_the_shapes_it_says(page: s
             found = eval(expression, names)
             for tensor in found if isinstance(found, tuple) else [found]:
                 assert list(tensor.shape) == shape, expression
+    return names
+
+
+@pytest.mark.parametrize("page", ["docs/checkpoints.md", "docs/data.md"])
+def test_python_of_a_page_runs(page: str, small_world: Path) -> None:
+    assert run(page)
+
+
+def test_example_of_the_readme_prints_one_caption(small_world: Path, capsys: pytest.CaptureFixture) -> None:
+    run("README.md")
+    printed = ast.literal_eval(capsys.readouterr().out)
+    assert [type(caption) for caption in printed] == [str]
 
 
 def test_python_page_gives_what_it_says(small_world: Path) -> None:
-    names: dict[str, Any] = {}
-    exec("\n".join(python_of("docs/python.md")), names)
+    names = run("docs/python.md")
     assert len(names["captions"]) == 1
     assert len(names["written"]) == 1
     assert sorted(names["order"][0].tolist()) == [0, 1, 2]
