@@ -1,15 +1,19 @@
-"""What is said of pictures: lines for people, JSON lines, files of unit vectors."""
+"""Where predictions about pictures go: lines for people, JSON lines, files beside the pictures, files of unit vectors.
 
-import contextlib
+A writer is a context that yields a function; the function takes the record of one picture.
+"""
+
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from tqdm import tqdm
 
 from files import atomic_write
 from settings import UserError
@@ -17,46 +21,33 @@ from settings import UserError
 Record = dict[str, Any]
 """What a task found about one picture, whose path is under `image`."""
 
-
-def show(record: Record) -> Iterator[str]:
-    """What a person reads of a record, a line each."""
-    name = record["image"]
-    if "captions" in record:
-        yield from (f"{name}\t{row['log_prob']:.2f}\t{row['caption']}" for row in record["captions"])
-    elif "caption" in record:
-        yield f"{name}\t{record['caption']}"
-    for row in record.get("answers", []):
-        certainty = f"\t{row['probability']:.1%}" if "probability" in row else ""
-        yield f"{name}\t{row['question']}\t{row['answer']}{certainty}"
-    for row in record.get("texts", []):
-        yield f"{name}\tmatch {row['match']:.1%}\tcosine {row['cosine']:.3f}\t{row['text']}"
+Write = Callable[[Record], None]
 
 
-@contextlib.contextmanager
-def lines_to(path: Path | None) -> Iterator[TextIO | None]:
-    """A file that appears whole when the block ends, or None."""
-    if path is None:
-        yield None
+@contextmanager
+def line_writer(out: Path | None, lines: Callable[[Record], Iterable[str]]) -> Iterator[Write]:
+    """Write records as JSON lines to a file that appears whole when the block ends, or print each as its `lines`."""
+
+    def show(record: Record) -> None:
+        for line in lines(record):
+            tqdm.write(line)
+
+    if out is None:
+        yield show
     else:
-        with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            yield file
+        with atomic_write(out) as temporary, temporary.open("w", encoding="utf-8") as file:
+            yield lambda record: print(json.dumps(record, ensure_ascii=False), file=file)
 
 
-def save_features(records: Sequence[Record], texts: Sequence[str], vectors: Tensor | None, path: Path) -> None:
-    """Write `image` [N, D] (and `image_tokens`, `text`), with the names of pictures and texts in the same order."""
-    arrays = {"image": torch.stack([record["vector"] for record in records])}
-    if "tokens" in records[0]:
-        arrays["image_tokens"] = torch.stack([record["tokens"] for record in records])
-    if vectors is not None:
-        arrays["text"] = vectors.cpu()
-    names = {"images": [record["image"] for record in records], "texts": list(texts)}
-    with atomic_write(path) as temporary:
-        if path.suffix == ".npz":
-            plain = {name: array.numpy() for name, array in arrays.items()}
-            np.savez(temporary, **plain, **{name: np.array(value, dtype=np.str_) for name, value in names.items()})
-        else:
-            metadata = {name: json.dumps(value) for name, value in names.items()}
-            save_file({name: array.contiguous() for name, array in arrays.items()}, temporary, metadata)
+@contextmanager
+def sidecar_writer(suffix: str, key: str) -> Iterator[Write]:
+    """Write what a record has under `key` into a file beside its picture, whose suffix becomes `suffix`."""
+
+    def write(record: Record) -> None:
+        with atomic_write(Path(record["image"]).with_suffix(suffix)) as temporary:
+            temporary.write_text(record[key] + "\n", encoding="utf-8")
+
+    yield write
 
 
 def check_sidecars(paths: Iterable[Path], suffix: str) -> None:
@@ -66,3 +57,30 @@ def check_sidecars(paths: Iterable[Path], suffix: str) -> None:
         first = picture_of.setdefault(path.with_suffix(suffix), path)
         if first != path:
             raise UserError(f"{first} and {path} would both write {path.with_suffix(suffix)}: use --out")
+
+
+@contextmanager
+def feature_writer(out: Path, texts: Sequence[str], text_vectors: Tensor | None) -> Iterator[Write]:
+    """Keep records of a `vector` (and the states of all `tokens`) until the block ends, and write one file of them.
+
+    The file holds `image` [N, D], `image_tokens` [N, T, W] and `text` [M, D], where there are such, and the names of
+    pictures and texts in the same order. It is not written where there is no picture.
+    """
+    records: list[Record] = []
+    yield records.append
+    if not records:
+        return
+    tensors = {"image": torch.stack([record["vector"] for record in records])}
+    if "tokens" in records[0]:
+        tensors["image_tokens"] = torch.stack([record["tokens"] for record in records])
+    if text_vectors is not None:
+        tensors["text"] = text_vectors.cpu()
+    names = {"images": [record["image"] for record in records], "texts": list(texts)}
+    with atomic_write(out) as temporary:
+        if out.suffix == ".npz":
+            arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
+            arrays |= {name: np.array(value, dtype=np.str_) for name, value in names.items()}
+            np.savez(temporary, **arrays)
+        else:
+            metadata = {name: json.dumps(value) for name, value in names.items()}
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
