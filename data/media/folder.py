@@ -65,11 +65,12 @@ def read_batches(
             results = [future.result() for future in ahead.pop(0)]
             for following in itertools.islice(batches, number + 2, number + 3):
                 ahead.append([pool.submit(read, path) for path in following])
-            good = [i for i, result in enumerate(results) if isinstance(result, Tensor)]
-            pixels = [results[i] for i in good]
+            readable = [
+                (path, result) for path, result in zip(batch, results, strict=True) if isinstance(result, Tensor)
+            ]
             empty = torch.empty(0, 3, image_size, image_size, dtype=torch.uint8)
             yield (
-                [batch[i] for i in good],
-                torch.stack(pixels) if pixels else empty,
+                [path for path, _ in readable],
+                torch.stack([pixels for _, pixels in readable]) if readable else empty,
                 [result for result in results if isinstance(result, BadImage)],
             )
