@@ -2,7 +2,7 @@
 
 from models.errors import ConfigError, MissingFile, UserError, check
 from settings.fields import Settings, setting
-from settings.reader import describe, load_config, save_config
+from settings.reader import describe, find_config, load_config, save_config
 
 __all__ = [
     "ConfigError",
@@ -11,6 +11,7 @@ __all__ = [
     "UserError",
     "check",
     "describe",
+    "find_config",
     "load_config",
     "save_config",
     "setting",
