@@ -11,8 +11,13 @@ from models.base import VisionLanguageModel
 from models.config import ModelConfig
 from models.generation import Generated, SearchOptions, generate
 from models.med import TextDecoder, TextModel
+from models.names_2022 import create_vit as create_vit
+from models.names_2022 import init_tokenizer as init_tokenizer
+from models.names_2022 import is_url as is_url
+from models.names_2022 import load_checkpoint as load_checkpoint
 from models.tokenizer import decode, tokenize
-from models.weights.load import load_checkpoint
+from models.vit import interpolate_pos_embed as interpolate_pos_embed
+from models.weights.load import load_checkpoint as load_weights
 
 
 class BLIPFeatureExtractor(VisionLanguageModel):
@@ -197,7 +202,7 @@ def blip_decoder(
         vocab_file=vocab_file,
     )
     if pretrained:
-        load_checkpoint(model, pretrained)
+        load_weights(model, pretrained)
     return model
 
 
@@ -226,5 +231,10 @@ def blip_feature_extractor(
         vocab_file=vocab_file,
     )
     if pretrained:
-        load_checkpoint(model, pretrained)
+        load_weights(model, pretrained)
     return model
+
+
+# Their names in 2022; what else programs of then import from here comes from models.names_2022.
+BLIP_Base = BLIPFeatureExtractor
+BLIP_Decoder = BLIPDecoder

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.base import VisionLanguageModel
 from models.config import ModelConfig
+from models.face import callable_as_its_function
 from models.med import TextModel
 from models.tokenizer import tokenize
 from models.weights.load import load_checkpoint
@@ -105,3 +106,7 @@ def blip_nlvr(
     if pretrained:
         load_checkpoint(model, pretrained, reinitialized=("*.merge_layer.*", "cls_head"))
     return model
+
+
+BLIP_NLVR = BLIPNLVR  # its name in 2022
+callable_as_its_function(__name__)

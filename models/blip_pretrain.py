@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from models.config import ModelConfig
+from models.face import callable_as_its_function
 from models.image_text import similarities
 from models.med import TextDecoder, TextModel
 from models.momentum import MomentumModel, sample_negatives
@@ -146,3 +147,7 @@ def blip_pretrain(
     if pretrained:
         load_checkpoint(model, pretrained)
     return model
+
+
+BLIP_Pretrain = BLIPPretrain  # its name in 2022
+callable_as_its_function(__name__)

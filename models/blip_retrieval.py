@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from models.config import ModelConfig
+from models.face import callable_as_its_function
 from models.image_text import MAX_TEXT_LENGTH, similarities
 from models.momentum import MomentumModel, gather, gather_with_gradient, sample_negatives
 from models.weights.load import load_checkpoint
@@ -155,3 +156,7 @@ def blip_retrieval(
     if pretrained:
         load_checkpoint(model, pretrained)
     return model
+
+
+BLIP_Retrieval = BLIPRetrieval  # its name in 2022
+callable_as_its_function(__name__)

@@ -12,6 +12,7 @@ from models.answer_tree import grow
 from models.attention import Memory
 from models.base import VisionLanguageModel
 from models.config import ModelConfig
+from models.face import callable_as_its_function
 from models.generation import SearchOptions, generate
 from models.med import TextDecoder, TextModel
 from models.tokenizer import decode, tokenize
@@ -238,3 +239,7 @@ def blip_vqa(
     if pretrained:
         load_checkpoint(model, pretrained, reinitialized=(f"{READS_QUESTION}.key.*", f"{READS_QUESTION}.value.*"))
     return model
+
+
+BLIP_VQA = BLIPVQA  # its name in 2022
+callable_as_its_function(__name__)

@@ -8,6 +8,7 @@ image-grounded decoder (with memory, causal). It has no, one or two cross-attent
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +24,25 @@ from models.attention import (
     attend_packed,
     first_tokens,
 )
+from models.bert_calls import BERT_NAMES, decode, encode, resize_decoder, resize_encoder
 from models.config import TextConfig
 from models.errors import ConfigError
+from models.face import lazy_names
+
+if TYPE_CHECKING:
+    from transformers import BertConfig as BertConfig
+
+    from models.names_2022 import BertLMHeadModel as BertLMHeadModel
+    from models.names_2022 import BertModel as BertModel
+else:  # the names of 2022
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "BertConfig": "transformers",
+            "BertLMHeadModel": "models.names_2022",
+            "BertModel": "models.names_2022",
+        },
+    )
 
 # In NLVR2 the contexts of the two images are averaged in the layers before this one, and merged by a layer from it on.
 FIRST_MERGING_LAYER = 6
@@ -244,6 +262,14 @@ class TextModel(nn.Module):
         """The layers, from the first to the last."""
         return [layer for layer in self.encoder.layer if isinstance(layer, Layer)]
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """`forward`, or the call of 2022, `models.bert_calls.encode`, where an argument has one of BERT's names."""
+        if BERT_NAMES.isdisjoint(kwargs):
+            return super().__call__(*args, **kwargs)
+        return encode(self, *args, **kwargs)
+
+    resize_token_embeddings = resize_encoder
+
     def project(self, *sources: Tensor, mask: Tensor | None = None) -> Memory:
         """Keys and values of images, made once for all that will look at them.
 
@@ -296,7 +322,7 @@ class TextModel(nn.Module):
         inputs = AttentionInputs(mask, index=index, causal=causal and ids.shape[1] > 1, maps=maps)
         if positions is None:
             positions = torch.arange(start, longest, device=ids.device)
-        hidden = self._run_layers(self.embeddings(ids, positions), inputs, memory, cache, first_only)
+        hidden = self.run_layers(self.embeddings(ids, positions), inputs, memory, cache, first_only)
         if cache is not None:
             cache.advance(ids.shape[1])
         return hidden
@@ -315,16 +341,17 @@ class TextModel(nn.Module):
         ids = torch.cat([run.flatten() for run in runs])[None]  # [1, P]
         positions = torch.cat([torch.arange(run.shape[1], device=run.device).expand_as(run).flatten() for run in runs])
         inputs = AttentionInputs(runs=[(run.shape[0], run.shape[1]) for run in runs])
-        return self._run_layers(self.embeddings(ids, positions[None]), inputs, memory, None, first_only=True)[0]
+        return self.run_layers(self.embeddings(ids, positions[None]), inputs, memory, first_only=True)[0]
 
-    def _run_layers(
+    def run_layers(
         self,
         hidden: Tensor,
         inputs: AttentionInputs,
-        memory: Memory | None,
-        cache: SelfAttentionCache | None,
-        first_only: bool,
+        memory: Memory | None = None,
+        cache: SelfAttentionCache | None = None,
+        first_only: bool = False,
     ) -> Tensor:
+        """Embedded tokens hidden [B, L, D] -> the states that `forward` makes of them, with the same arguments."""
         layers = self.layers
         for number, layer in enumerate(layers):
             if memory is not None:
@@ -379,6 +406,10 @@ class TextDecoder(nn.Module):
         head.transform.apply(lambda module: initialize(module, config))
         nn.init.zeros_(head.bias)
         self.cls = Head(head)
+
+    # The call of 2022. Our own code uses the methods below, which read the image once for all its texts.
+    forward = decode
+    resize_token_embeddings = resize_decoder
 
     def project(self, source: Tensor, mask: Tensor | None = None) -> Memory:
         """The memory of `source` [N, T, source_width]; see `TextModel.project`."""

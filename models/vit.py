@@ -96,12 +96,17 @@ def create_vit(
     return VisionTransformer(VisionConfig.read(vit, image_size, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate))
 
 
-def interpolate_pos_embed(pos_embed: Tensor, num_patches: int) -> Tensor:
-    """Resize learned position embeddings [1, 1 + N, D] of a square image to [1, 1 + num_patches, D].
+def interpolate_pos_embed(pos_embed: Tensor, target: int | TimmVisionTransformer) -> Tensor:
+    """Resize learned position embeddings [1, 1 + N, D] of a square image to [1, 1 + M, D].
 
     Bicubic, corners not aligned, no antialiasing, as the released fine-tuned checkpoints were made; the class token's
     row is kept.
+
+    Args:
+        pos_embed: the embeddings, the class token's first.
+        target: M, the number of patches, or an image encoder that has so many.
     """
+    num_patches = target if isinstance(target, int) else target.patch_embed.num_patches
     old_side = round((pos_embed.shape[1] - 1) ** 0.5)
     new_side = round(num_patches**0.5)
     if old_side == new_side:
