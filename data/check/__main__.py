@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from PIL import Image
-from ruamel.yaml.error import YAMLError
 
 from data.caption import CaptionEval
 from data.check.contact_sheet import contact_sheet
-from data.check.tasks import TASKS, Record, Task, read_config, task_of
+from data.check.tasks import TASKS, Record, Task, task_of
 from data.config import CaptionData, DataConfig, PretrainData, VideoData, VQAData
 from data.media.image_file import BadImage, open_image
 from data.media.video import read_frames
@@ -30,6 +29,7 @@ from data.records.annotations import AnnotationError, records
 from data.records.shards import Shards, shard_files
 from data.vqa import answer_list
 from files import atomic_write, resolve
+from settings import ConfigError, load_config
 from transform.image import EvalTransform
 
 Thing = TypeVar("Thing")
@@ -207,9 +207,9 @@ def main(arguments: list[str] | None = None) -> int:
     if name is None:
         parser.error(f"the name {file.name} does not tell the task: add --task, one of {', '.join(TASKS)}")
     try:
-        config = read_config(file, TASKS[name])
-    except (OSError, ValueError, TypeError, YAMLError) as error:
-        parser.error(f"{file}: {error}")
+        config = load_config(TASKS[name].config, file, part=True)  # the scripts read the model's and training's keys
+    except ConfigError as error:
+        parser.error(str(error))
 
     good = True
     for split in TASKS[name].formats:

@@ -1,15 +1,10 @@
 """What each task's records are and where their pictures lie, for those who look at data whatever its task."""
 
-import dataclasses
-import difflib
-import inspect
 import os
-import types
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
-
-from ruamel.yaml import YAML
+from typing import Any
 
 from data import caption, nlvr, nocaps, pretrain, retrieval, video_retrieval, vqa
 from data.config import (
@@ -27,7 +22,7 @@ from data.records.formats import Format
 Record = dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Task:
     """What a task's records are and where their pictures lie."""
 
@@ -106,37 +101,6 @@ TASKS = {
         _captions,
     ),
 }
-
-
-def read_config(file: Path, task: Task) -> DataConfig:
-    """The data keys of a config file; what belongs to the model and the training is left to the scripts.
-
-    Raises ValueError for a value of the wrong type, and for a key that looks like a misspelt one of the data.
-    """
-    values = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8")) or {}
-    if not isinstance(values, dict):
-        raise ValueError("expected `key: value` lines")
-    kinds = get_type_hints(task.config)
-    keys = [field.name for field in dataclasses.fields(task.config)]
-    for key, value in values.items():
-        nearest = difflib.get_close_matches(str(key), keys, n=1, cutoff=0.9)
-        if key in keys and not _fits(value, kinds[key]):
-            raise ValueError(f"{key} is {value!r}, expected {inspect.formatannotation(kinds[key])}")
-        if key not in keys and nearest:
-            raise ValueError(f"unknown key {key!r}; the nearest valid key is {nearest[0]!r}")
-    return task.config(**{key: value for key, value in values.items() if key in keys})
-
-
-def _fits(value: object, kind: Any) -> bool:
-    """Whether a value of YAML is of the type that a config's field has; whole numbers are numbers too."""
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin is types.UnionType:
-        return any(_fits(value, part) for part in parts)
-    if origin is Literal:
-        return value in parts
-    if origin is list:
-        return isinstance(value, list) and all(_fits(item, parts[0]) for item in value)
-    return type(value) is kind or (kind is float and type(value) is int)
 
 
 def task_of(file: Path) -> str | None:
