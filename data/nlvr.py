@@ -1,6 +1,5 @@
 """NLVR2: `{images: [left, right], sentence, label: 'True' / 'False'}`; is the sentence true of the two images?"""
 
-import json
 import logging
 import os
 import re
@@ -9,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from data.dataset import EvalDataset, EvalImage, Sample, TrainDataset, TrainImage
@@ -87,14 +84,14 @@ class NLVREval(EvalDataset):
 
 def _pairs(files: Sequence[str | Path]) -> Annotations:
     annotations = Annotations(files, PAIR)
-    clear = pc.is_in(annotations.column("label"), pa.array([json.dumps(label) for label in ("True", "False")]))
-    unclear = np.flatnonzero(~np.asarray(clear, dtype=bool))
-    if len(unclear):
+    labels = annotations.values("label")
+    unclear = [row for row, label in enumerate(labels) if label not in ("True", "False")]
+    if unclear:
         _log.warning(
             "%s: %d labels are neither 'True' nor 'False' (the first is %r) and count as false",
             annotations.place(unclear[0]),
             len(unclear),
-            annotations[unclear[0]]["label"],
+            labels[unclear[0]],
         )
     return annotations
 

@@ -8,16 +8,19 @@ import platform
 import subprocess
 import sys
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 
 import torch
 
 import demo
-from demo.page import write_report
 from demo.recipe import FOLDER, FULL, QUICK, Step, run
 from files import REPOSITORY, atomic_write
+from settings import MissingPackage, needs_extra
 
 logger = logging.getLogger("blip.demo")
+
+_OPTIONAL = ("av", "matplotlib", "pyarrow", "pycocoevalcap", "tensorboard")  # what the recipe or its report needs
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -29,6 +32,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--folder", help=f"where everything is written (default {FOLDER}, with --quick {FOLDER}_quick)")
     parser.add_argument("--report", action="store_true", help="run nothing: write the report of what was run before")
     flags = parser.parse_args(arguments)
+    try:
+        _check_packages()
+    except MissingPackage as error:
+        sys.exit(f"demo: {error}")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it says of each events file that none follows
     default = Path(f"{FOLDER}_quick") if flags.quick else FOLDER
@@ -51,7 +58,16 @@ def main(arguments: list[str] | None = None) -> None:
     _report(folder)
 
 
+def _check_packages() -> None:
+    """Raise MissingPackage for a package that is not installed: now, not when all is trained and the report is due."""
+    for package in _OPTIONAL:
+        with needs_extra("demo", "the demonstration"):
+            import_module(package)
+
+
 def _report(folder: Path) -> None:
+    from demo.page import write_report  # loads matplotlib, whose absence is told before
+
     file = folder / "run.json"
     if not file.exists():
         sys.exit(f"demo: {file} does not exist: nothing was run there, or not to its end")

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from files import atomic_write
-from settings import ConfigError
+from settings import ConfigError, needs_extra
 
 logger = logging.getLogger("blip.engine")
 
@@ -79,7 +79,8 @@ class Events:
     def __init__(self, folder: Path, config: dict[str, Any], steps_done: int, is_first: bool) -> None:
         self._tensorboard = self._wandb = None
         if config["tensorboard"] and is_first:
-            from torch.utils.tensorboard import SummaryWriter
+            with needs_extra("train", "tensorboard = True (write tensorboard=false to do without)"):
+                from torch.utils.tensorboard import SummaryWriter
 
             # What a killed run drew beyond its last checkpoint is drawn again.
             self._tensorboard = SummaryWriter(str(folder), purge_step=steps_done + 1 if steps_done else None)

@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pycocoevalcap.bleu.bleu import Bleu
-from pycocoevalcap.cider.cider import Cider
-from pycocoevalcap.rouge.rouge import Rouge
-
 from metrics import java
 from metrics.ground_truth import GroundTruthError, read_json
+from metrics.scorers import scorers_folder
 from metrics.tokenize import ptb_tokenize
 
 Captions = Mapping[Any, list[str]]  # image id -> captions
@@ -54,8 +51,10 @@ def score_captions(
 
     Without `use_java` METEOR and SPICE, whose programs take many seconds to start, are left out even where Java is.
 
-    Raises ValueError where an image has two predictions, GroundTruthError where the ground truth has none for it.
+    Raises ValueError where an image has two predictions, GroundTruthError where the ground truth has none for it,
+    ScorersMissing where pycocoevalcap is not installed.
     """
+    scorers_folder()
     candidates = _by_image(predictions)
     references = read_references(ground_truth, candidates)
     if not candidates:
@@ -99,6 +98,10 @@ def _by_image(predictions: Sequence[Mapping[str, Any]]) -> dict[Any, list[str]]:
 
 
 def _score(references: Captions, candidates: Captions, unanswered: int, use_java: bool) -> CaptionScores:
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+
     tokenize, tokenizer = (java.java_tokenize, "java") if use_java else (ptb_tokenize, "python")
     try:
         references, candidates = _tokenized(references, tokenize), _tokenized(candidates, tokenize)

@@ -13,14 +13,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import pycocoevalcap
-from pycocoevalcap.meteor.meteor import Meteor
-
+from metrics.scorers import scorers_folder
 from metrics.tokenize import DROPPED
 
-_PACKAGE = Path(pycocoevalcap.__file__).parent if pycocoevalcap.__file__ else Path(next(iter(pycocoevalcap.__path__)))
-_TOKENIZER_JAR = _PACKAGE / "tokenizer" / "stanford-corenlp-3.4.1.jar"
-_SPICE_FOLDER = _PACKAGE / "spice"
 _CORENLP_URL = "http://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip"
 _CORENLP_JARS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
 # SPICE (2016) reaches into classes that Java 17 closed. Java 8 does not read JDK_JAVA_OPTIONS, and needs none.
@@ -35,7 +30,8 @@ class JavaMissing(Exception):
 def java_tokenize(captions: Sequence[str]) -> list[str]:
     """What Stanford's tokenizer makes of each caption, less the punctuation that pycocoevalcap drops."""
     lines = [" ".join(caption.split()) for caption in captions]  # one caption a line, whatever breaks it holds
-    command = ["-Dfile.encoding=UTF-8", "-cp", str(_TOKENIZER_JAR), "edu.stanford.nlp.process.PTBTokenizer"]
+    archive = scorers_folder() / "tokenizer" / "stanford-corenlp-3.4.1.jar"
+    command = ["-Dfile.encoding=UTF-8", "-cp", str(archive), "edu.stanford.nlp.process.PTBTokenizer"]
     output = _run([*command, "-preserveLines", "-lowerCase"], "\n".join(lines) + "\n").split("\n")[:-1]
     if len(output) != len(lines):
         raise JavaMissing(f"the Java tokenizer gave {len(output)} lines for {len(lines)} captions")
@@ -44,6 +40,8 @@ def java_tokenize(captions: Sequence[str]) -> list[str]:
 
 def meteor(references: Mapping[int, list[str]], candidates: Mapping[int, list[str]]) -> tuple[float, list[float]]:
     """Corpus METEOR and that of each image, as shares of 1."""
+    from pycocoevalcap.meteor.meteor import Meteor
+
     _java()
     scorer = Meteor()
     try:
@@ -61,16 +59,17 @@ def meteor(references: Mapping[int, list[str]], candidates: Mapping[int, list[st
 
 def spice(references: Mapping[int, list[str]], candidates: Mapping[int, list[str]]) -> tuple[float, list[float]]:
     """Mean SPICE and that of each image (in the order of `candidates`), as shares of 1."""
-    lacking = [name for name in _CORENLP_JARS if not (_SPICE_FOLDER / "lib" / name).exists()]
+    package = _spice_folder()
+    lacking = [name for name in _CORENLP_JARS if not (package / "lib" / name).exists()]
     if lacking:
         java = "" if shutil.which("java") else "Java, and "
-        raise JavaMissing(f"needs {java}{' and '.join(lacking)} of {_CORENLP_URL} in {_SPICE_FOLDER / 'lib'}")
+        raise JavaMissing(f"needs {java}{' and '.join(lacking)} of {_CORENLP_URL} in {package / 'lib'}")
     _java()
     items = [{"image_id": key, "test": candidates[key][0], "refs": references[key]} for key in candidates]
     with tempfile.TemporaryDirectory(prefix="spice-") as folder:
         source, target = Path(folder, "captions.json"), Path(folder, "scores.json")
         source.write_text(json.dumps(items))
-        archive = _SPICE_FOLDER / "spice-1.0.jar"
+        archive = package / "spice-1.0.jar"
         _run(["-Xmx8G", "-jar", str(archive), str(source), "-out", str(target), "-subset", "-silent"])
         results = json.loads(target.read_text())
     f_scores = {item["image_id"]: item["scores"]["All"]["f"] for item in results}
@@ -79,6 +78,10 @@ def spice(references: Mapping[int, list[str]], candidates: Mapping[int, list[str
         raise JavaMissing(f"SPICE gave no score for {len(unscored)} images, image {unscored[0]} among them")
     each = [float(f_scores[key]) for key in candidates]
     return sum(each) / len(each), each
+
+
+def _spice_folder() -> Path:
+    return scorers_folder() / "spice"
 
 
 def _java() -> str:

@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Literal, Protocol
 
 import numpy as np
-import pyarrow
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -129,7 +128,9 @@ def _channels_last(image: Image.Image) -> torch.Tensor:
     To pack three out of four takes a fifth of the time of the resize, which is as fast on four.
     """
     try:
+        import pyarrow  # an extra; without it the same pixels are packed
+
         pixels = torch.from_dlpack(pyarrow.array(image).flatten())
-    except (TypeError, ValueError):  # Pillow before 11.2, or a picture of over 16 MB, whose memory is in pieces
+    except (ModuleNotFoundError, TypeError, ValueError):  # or Pillow before 11.2, or over 16 MB, which lie in pieces
         pixels = torch.from_numpy(np.array(image))
     return pixels.view(image.height, image.width, -1).permute(2, 0, 1)

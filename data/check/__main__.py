@@ -29,7 +29,7 @@ from data.records.annotations import AnnotationError, records
 from data.records.shards import Shards, shard_files
 from data.vqa import answer_list
 from files import atomic_write, resolve
-from settings import ConfigError, load_config
+from settings import ConfigError, MissingPackage, load_config
 from transform.image import EvalTransform
 
 Thing = TypeVar("Thing")
@@ -218,6 +218,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{split}: {name} data of {file}")
         try:
             findings, sheet = check_split(TASKS[name], config, split, options.read)
+        except MissingPackage as error:
+            parser.error(str(error))
         except (OSError, ValueError) as error:
             print(f"  {error}")
             good = False

@@ -3,9 +3,9 @@
     frames = read_frames("video7010.mp4", 8)          # eight pictures
     write_clip("clip.mp4", frames, fps=10)
 
-Decoding is PyAV's, whose wheels carry FFmpeg. Only what lies between a wanted frame and the key frame before it is
-decoded; the times of all frames are known before, from the packets, so variable frame rates and containers that do not
-state their number of frames come out right.
+Decoding is PyAV's (the extra `video`), whose wheels carry FFmpeg. Only what lies between a wanted frame and the key
+frame before it is decoded; the times of all frames are known before, from the packets, so variable frame rates and
+containers that do not state their number of frames come out right.
 """
 
 import os
@@ -14,15 +14,19 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
-from av.container import InputContainer
-from av.video.stream import VideoStream
 from PIL import Image
 
 from data.media.image_file import BadImage
 from files import atomic_write
+from settings import needs_extra
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 
 def read_frames(path: str | os.PathLike, num_frames: int) -> list[Image.Image]:
@@ -32,7 +36,11 @@ def read_frames(path: str | os.PathLike, num_frames: int) -> list[Image.Image]:
 
     Raises:
         BadImage: the file is missing, empty, no video, truncated, or damaged where a wanted frame lies.
+        MissingPackage: PyAV is not installed.
     """
+    with needs_extra("video", "reading clips"):
+        import av
+
     try:
         times, keyframes, end = _timetable(path)
         if times:
@@ -55,6 +63,9 @@ def write_clip(path: str | os.PathLike, frames: Iterable[np.ndarray | Image.Imag
 
     The container follows the suffix (.mp4, .mkv, .avi); one thread, so that the same frames give the same bytes.
     """
+    with needs_extra("video", "writing clips"):
+        import av
+
     frames = (np.asarray(frame) for frame in frames)
     first = next(frames, None)
     if first is None:
@@ -76,6 +87,8 @@ def _timetable(path: str | os.PathLike) -> tuple[list[int], list[int], Fraction]
 
     Reads the packets without decoding them. Returns no times where the container keeps none (raw streams).
     """
+    import av
+
     times, keyframes, read_until = [], [], 0.0
     with av.open(os.fspath(path)) as container:
         stream = _video(container, path)
@@ -128,6 +141,8 @@ def _decode_at(path: str | os.PathLike, wanted: list[int], keyframes: list[int])
         before = bisect_right(keyframes, time)
         return keyframes[before - 1] if before else None
 
+    import av
+
     remaining = deque(wanted)
     with av.open(os.fspath(path)) as container:
         stream = _video(container, path)
@@ -152,12 +167,14 @@ def _decode_at(path: str | os.PathLike, wanted: list[int], keyframes: list[int])
                 resume_at = key
 
 
-def _decode_all(path: str | os.PathLike) -> Iterator[av.VideoFrame]:
+def _decode_all(path: str | os.PathLike) -> "Iterator[av.VideoFrame]":
+    import av
+
     with av.open(os.fspath(path)) as container:
         yield from container.decode(_video(container, path))
 
 
-def _video(container: InputContainer, path: str | os.PathLike) -> VideoStream:
+def _video(container: "InputContainer", path: str | os.PathLike) -> "VideoStream":
     if not container.streams.video:
         raise BadImage(path, "it holds no video stream")
     stream = container.streams.video[0]
@@ -165,7 +182,7 @@ def _video(container: InputContainer, path: str | os.PathLike) -> VideoStream:
     return stream
 
 
-def _picture(frame: av.VideoFrame) -> Image.Image:
+def _picture(frame: "av.VideoFrame") -> Image.Image:
     """RGB, upright: phones store the camera's rotation beside the frames."""
     image = frame.to_image()
     rotation = frame.rotation

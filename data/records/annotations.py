@@ -15,16 +15,17 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from data.records.formats import Format
-from data.records.table import Store, store_once
+from data.records.table import Store, joined, store_once
 from files import atomic_write, cache_dir
 from settings import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _log = logging.getLogger("blip.data")
 
@@ -119,10 +120,9 @@ class Annotations:
         file, row = self._find(row)
         return f"{self.sources[file]}, record {row + 1}"
 
-    def column(self, name: str) -> pa.ChunkedArray:
+    def column(self, name: str) -> "pa.ChunkedArray":
         """One field of all records, as stored; nothing is copied."""
-        chunks = [batch.column(name) for store in self._stores for batch in store.batches]
-        return pa.chunked_array(chunks, type=None if chunks else pa.string())
+        return joined(self._stores, name)
 
     def values(self, name: str) -> list[Any]:
         """One field of all records, as they have it (None where an optional one is missing)."""
@@ -145,6 +145,8 @@ class Annotations:
 
         A record's value is that of the first of the fields `names` that it has.
         """
+        import pyarrow.compute as pc  # is there: the stores were opened with it
+
         values = pc.coalesce(*(self.column(name) for name in names)).dictionary_encode()
         return np.concatenate([np.zeros(0, np.int32), *(chunk.indices.to_numpy() for chunk in values.chunks)])
 
@@ -154,9 +156,9 @@ def store_of(source: Path, format: Format) -> Path:
 
     Raises AnnotationError for the first record that is wrong.
     """
-    kind = repr((_LAYOUT, format.name, format.schema.to_string(), format.either))
+    kind = repr((_LAYOUT, format.name, format.columns, format.either))
     key = hashlib.blake2b((_digest(source) + kind).encode(), digest_size=16).hexdigest()
-    return store_once("annotations", key, format.schema, lambda: _rows(source, format))
+    return store_once("annotations", key, format.columns, lambda: _rows(source, format))
 
 
 def _rows(source: Path, format: Format) -> Iterator[list[Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
+from data.records.table import Column, Columns
 
 _HALF = re.compile("[\ud800-\udfff]")
 
@@ -20,7 +20,7 @@ class Field:
 
     name: str
     read: Callable[[Any], Any]
-    type: pa.DataType
+    column: Column
     required: bool = True
     restore: Callable[[Any], Any] | None = None
 
@@ -34,8 +34,8 @@ class Format:
     either: tuple[str, ...] = ()
 
     @property
-    def schema(self) -> pa.Schema:
-        return pa.schema([(field.name, field.type) for field in self.fields])
+    def columns(self) -> Columns:
+        return {field.name: field.column for field in self.fields}
 
     def row(self, record: Any) -> list[Any]:
         """The stored values of one record in the order of `fields`, None where an optional one is missing.
@@ -76,7 +76,7 @@ def text(name: str, required: bool = True) -> Field:
             raise ValueError("a string")
         return whole_characters(value)
 
-    return Field(name, read, pa.string(), required)
+    return Field(name, read, "string", required)
 
 
 def path(name: str, required: bool = True) -> Field:
@@ -87,7 +87,7 @@ def path(name: str, required: bool = True) -> Field:
             raise ValueError("a string that is not empty")
         return whole_characters(value)
 
-    return Field(name, read, pa.string(), required)
+    return Field(name, read, "string", required)
 
 
 def texts(name: str, required: bool = True, count: int | None = None) -> Field:
@@ -101,7 +101,7 @@ def texts(name: str, required: bool = True, count: int | None = None) -> Field:
             raise ValueError(f"a list of {count} strings")
         return [whole_characters(string) for string in strings]
 
-    return Field(name, read, pa.list_(pa.string()), required)
+    return Field(name, read, "strings", required)
 
 
 def truth(name: str) -> Field:
@@ -112,7 +112,7 @@ def truth(name: str) -> Field:
             raise ValueError("'True' or 'False'")
         return json.dumps(value)
 
-    return Field(name, read, pa.string(), restore=json.loads)
+    return Field(name, read, "string", restore=json.loads)
 
 
 def identity(name: str, required: bool = True) -> Field:
@@ -123,7 +123,7 @@ def identity(name: str, required: bool = True) -> Field:
             raise ValueError("a whole number or a string")
         return json.dumps(value)
 
-    return Field(name, read, pa.string(), required, restore=json.loads)
+    return Field(name, read, "string", required, restore=json.loads)
 
 
 def whole_characters(text: str) -> str:

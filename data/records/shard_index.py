@@ -13,26 +13,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
-from webdataset.tariterators import base_plus_ext
 
 from data.records.formats import whole_characters
-from data.records.table import Store, store_once, store_path
+from data.records.table import Columns, Store, store_once, store_path
 from files import atomic_write, cache_dir
+from settings import needs_extra
 
 _log = logging.getLogger("blip.data")
 
 _LAYOUT = 2  # raised when indices of an older program must not be read
 _PICTURES = ("jpg", "jpeg", "png", "webp")
-_SCHEMA = pa.schema([("key", pa.string()), ("caption", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])
+_COLUMNS: Columns = {"key": "string", "caption": "string", "offset": "int64", "size": "int64"}
 _WORKERS = 4  # indexing processes that each process starts; a node runs several of those
 _LONGEST_END = 1 << 20  # bytes of zeros that programs write after the last file, and more than any does
 _FEW = 8  # shards that are indexed sooner than such processes have started
 
-Row = tuple[str, str, int, int]  # as in _SCHEMA
+Row = tuple[str, str, int, int]  # as in _COLUMNS
 Members = dict[str, tarfile.TarInfo]  # the files of a sample by their suffix
 
 
@@ -44,7 +43,7 @@ def index_key(shard: str) -> str:
 
 def shard_index(shard: str, key: str) -> Path:
     """The file of a shard's index, made now if it is missing; while another process makes it, this one waits."""
-    return store_once("shards", key, _SCHEMA, lambda: _rows(shard))
+    return store_once("shards", key, _COLUMNS, lambda: _rows(shard))
 
 
 def shard_sizes(shards: Sequence[str], keys: Sequence[str]) -> np.ndarray:
@@ -93,7 +92,7 @@ class _Missing(Dataset):
 
     def __getitem__(self, number: int) -> None:
         shard, key = self.shards[number]
-        store_once("shards", key, _SCHEMA, lambda: _rows(shard), wait=False)
+        store_once("shards", key, _COLUMNS, lambda: _rows(shard), wait=False)
 
 
 def _rows(shard: str) -> Iterator[Row]:
@@ -144,6 +143,9 @@ def _check_end(tar: tarfile.TarFile, end: int) -> None:
 
 def _samples(members: Iterable[tarfile.TarInfo], shard: str) -> Iterator[tuple[str, Members]]:
     """Neighbours with one key, as webdataset groups them; of files with the same name the first."""
+    with needs_extra("data", "reading shards"):
+        from webdataset.tariterators import base_plus_ext
+
     names, repeated = set(), []
     key, sample = None, {}
     for member in members:

@@ -16,17 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from webdataset.shardlists import expand_urls
 
 from data.records.shard_index import index_key, shard_index, shard_sizes
 from data.records.table import Store
-from settings import MissingFile
+from settings import MissingFile, needs_extra
 
 _OPEN_SHARDS = 64  # that a process keeps open; an epoch's order stays within 16 at a time
 
 
 def shard_files(patterns: Sequence[str]) -> list[Path]:
     """The files of patterns with {00000..00099} and *; raises MissingFile for one that is not there."""
+    with needs_extra("data", "reading shards"):
+        from webdataset.shardlists import expand_urls
+
     files = []
     for pattern in itertools.chain.from_iterable(expand_urls(pattern) for pattern in patterns):
         found = sorted(glob.glob(pattern))

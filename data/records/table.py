@@ -2,15 +2,24 @@
 
 import gc
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from files import atomic_write, cache_dir
+from settings import needs_extra
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Column = Literal["string", "strings", "int64"]
+"""What a column holds in each row; a row may lack it."""
+
+Columns = Mapping[str, Column]
+"""Name -> kind of each column of a table, in their order."""
 
 _ROWS = 1 << 16  # rows of a record batch: the batch of a row is found by division; 100 million rows have 1,500 batches
 
@@ -19,6 +28,9 @@ class Store:
     """The rows of one Arrow file; pickled, it is the file's path."""
 
     def __init__(self, file: Path) -> None:
+        with needs_extra("data", "reading annotation files"):
+            import pyarrow as pa
+
         self.file = file
         reader = pa.ipc.open_file(pa.memory_map(str(file)))
         self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
@@ -41,7 +53,7 @@ def store_path(kind: str, key: str) -> Path:
 
 
 def store_once(
-    kind: str, key: str, schema: pa.Schema, rows: Callable[[], Iterable[Sequence[Any]]], *, wait: bool = True
+    kind: str, key: str, columns: Columns, rows: Callable[[], Iterable[Sequence[Any]]], *, wait: bool = True
 ) -> Path:
     """The store `store_path(kind, key)`, made of `rows()` if it is not there: by one process, the others wait.
 
@@ -53,15 +65,29 @@ def store_once(
         with suppress(Timeout), FileLock(store.with_suffix(".lock"), timeout=-1 if wait else 0):
             if not store.exists():  # else another process made it while this one waited
                 with atomic_write(store) as temporary:
-                    _write(temporary, schema, iter(rows()))
+                    _write(temporary, columns, iter(rows()))
     return store
 
 
-def _write(file: Path, schema: pa.Schema, rows: Iterator[Sequence[Any]]) -> None:
+def joined(stores: Sequence[Store], name: str) -> "pa.ChunkedArray":
+    """One column of all stores, one after the other; nothing is copied."""
+    with needs_extra("data", "reading annotation files"):
+        import pyarrow as pa
+
+    chunks = [batch.column(name) for store in stores for batch in store.batches]
+    return pa.chunked_array(chunks, type=None if chunks else pa.string())
+
+
+def _write(file: Path, columns: Columns, rows: Iterator[Sequence[Any]]) -> None:
+    with needs_extra("data", "reading annotation files"):
+        import pyarrow as pa
+
+    types = {"string": pa.string(), "strings": pa.list_(pa.string()), "int64": pa.int64()}
+    schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
     with _collector_paused(), pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         while batch := list(itertools.islice(rows, _ROWS)):
-            columns = zip(*batch, strict=True)
-            arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
+            values = zip(*batch, strict=True)
+            arrays = [pa.array(column, kind) for column, kind in zip(values, schema.types, strict=True)]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 

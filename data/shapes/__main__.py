@@ -6,6 +6,7 @@ import sys
 import data.shapes
 from data.shapes import build_world
 from data.shapes.scene import LEVELS
+from settings import MissingPackage
 
 
 def main() -> None:
@@ -29,7 +30,7 @@ def main() -> None:
     )
     try:
         build_world(**vars(parser.parse_args()))
-    except (ValueError, FileExistsError) as error:
+    except (ValueError, FileExistsError, MissingPackage) as error:
         sys.exit(f"data.shapes: {error}")
 
 

@@ -116,7 +116,7 @@ def test_with_java_meteor_is_pycocoevalcaps_and_nothing_is_printed(capfd: pytest
 
 def test_spice_says_which_files_it_lacks_and_where_they_go(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setattr(java.shutil, "which", lambda _: "/usr/bin/java")
-    monkeypatch.setattr(java, "_SPICE_FOLDER", tmp_path)
+    monkeypatch.setattr(java, "_spice_folder", lambda: tmp_path)
     with pytest.raises(java.JavaMissing, match=r"stanford-corenlp-3\.6\.0-models\.jar of http.*zip in .*lib"):
         java.spice({1: ["a dog"]}, {1: ["a dog"]})
 
@@ -128,7 +128,7 @@ def test_a_java_that_fails_gives_its_reason_not_a_number(monkeypatch: pytest.Mon
     (tmp_path / "lib").mkdir()
     for name in java._CORENLP_JARS:
         (tmp_path / "lib" / name).touch()
-    monkeypatch.setattr(java, "_SPICE_FOLDER", tmp_path)
+    monkeypatch.setattr(java, "_spice_folder", lambda: tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     result = score_captions(predicted({1: "a dog", 2: "women", 3: "train"}), coco(REFERENCES))
     assert result.not_computed["SPICE"] == "Java failed: Error: heap too large"
