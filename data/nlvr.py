@@ -12,12 +12,12 @@ import torch
 
 from data.dataset import EvalDataset, EvalImage, Sample, TrainDataset, TrainImage
 from data.records.annotations import Annotations
-from data.records.formats import Format, identity, text, texts, truth
+from data.records.formats import Format, identifier, label, text, texts
 from data.text import clean_caption
 
 PAIR = Format(
     "nlvr",
-    (texts("images", count=2), text("sentence"), truth("label"), identity("identifier", required=False)),
+    (texts("images", count=2), text("sentence"), label("label"), identifier("identifier", required=False)),
 )
 
 _log = logging.getLogger("blip.data")
@@ -27,7 +27,7 @@ _OTHER_SIDE = {"left": "right", "right": "left"}
 
 
 def swap_sides(sentence: str) -> str:
-    """The sentence about the same images in the other order: the words left and right change places."""
+    """The sentence for the same images in the other order: the words left and right are exchanged."""
     return re.sub(r"\b(left|right)\b", lambda side: _OTHER_SIDE[side[0]], sentence)
 
 

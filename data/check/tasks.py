@@ -1,4 +1,4 @@
-"""What each task's records are and where their pictures lie, for those who look at data whatever its task."""
+"""For each task: its config, the formats of its records, and where their pictures are."""
 
 import os
 from collections.abc import Callable
@@ -19,46 +19,54 @@ from data.config import (
 )
 from data.records.formats import Format
 
-Record = dict[str, Any]
+Annotation = dict[str, Any]  # one record of an annotation file
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a task's records are and where their pictures lie."""
+    """What the check needs to know of a task."""
 
     config: type[DataConfig]
-    formats: dict[str, Format]  # split -> format
-    files: Callable[[Any, Record], list[str]]  # config, record -> picture or clip files
-    text: Callable[[Record], str]
-    unique: tuple[str, ...] = ()  # fields whose values may not occur twice in a split
+    formats: dict[str, Format]  # split -> format of its records
+    files: Callable[[Any, Annotation], list[str]]  # config, record -> picture or clip files
+    text: Callable[[Annotation], str]
+    unique: tuple[str, ...] = ()  # fields that must differ from record to record of a split
     unique_in_evaluation: tuple[str, ...] = ()  # the same, in val and test only
 
 
-def _joined(key: str, root: str = "image_root") -> Callable[[Any, Record], list[str]]:
-    def files(config: Any, record: Record) -> list[str]:
-        names = record[key] if isinstance(record[key], list) else [record[key]]
-        return [os.path.join(getattr(config, root), name) for name in names]
-
-    return files
+def _image_file(config: CaptionData | RetrievalData | NoCapsData, record: Annotation) -> list[str]:
+    return [os.path.join(config.image_root, record["image"])]
 
 
-def _pretrain_files(config: PretrainData, record: Record) -> list[str]:
+def _nlvr_files(config: NLVRData, record: Annotation) -> list[str]:
+    return [os.path.join(config.image_root, image) for image in record["images"]]
+
+
+def _clip_file(config: VideoData, record: Annotation) -> list[str]:
+    return [str(video_retrieval.clip_file(config.video_root, record["clip_name"]))]
+
+
+def _pretrain_files(config: PretrainData, record: Annotation) -> list[str]:
     if record["image"] is not None:
         return [os.path.join(config.image_root, record["image"])]
     return [os.path.join(config.url_root, pretrain.downloaded_name(record["url"]))]
 
 
-def _vqa_files(config: VQAData, record: Record) -> list[str]:
-    folders = vqa.Folders(config.image_root, config.vqa_root, config.vg_root)
-    return [os.path.join(folders[record["dataset"]], record["image"])]
+def _vqa_files(config: VQAData, record: Annotation) -> list[str]:
+    roots = vqa.ImageRoots(config.image_root, config.vqa_root, config.vg_root)
+    return [os.path.join(roots[record["dataset"]], record["image"])]
 
 
-def _captions(record: Record) -> str:
+def _captions(record: Annotation) -> str:
     return " | ".join(record["caption"] or [])
 
 
-def _question(record: Record) -> str:
+def _question(record: Annotation) -> str:
     return f"{record['question']} {' / '.join(dict.fromkeys(record['answer'] or []))}"
+
+
+def _statement(record: Annotation) -> str:
+    return f"{record['sentence']} ({record['label']})"
 
 
 TASKS = {
@@ -66,14 +74,14 @@ TASKS = {
     "caption": Task(
         CaptionData,
         {"train": caption.TRAIN, "val": caption.EVAL, "test": caption.EVAL},
-        _joined("image"),
+        _image_file,
         _captions,
         unique_in_evaluation=("image", "image_id"),
     ),
     "retrieval": Task(
         RetrievalData,
         {"train": caption.TRAIN, "val": retrieval.EVAL, "test": retrieval.EVAL},
-        _joined("image"),
+        _image_file,
         _captions,
         unique_in_evaluation=("image",),
     ),
@@ -83,26 +91,26 @@ TASKS = {
     "nlvr": Task(
         NLVRData,
         dict.fromkeys(("train", "val", "test"), nlvr.PAIR),
-        _joined("images"),
-        lambda record: f"{record['sentence']} ({record['label']})",
+        _nlvr_files,
+        _statement,
         unique=("identifier",),
     ),
     "nocaps": Task(
         NoCapsData,
         dict.fromkeys(("val", "test"), nocaps.EVAL),
-        _joined("image"),
+        _image_file,
         lambda _: "",
         unique=("image", "img_id"),
     ),
     "msrvtt": Task(
         VideoData,
         {"test": video_retrieval.EVAL},
-        lambda config, record: [str(video_retrieval.clip_file(config.video_root, record["clip_name"]))],
+        _clip_file,
         _captions,
     ),
 }
 
 
 def task_of(file: Path) -> str | None:
-    """The task that a config's file name speaks of."""
+    """The task that a config's file name contains."""
     return next((name for name in ("msrvtt", *TASKS) if name in file.stem), None)

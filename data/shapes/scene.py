@@ -1,6 +1,6 @@
 """What a scene of the embedded world is, and how one is drawn from a random stream.
 
-A scene is a few things on a pale background. Coordinates are fractions of the side of the picture, `x` to the right, `y`
+A scene is a few things on a pale background. Coordinates are fractions of the picture's side, `x` to the right and `y`
 down, so that one scene can be rendered at any size.
 """
 
