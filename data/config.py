@@ -7,12 +7,16 @@ downloaded to there when missing; `train_file`, `val_file` and `test_file` name 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
+from data.dataset import EvalDataset, TrainDataset
+from data.loaders import EvalLoader, Share, TrainLoader, eval_loader
 from data.records.published import annotation_file
 from files import resolve
 from settings import ConfigError, MissingFile, Settings, check, setting
-from transform.image import Augmentation
+from transform.image import Augmentation, EvalTransform, TrainTransform
+
+Split = TypeVar("Split", bound=EvalDataset)
 
 
 @dataclass
@@ -60,6 +64,10 @@ class DataConfig(Settings):
             raise ConfigError(f"{own[0]}_file is your own, but there is no {split}_file: give it, published or own")
         return other
 
+    def evaluated_splits(self) -> list[str]:
+        """The splits that an evaluation looks at: 'val' and 'test', or the one of them that own files give."""
+        return list(dict.fromkeys(self.own_split(split) or split for split in ("val", "test")))
+
     def annotations(self, split: str) -> list[Path]:
         """The files of 'train', 'val' or 'test': the user's own, or the published one (fetched when missing)."""
         if own := self.own_split(split):
@@ -67,6 +75,24 @@ class DataConfig(Settings):
         if split not in self.published:
             raise ConfigError(f"no annotations were published for this task's split {split!r}: give {split}_file")
         return [annotation_file(Path(self.ann_root) / self.published[split])]
+
+    def eval_transform(self) -> EvalTransform:
+        """What makes a picture the model's input, as these keys say."""
+        return EvalTransform(self.image_size)
+
+    def train_transform(self) -> TrainTransform:
+        """What makes a picture a training input, as these keys say."""
+        return TrainTransform(self.image_size, self.min_scale, self.augmentation)
+
+    def eval_loader(self, dataset: Split, batch_size: int, share: Share) -> EvalLoader[Split]:
+        """The batches of a split that this process evaluates."""
+        return eval_loader(dataset, batch_size, num_workers=self.num_workers, **share)
+
+    def train_loader(self, dataset: TrainDataset, batch_size: int, share: Share) -> TrainLoader:
+        """The batches that this process trains on."""
+        return TrainLoader(
+            dataset, batch_size, num_workers=self.num_workers, max_bad_images=self.max_bad_images, **share
+        )
 
 
 @dataclass
@@ -153,6 +179,12 @@ class NoCapsData(DataConfig):
     published: ClassVar[dict[str, str]] = {"val": "nocaps_val.json", "test": "nocaps_test.json"}
 
 
+RETRIEVAL_FILES = {
+    dataset: {split: f"{prefix}_{split}.json" for split in ("train", "val", "test")}
+    for dataset, prefix in (("coco", "coco_karpathy"), ("flickr", "flickr30k"))
+}
+
+
 @dataclass
 class RetrievalData(DataConfig):
     """Image-text retrieval: COCO, Flickr30k, or own files in the same format."""
@@ -168,8 +200,7 @@ class RetrievalData(DataConfig):
 
     @property
     def published(self) -> dict[str, str]:
-        prefix = {"coco": "coco_karpathy", "flickr": "flickr30k"}[self.dataset]
-        return {split: f"{prefix}_{split}.json" for split in ("train", "val", "test")}
+        return RETRIEVAL_FILES[self.dataset]
 
 
 @dataclass
@@ -187,6 +218,8 @@ class VQAData(DataConfig):
     val_file: str = setting("", "own annotated questions to validate on; the published split has none")
     test_file: str = setting("", "own test questions in place of vqa_test.json")
     answer_list: str = setting("", "own JSON list of candidate answers in place of answer_list.json")
+    val_gt_file: str = setting("", "official annotations to score val_file by; empty: its own answers")
+    test_gt_file: str = setting("", "official annotations to score test_file by; empty: its own answers, if any")
     batch_size_train: int = setting(16, "images a process and training step")
     batch_size_test: int = setting(32, "images a process and evaluation step")
     image_size: int = setting(480, "side in pixels of the square that images are resized to")
@@ -196,6 +229,10 @@ class VQAData(DataConfig):
     def __post_init__(self) -> None:
         check(bool(self.train_file or self.train_files), "train_files", self.train_files, "at least one, or train_file")
         super().__post_init__()
+
+    def image_folders(self) -> dict[str, str]:
+        """The folders of images, by the arguments of the datasets."""
+        return {"image_root": self.image_root, "vqa_root": self.vqa_root, "vg_root": self.vg_root}
 
     def own_split(self, split: str) -> str | None:
         if split == "train" and not self.train_file:
@@ -208,6 +245,11 @@ class VQAData(DataConfig):
                 annotation_file(Path(self.ann_root) / f"{name.removesuffix('.json')}.json") for name in self.train_files
             ]
         return super().annotations(split)
+
+    def ground_truth(self, split: str) -> Path | None:
+        """The official annotations of 'val' or 'test'; None where the questions' own answers count, if any."""
+        official = {"val": self.val_gt_file, "test": self.test_gt_file}[split]
+        return resolve(official) if official else None
 
     def answer_file(self) -> Path:
         """The JSON list of the answers that ranking chooses from.

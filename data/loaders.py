@@ -13,7 +13,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.synchronize import Event
-from typing import Any
+from typing import Any, Generic, TypedDict, TypeVar
 
 import torch
 from torch.utils.data import DataLoader
@@ -25,7 +25,17 @@ from settings import ConfigError, UserError
 
 _log = logging.getLogger("blip.data")
 
+Split = TypeVar("Split", bound=EvalDataset)
+
 _FIRST_JUDGED = 10_000  # images before which a share of bad images says little about a large data set
+
+
+class Share(TypedDict):
+    """Which of the processes loads, and whether into memory that copies fast to a GPU: the engine's `Run.share`."""
+
+    rank: int
+    world_size: int
+    pin_memory: bool
 
 
 class TrainLoader:
@@ -96,21 +106,36 @@ class TrainLoader:
 
 
 def eval_loader(
-    dataset: EvalDataset,
+    dataset: Split,
     batch_size: int,
     *,
     num_workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
-) -> DataLoader:
+) -> "EvalLoader[Split]":
     """A process's share of an evaluation split, each sample once over all processes, in the file's order.
 
     Raises ConfigError for a split without a record.
     """
     if not len(dataset):
         raise ConfigError(f"nothing to evaluate: no record in {', '.join(map(str, dataset.annotations.sources))}")
-    return _loader(dataset, EvalSampler(len(dataset), batch_size, rank, world_size), num_workers, pin_memory)
+    sampler = EvalSampler(len(dataset), batch_size, rank, world_size)
+    return EvalLoader(dataset, _loader(dataset, sampler, num_workers, pin_memory))
+
+
+class EvalLoader(Generic[Split]):
+    """A process's batches of the split `dataset`, in the file's order."""
+
+    def __init__(self, dataset: Split, batches: DataLoader) -> None:
+        self.dataset = dataset
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._batches)
 
 
 def listed_loader(

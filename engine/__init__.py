@@ -3,7 +3,7 @@
 from engine.config import RunConfig, TrainConfig
 from engine.distributed import PREEMPTED, gather_objects
 from engine.loop import fit, run_evaluation
-from engine.progress import Progress, cosine_by_epoch
+from engine.progress import Progress
 from engine.run import Run, start
 from engine.step import NotFinite, unwrap
 
@@ -14,7 +14,6 @@ __all__ = [
     "Run",
     "RunConfig",
     "TrainConfig",
-    "cosine_by_epoch",
     "fit",
     "gather_objects",
     "run_evaluation",

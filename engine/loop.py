@@ -5,6 +5,8 @@ import dataclasses
 import logging
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +16,7 @@ from engine import checkpoint
 from engine.config import TrainConfig
 from engine.distributed import PREEMPTED, Preemption, barrier, broadcast_object, gather_objects
 from engine.log import EpochLog, Events, Reporter, Speed, describe
-from engine.progress import Evaluate, Loader, Progress, Schedule, TrainStep
+from engine.progress import Evaluate, Loader, Progress, Schedule, TrainStep, cosine_by_epoch
 from engine.randomness import preserved_rng, rng_state, set_rng_state, set_seed
 from engine.run import Run
 from engine.step import Losses, Optimization
@@ -28,19 +30,20 @@ BEST = "checkpoint_best.pth"  # weights of the epoch with the best metric so far
 def fit(
     run: Run[TrainConfig],
     model: nn.Module,
-    loader: Loader,
+    build_loader: Callable[[Run[Any]], Loader],
     train_step: TrainStep,
     *,
-    schedule: Schedule,
+    schedule: Schedule | None = None,
     evaluate: Evaluate | None = None,
     best: str | None = None,
 ) -> dict[str, float]:
     """Train for `max_epoch` epochs, evaluating after each; with `--evaluate`, evaluate only. Returns the last metrics.
 
     Args:
+        build_loader: the batches to train on; not called where there is nothing to train.
         train_step: (model, batch on the device, progress) -> scalars on the device; `loss` among them is minimised,
             all are reported.
-        schedule: progress -> learning rate, asked before every step.
+        schedule: progress -> learning rate, asked before every step; by default that of fine-tuning, `cosine_by_epoch`.
         evaluate: see `run_evaluation`.
         best: the metric whose highest value chooses `checkpoint_best.pth`; None keeps every epoch's weights, as
             `checkpoint_EPOCH.pth`.
@@ -49,7 +52,7 @@ def fit(
         if evaluate is None:
             sys.exit("there is nothing to evaluate: this script trains only")
         return run_evaluation(run, model, evaluate)
-    training = Training(run, model, loader, train_step, schedule)
+    training = Training(run, model, build_loader(run), train_step, schedule or cosine_by_epoch(run.config))
     log = EpochLog(run.output_dir / "log.txt", training.epoch)
     metrics: dict[str, float] = {}
     try:

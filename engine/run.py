@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -33,6 +33,14 @@ CONFIG = "config.yaml"  # in the output folder, with every key as the run was st
 REFUSED = "refused"  # there, and empty, from the refusal to overwrite an earlier run until one goes on rightly
 
 
+class Share(TypedDict):
+    """Which of the processes loads, and whether into memory that copies fast to a GPU."""
+
+    rank: int
+    world_size: int
+    pin_memory: bool
+
+
 @dataclasses.dataclass(frozen=True)
 class Run(Generic[Config]):
     """What a script needs to know of the run that it is part of."""
@@ -52,7 +60,7 @@ class Run(Generic[Config]):
         return self.rank == 0
 
     @property
-    def share(self) -> dict[str, Any]:
+    def share(self) -> Share:
         """What makes a loader give this process its part of the data, in memory that copies fast to its device."""
         return {"rank": self.rank, "world_size": self.world_size, "pin_memory": self.device.type == "cuda"}
 

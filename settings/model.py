@@ -12,8 +12,9 @@ from settings.fields import Settings, setting
 
 
 class ModelArguments(TypedDict):
-    """What every constructor of `models` takes beside the image size."""
+    """What every constructor of `models` takes."""
 
+    image_size: int
     vit: str | dict[str, int]
     vit_grad_ckpt: bool
     vit_ckpt_layer: int
@@ -23,7 +24,7 @@ class ModelArguments(TypedDict):
 
 @dataclass
 class ModelSettings(Settings):
-    """Which model, and which weights it starts from. Borrows the data's `image_size`, where there is one."""
+    """Which model, and which weights it starts from. Borrows `image_size` from the data's keys."""
 
     pretrained: str = setting("", "weights to start from or to evaluate: a released name, a path, an address")
     vit: str | dict[str, int] = setting(
@@ -38,16 +39,22 @@ class ModelSettings(Settings):
 
     def __post_init__(self) -> None:
         patch_size = vit_size(self.vit)["patch_size"]
-        image_size: int | None = getattr(self, "image_size", None)
-        if image_size is not None:
-            check_image_size(image_size, patch_size)
+        if self._image_size is not None:
+            check_image_size(self._image_size, patch_size)
         check(self.vit_ckpt_layer >= 0, "vit_ckpt_layer", self.vit_ckpt_layer, "0 or more")
         TextConfig.read(self.med_config)
         super().__post_init__()
 
+    @property
+    def _image_size(self) -> int | None:
+        return getattr(self, "image_size", None)
+
     def architecture(self) -> ModelArguments:
         """The arguments of these names that every constructor of `models` takes."""
+        if self._image_size is None:
+            raise TypeError(f"{type(self).__name__} has no image_size: mix a data config into it")
         return {
+            "image_size": self._image_size,
             "vit": self.vit,
             "vit_grad_ckpt": self.vit_grad_ckpt,
             "vit_ckpt_layer": self.vit_ckpt_layer,
@@ -80,6 +87,13 @@ class CaptionSettings(Settings):
         return SearchOptions(num_beams=self.num_beams, max_length=self.max_length, min_length=self.min_length)
 
 
+class ContrastArguments(TypedDict):
+    """What the constructors of contrastive models take beside `ModelArguments`."""
+
+    embed_dim: int
+    queue_size: int
+
+
 @dataclass
 class ContrastSettings(Settings):
     """The contrastive loss with a momentum model and queues of its features."""
@@ -95,6 +109,10 @@ class ContrastSettings(Settings):
         check(self.queue_size >= 1, "queue_size", self.queue_size, "at least 1")
         check(0 <= self.alpha <= 1, "alpha", self.alpha, "from 0 to 1")
         super().__post_init__()
+
+    def contrast(self) -> ContrastArguments:
+        """The arguments of these names that `blip_pretrain` and `blip_retrieval` take."""
+        return {"embed_dim": self.embed_dim, "queue_size": self.queue_size}
 
 
 @dataclass

@@ -92,7 +92,7 @@ def test_every_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overf
     config = read(*quick)
     model = pretrain.blip_pretrain(image_size=64, embed_dim=64, queue_size=64, **config.architecture())
     dataset = pretrain.PretrainDataset(
-        config.annotations("train"), pretrain.TrainTransform(64, 0.2), image_root=config.image_root
+        config.annotations("train"), config.train_transform(), image_root=config.image_root
     )
     batch = dataset.collate([dataset[0, i] for i in range(8)])
     first, last = overfit(model, batch, partial(pretrain.train_step, config), steps=300)
