@@ -20,7 +20,7 @@ PAIR = Format(
     (texts("images", count=2), text("sentence"), label("label"), identifier("identifier", required=False)),
 )
 
-_log = logging.getLogger("blip.data")
+logger = logging.getLogger("blip.data")
 
 _MAX_WORDS = 40
 _OTHER_SIDE = {"left": "right", "right": "left"}
@@ -87,7 +87,7 @@ def _pairs(files: Sequence[str | Path]) -> Annotations:
     labels = annotations.values("label")
     unclear = [row for row, label in enumerate(labels) if label not in ("True", "False")]
     if unclear:
-        _log.warning(
+        logger.warning(
             "%s: %d labels are neither 'True' nor 'False' (the first is %r) and count as false",
             annotations.place(unclear[0]),
             len(unclear),

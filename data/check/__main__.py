@@ -22,7 +22,8 @@ from PIL import Image
 from data.caption import CaptionEval
 from data.check.contact_sheet import contact_sheet
 from data.check.tasks import TASKS, Annotation, Task, task_of
-from data.config import CaptionData, DataConfig, PretrainData, VideoData, VQAData
+from data.config import CaptionData, PretrainData, VideoData, VQAData
+from data.config_base import DataConfig, PublishedData
 from data.media.image_file import BadImage, open_image
 from data.media.video import read_frames
 from data.records.annotations import AnnotationError, records
@@ -188,11 +189,13 @@ def _check_ground_truth(config: CaptionData, split: str, result: SplitCheck) -> 
 
 def _has_split(config: DataConfig, split: str) -> bool:
     """Whether the config has annotations for the split: an own file, or published ones."""
+    if not isinstance(config, PublishedData):
+        return True
     try:
         own = config.own_split(split)
-    except ValueError:  # an own val or test alone, to evaluate on
+    except ConfigError:  # only an own val or test, to evaluate on
         return False
-    return own == split or (own is None and (split == "train" or split in config.published))
+    return own == split or (own is None and (split == "train" or config.published_file(split) is not None))
 
 
 def main(arguments: list[str] | None = None) -> int:

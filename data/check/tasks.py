@@ -9,7 +9,6 @@ from typing import Any
 from data import caption, nlvr, nocaps, pretrain, retrieval, video_retrieval, vqa
 from data.config import (
     CaptionData,
-    DataConfig,
     NLVRData,
     NoCapsData,
     PretrainData,
@@ -17,6 +16,7 @@ from data.config import (
     VideoData,
     VQAData,
 )
+from data.config_base import DataConfig
 from data.records.formats import Format
 
 Annotation = dict[str, Any]  # one record of an annotation file

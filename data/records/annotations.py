@@ -27,7 +27,7 @@ from settings import UserError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_log = logging.getLogger("blip.data")
+logger = logging.getLogger("blip.data")
 
 _LAYOUT = 1  # raise it when the stores of older versions must not be used
 _CHUNK = 1 << 22  # characters parsed at once
@@ -169,7 +169,7 @@ def store_of(source: Path, format: Format) -> Path:
 
 
 def _rows(source: Path, format: Format) -> Iterator[list[Any]]:
-    _log.info("reading %s (once: later starts find it in the cache)", source)
+    logger.info("reading %s (once: later starts find it in the cache)", source)
     for number, record in enumerate(records(source), start=1):
         try:
             yield format.to_row(record)

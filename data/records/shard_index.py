@@ -22,7 +22,7 @@ from data.records.table import Columns, Store, store_once, store_path
 from files import atomic_write, cache_dir
 from settings import needs_extra
 
-_log = logging.getLogger("blip.data")
+logger = logging.getLogger("blip.data")
 
 _LAYOUT = 2  # raise it when the indices of older versions must not be used
 _PICTURES = ("jpg", "jpeg", "png", "webp")
@@ -70,7 +70,7 @@ def _make_missing(shards: Sequence[str], keys: Sequence[str]) -> None:
     missing = [shard for shard in zip(shards, keys, strict=True) if not store_path("shards", shard[1]).exists()]
     if not missing:
         return
-    _log.info("indexing %d of %d shards (once: later starts find them in the cache)", len(missing), len(shards))
+    logger.info("indexing %d of %d shards (once: later starts find them in the cache)", len(missing), len(shards))
     many = len(missing) > _FEW
     indexing = DataLoader(  # its workers end with this process, however that ends
         _MissingIndices(missing),
@@ -100,7 +100,7 @@ def _rows(shard: str) -> Iterator[Row]:
     try:
         tar = tarfile.open(shard, "r:")  # noqa: SIM115 (only the opening may fail here)
     except tarfile.ReadError as error:  # a download that broke off at once leaves an empty file
-        _log.warning("%s: %s; the shard is left out", shard, error)
+        logger.warning("%s: %s; the shard is left out", shard, error)
         return
     left_out = 0
     with tar:
@@ -112,7 +112,7 @@ def _rows(shard: str) -> Iterator[Row]:
             else:
                 yield replace_lone_surrogates(key), replace_lone_surrogates(caption), picture.offset_data, picture.size
     if left_out:
-        _log.warning("%s: %d samples without a picture or a caption are left out", shard, left_out)
+        logger.warning("%s: %d samples without a picture or a caption are left out", shard, left_out)
 
 
 def _whole_members(tar: tarfile.TarFile, shard: str) -> Iterator[tarfile.TarInfo]:
@@ -126,7 +126,7 @@ def _whole_members(tar: tarfile.TarFile, shard: str) -> Iterator[tarfile.TarInfo
                 yield member
         _check_end(shard, tar.offset)
     except tarfile.ReadError as error:
-        _log.warning("%s: %s; only the samples before are used", shard, error)
+        logger.warning("%s: %s; only the samples before are used", shard, error)
 
 
 def _check_end(shard: str, offset: int) -> None:
@@ -174,7 +174,7 @@ def _samples(members: Iterable[tarfile.TarInfo], shard: str) -> Iterator[tuple[s
     if sample:
         yield key, sample
     if repeated:
-        _log.warning(
+        logger.warning(
             "%s: %d files have the name of an earlier one, which is used; the first is %s",
             shard,
             len(repeated),
