@@ -30,7 +30,7 @@ def auto_contrast(image: torch.Tensor) -> torch.Tensor:
     """Stretch each channel so that its brightest value becomes 255 (and see above for its darkest)."""
     darkest, brightest = image.amin((1, 2)).tolist(), image.amax((1, 2)).tolist()
     levels = torch.arange(256.0)
-    tables = []
+    tables: list[torch.Tensor] = []
     for low, high in zip(darkest, brightest, strict=True):
         if low == high:
             tables.append(levels)
@@ -42,7 +42,7 @@ def auto_contrast(image: torch.Tensor) -> torch.Tensor:
 
 def equalize(image: torch.Tensor) -> torch.Tensor:
     """Spread the values of each channel evenly over 0..255, by its histogram (as Pillow's `ImageOps.equalize`)."""
-    tables = []
+    tables: list[torch.Tensor] = []
     for channel in image:
         histogram = torch.bincount(channel.flatten(), minlength=256)
         step = (channel.numel() - histogram[histogram.nonzero()[-1]]) // 255

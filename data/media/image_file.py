@@ -37,13 +37,13 @@ _UPRIGHT = {
 }
 _SIDEWAYS = (5, 6, 7, 8)
 
-Source = str | os.PathLike | bytes | BinaryIO
+Source = str | os.PathLike[str] | bytes | BinaryIO
 
 
 class BadImage(UserError):
     """A picture or clip that cannot be read: which one (`path`), and why (`reason`)."""
 
-    def __init__(self, path: str | os.PathLike, reason: str) -> None:
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         super().__init__(str(path), reason)
         self.path, self.reason = str(path), reason
 

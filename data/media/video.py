@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 
-def read_frames(path: str | os.PathLike, num_frames: int) -> list[Image.Image]:
+def read_frames(path: str | os.PathLike[str], num_frames: int) -> list[Image.Image]:
     """`num_frames` RGB pictures: what is on the screen at the start of each of `num_frames` equal parts of the clip.
 
     At a constant rate those are frames `floor(i * length / num_frames)`. A clip of fewer frames repeats some.
@@ -58,7 +58,7 @@ def read_frames(path: str | os.PathLike, num_frames: int) -> list[Image.Image]:
     return [pictures[time] for time in wanted]
 
 
-def write_clip(path: str | os.PathLike, frames: Iterable[np.ndarray | Image.Image], fps: int) -> None:
+def write_clip(path: str | os.PathLike[str], frames: Iterable[np.ndarray | Image.Image], fps: int) -> None:
     """Write frames (uint8 [H, W, 3] or Pillow pictures, all of one even size) as an H.264 clip, whole or not at all.
 
     The container follows the suffix (.mp4, .mkv, .avi); one thread, so that the same frames give the same bytes.
@@ -82,7 +82,7 @@ def write_clip(path: str | os.PathLike, frames: Iterable[np.ndarray | Image.Imag
         container.mux(stream.encode())
 
 
-def _timetable(path: str | os.PathLike) -> tuple[list[int], list[int], Fraction]:
+def _timetable(path: str | os.PathLike[str]) -> tuple[list[int], list[int], Fraction]:
     """The times of all frames, the times of key frames, both sorted, and the end of the clip, in stream ticks.
 
     Reads the packets without decoding them. Returns no times where the container keeps none (raw streams).
@@ -131,7 +131,9 @@ def _frames_on_screen(times: list[int], end: Fraction, num_frames: int) -> list[
     return [times[bisect_right(times, moment + tolerance) - 1] for moment in wanted]
 
 
-def _decode_at(path: str | os.PathLike, wanted: list[int], keyframes: list[int]) -> Iterator[tuple[int, Image.Image]]:
+def _decode_at(
+    path: str | os.PathLike[str], wanted: list[int], keyframes: list[int]
+) -> Iterator[tuple[int, Image.Image]]:
     """(time, picture) of the intact frames at the sorted times `wanted`; decodes only the packets that they need.
 
     Skips packets rather than seeking: not every container seeks exactly, and reading is cheap beside decoding.
@@ -167,14 +169,14 @@ def _decode_at(path: str | os.PathLike, wanted: list[int], keyframes: list[int])
                 resume_at = key
 
 
-def _decode_all(path: str | os.PathLike) -> "Iterator[av.VideoFrame]":
+def _decode_all(path: str | os.PathLike[str]) -> "Iterator[av.VideoFrame]":
     import av
 
     with av.open(os.fspath(path)) as container:
         yield from container.decode(_video(container, path))
 
 
-def _video(container: "InputContainer", path: str | os.PathLike) -> "VideoStream":
+def _video(container: "InputContainer", path: str | os.PathLike[str]) -> "VideoStream":
     if not container.streams.video:
         raise BadImage(path, "it holds no video stream")
     stream = container.streams.video[0]

@@ -10,8 +10,7 @@ from data.shapes.description import ANY_NOUN, NUMBERS, plural
 from data.shapes.scene import COLORS, SHAPES, Kind, Scene
 
 _SINGULAR = {form: noun for noun in (*SHAPES, ANY_NOUN, "object", "shape") for form in (noun, plural(noun))}
-_COUNTS = {word: count for count, number in enumerate(NUMBERS) for word in (number, str(count))}
-_COUNTS |= {"a": 1, "an": 1}
+_COUNTS = {"a": 1, "an": 1} | {word: count for count, number in enumerate(NUMBERS) for word in (number, str(count))}
 _CONNECTIVES = {"and", "with", "on", "at", "left", "right", "above", "below", "under", ","}
 
 

@@ -15,7 +15,7 @@ from data.shapes.scene import GAP, Scene, Thing, relation
 
 PAIRS_A_STATEMENT = 4  # half of them true
 Verdict = bool | None  # None: people would disagree
-Predicate = Callable[[Scene, Scene], Verdict]
+Predicate = Callable[[tuple[Scene, Scene]], Verdict]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def write_statement(
         statement = rng.choice(TEMPLATES)(rng, thing, attributes)
         pairs: dict[bool, list[LabeledPair]] = {True: [], False: []}
         for left, right in permutations(range(len(scenes)), 2):
-            verdict = statement.holds(scenes[left], scenes[right])
+            verdict = statement.holds((scenes[left], scenes[right]))
             if verdict is not None:
                 pairs[verdict].append(LabeledPair(left, right, verdict))
         if min(map(len, pairs.values())) >= half:
@@ -74,25 +74,25 @@ def _side(rng: random.Random) -> tuple[str, int]:
 def _one_side(rng: random.Random, thing: Thing, attributes: Sequence[str]) -> Statement:
     description, (name, side) = _partial_description(rng, thing, attributes), _side(rng)
     text = f"there is {with_article(description.words)} in the {name} image"
-    return Statement(text, lambda *pair: description.count(pair[side]) > 0)
+    return Statement(text, lambda pair: description.count(pair[side]) > 0)
 
 
 def _both(rng: random.Random, thing: Thing, attributes: Sequence[str]) -> Statement:
     description = _partial_description(rng, thing, attributes)
     text = f"there is {with_article(description.words)} in both images"
-    return Statement(text, lambda *pair: all(map(description.count, pair)))
+    return Statement(text, lambda pair: all(map(description.count, pair)))
 
 
 def _at_least_one(rng: random.Random, thing: Thing, attributes: Sequence[str]) -> Statement:
     description = _partial_description(rng, thing, attributes)
     text = f"at least one image contains {with_article(description.words)}"
-    return Statement(text, lambda *pair: any(map(description.count, pair)))
+    return Statement(text, lambda pair: any(map(description.count, pair)))
 
 
 def _neither(rng: random.Random, thing: Thing, attributes: Sequence[str]) -> Statement:
     description = _partial_description(rng, thing, attributes)
     text = f"neither image contains {with_article(description.words)}"
-    return Statement(text, lambda *pair: not any(map(description.count, pair)))
+    return Statement(text, lambda pair: not any(map(description.count, pair)))
 
 
 def _exactly(rng: random.Random, thing: Thing, attributes: Sequence[str]) -> Statement:
@@ -100,26 +100,26 @@ def _exactly(rng: random.Random, thing: Thing, attributes: Sequence[str]) -> Sta
     number, (name, side) = rng.choice((1, 2, 3)), _side(rng)
     noun = description.words if number == 1 else description.plural
     text = f"the {name} image contains exactly {NUMBERS[number]} {noun}"
-    return Statement(text, lambda *pair: description.count(pair[side]) == number)
+    return Statement(text, lambda pair: description.count(pair[side]) == number)
 
 
 def _more(rng: random.Random, thing: Thing, attributes: Sequence[str]) -> Statement:
     description, (name, side) = rng.choice((Description(), _partial_description(rng, thing, attributes))), _side(rng)
     other = "right" if name == "left" else "left"
     text = f"there are more {description.plural} in the {name} image than in the {other} image"
-    return Statement(text, lambda *pair: description.count(pair[side]) > description.count(pair[1 - side]))
+    return Statement(text, lambda pair: description.count(pair[side]) > description.count(pair[1 - side]))
 
 
 def _same_number(rng: random.Random, thing: Thing, attributes: Sequence[str]) -> Statement:
     description = rng.choice((Description(), _partial_description(rng, thing, attributes)))
     text = f"both images contain the same number of {description.plural}"
-    return Statement(text, lambda left, right: description.count(left) == description.count(right))
+    return Statement(text, lambda pair: description.count(pair[0]) == description.count(pair[1]))
 
 
 def _total(rng: random.Random, thing: Thing, attributes: Sequence[str]) -> Statement:
     description, number = _partial_description(rng, thing, attributes), rng.choice((2, 3, 4))
     text = f"the two images contain {NUMBERS[number]} {description.plural} in total"
-    return Statement(text, lambda left, right: description.count(left) + description.count(right) == number)
+    return Statement(text, lambda pair: sum(map(description.count, pair)) == number)
 
 
 def _stacked(rng: random.Random, thing: Thing, attributes: Sequence[str]) -> Statement:
@@ -129,7 +129,7 @@ def _stacked(rng: random.Random, thing: Thing, attributes: Sequence[str]) -> Sta
         upper, lower = lower, upper
     name, side = _side(rng)
     text = f"in the {name} image {with_article(upper.words)} is above {with_article(lower.words)}"
-    return Statement(text, lambda *pair: _stands_above(upper, lower, pair[side]))
+    return Statement(text, lambda pair: _stands_above(upper, lower, pair[side]))
 
 
 def _stands_above(upper: Description, lower: Description, scene: Scene) -> Verdict:

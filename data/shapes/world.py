@@ -82,7 +82,7 @@ class World:
 
 
 def build_world(
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     images: int,
     seed: int = 0,
     noise: float = 0.0,
@@ -112,7 +112,7 @@ def build_world(
     _write_json(out / "scenes.json", {image: scene.to_json() for image, scene in scenes.items()})
 
 
-def read_scenes(path: str | os.PathLike) -> dict[str, Scene]:
+def read_scenes(path: str | os.PathLike[str]) -> dict[str, Scene]:
     """Picture -> scene, from a world's `scenes.json`."""
     return {image: Scene.from_json(record) for image, record in json.loads(Path(path).read_text()).items()}
 
@@ -169,7 +169,7 @@ def _write_annotations(out: Path, world: World, splits: dict[str, SplitScenes]) 
 
 def _write_clips(out: Path, world: World) -> None:
     (out / "videos").mkdir(exist_ok=True)
-    lines = []
+    lines: list[str] = []
     for k in range(world.clips):
         clip = sample_clip(seeded_rng(world.seed, "clip", k), LEVELS[world.level], world.max_objects)
         write_clip(out / "videos" / f"video{k}.mp4", [render(scene, world.size) for scene in clip.frames], FPS)
