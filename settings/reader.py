@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from models.errors import ConfigError
 from models.paths import REPOSITORY, atomic_write, resolve
@@ -25,9 +25,16 @@ _log = logging.getLogger("blip.settings")
 
 Config = TypeVar("Config", bound=Settings)
 
+_MISSPELLED = 0.9  # how alike (difflib) a key of another part and one of this part are when it is taken for a mistake
 
-def load_config(kind: type[Config], path: str | Path | None, overrides: Iterable[str] = ()) -> Config:
+
+def load_config(
+    kind: type[Config], path: str | Path | None, overrides: Iterable[str] = (), *, part: bool = False
+) -> Config:
     """A `kind` from the YAML file at `path` (None: all defaults) with `key=value` overrides on top.
+
+    With `part`, `kind` is a part of what the file configures: keys of the other parts are skipped, except one that
+    looks like a misspelled key of this part.
 
     Raises ConfigError on an unknown key, a wrong type, a missing key or a broken rule, and as `find_config`.
     """
@@ -46,22 +53,25 @@ def load_config(kind: type[Config], path: str | Path | None, overrides: Iterable
         values[key], places[key] = "" if empty else _parse_value(override, text), "command line"
 
     names = [field.name for field in dataclasses.fields(kind)]
+    converted: dict[str, Any] = {}
     for key, value in values.items():
+        place = places.get(str(key), str(path))
         if key not in names:
-            nearest = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)[0]
-            place = places.get(str(key), str(path))
-            raise ConfigError(f"{place}: unknown key {key!r}; the nearest valid key is {nearest!r}")
+            nearest = difflib.get_close_matches(str(key), names, n=1, cutoff=_MISSPELLED if part else 0.0)
+            if nearest:
+                raise ConfigError(f"{place}: unknown key {key!r}; the nearest valid key is {nearest[0]!r}")
+            continue  # a key of another part
         try:
-            values[key] = _convert(value, kinds[key])
+            converted[key] = _convert(value, kinds[key])
         except TypeError:
             found = f"{value!r} ({_name(type(value))})"
-            raise ConfigError(f"{places[key]}: {key} is {found}, expected {_name(kinds[key])}") from None
+            raise ConfigError(f"{place}: {key} is {found}, expected {_name(kinds[key])}") from None
     source = "the defaults" if path is None else str(path)
-    missing = [f.name for f in dataclasses.fields(kind) if f.name not in values and _required(f)]
+    missing = [f.name for f in dataclasses.fields(kind) if f.name not in converted and _required(f)]
     if missing:
         raise ConfigError(f"{source}: missing {', '.join(missing)}")
     try:
-        return kind(**values)
+        return kind(**converted)
     except ValueError as error:
         key = str(error).partition(" ")[0].rstrip(":")
         raise ConfigError(f"{places.get(key, source)}: {error}") from None
@@ -127,11 +137,13 @@ def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise ConfigError(f"{file} line {line}: not valid YAML: {error.problem}") from None
+    except YAMLError as error:  # a character that YAML does not allow
+        raise ConfigError(f"{file}: not valid YAML: {error}") from None
     if values is None:
         return {}, {}
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected `key: value` lines, found {_name(type(values))}")
-    return values, {key.value: key.start_mark.line + 1 for key, _ in root.value}
+    return values, {str(key.value): key.start_mark.line + 1 for key, _ in root.value}
 
 
 def _parse_value(override: str, text: str) -> Any:

@@ -1,4 +1,4 @@
-"""The annotation files that were published with the paper: names, splits, and where a missing one comes from."""
+"""The annotation files that were published with the paper: their splits, names and addresses."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,13 @@ WEB_ADDRESS = "https://storage.googleapis.com/sfr-vision-language-research/BLIP/
 
 
 @dataclass(frozen=True)
-class Split:
+class PublishedSplit:
     """One published split.
 
     Attributes:
-        file: its annotation file; the name without suffix stands for the split wherever one is spoken of.
-        name: what people call it.
-        figures: what the names of its published figures begin with (`COCO CIDEr`); empty where none were published.
+        file: the name of its annotation file; without suffix, it is the key of the split in `SPLITS`.
+        name: the usual name of the split, for people.
+        figures: the beginning of the names of its published figures (`COCO CIDEr`); empty where none were published.
     """
 
     file: str
@@ -26,22 +26,22 @@ class Split:
 
 
 _SPLITS = (
-    Split("coco_karpathy_train.json", "COCO Karpathy train"),
-    Split("coco_karpathy_val.json", "COCO Karpathy val"),
-    Split("coco_karpathy_test.json", "COCO Karpathy test", "COCO"),
-    Split("flickr30k_train.json", "Flickr30k train"),
-    Split("flickr30k_val.json", "Flickr30k val"),
-    Split("flickr30k_test.json", "Flickr30k test", "Flickr30k"),
-    Split("vqa_train.json", "VQA v2 train"),
-    Split("vqa_val.json", "VQA v2 val"),
-    Split("vqa_test.json", "VQA v2 test", "VQA"),
-    Split("vg_qa.json", "Visual Genome QA"),
-    Split("nlvr_train.json", "NLVR2 train"),
-    Split("nlvr_dev.json", "NLVR2 dev", "NLVR2 dev"),
-    Split("nlvr_test.json", "NLVR2 test-P", "NLVR2 test-P"),
-    Split("nocaps_val.json", "NoCaps val", "NoCaps"),
-    Split("nocaps_test.json", "NoCaps test"),
-    Split("msrvtt_test.jsonl", "MSR-VTT test", "MSR-VTT"),
+    PublishedSplit("coco_karpathy_train.json", "COCO Karpathy train"),
+    PublishedSplit("coco_karpathy_val.json", "COCO Karpathy val"),
+    PublishedSplit("coco_karpathy_test.json", "COCO Karpathy test", "COCO"),
+    PublishedSplit("flickr30k_train.json", "Flickr30k train"),
+    PublishedSplit("flickr30k_val.json", "Flickr30k val"),
+    PublishedSplit("flickr30k_test.json", "Flickr30k test", "Flickr30k"),
+    PublishedSplit("vqa_train.json", "VQA v2 train"),
+    PublishedSplit("vqa_val.json", "VQA v2 val"),
+    PublishedSplit("vqa_test.json", "VQA v2 test", "VQA"),
+    PublishedSplit("vg_qa.json", "Visual Genome QA"),
+    PublishedSplit("nlvr_train.json", "NLVR2 train"),
+    PublishedSplit("nlvr_dev.json", "NLVR2 dev", "NLVR2 dev"),
+    PublishedSplit("nlvr_test.json", "NLVR2 test-P", "NLVR2 test-P"),
+    PublishedSplit("nocaps_val.json", "NoCaps val", "NoCaps"),
+    PublishedSplit("nocaps_test.json", "NoCaps test"),
+    PublishedSplit("msrvtt_test.jsonl", "MSR-VTT test", "MSR-VTT"),
 )
 SPLITS = {Path(split.file).stem: split for split in _SPLITS}
 

@@ -34,10 +34,10 @@ class Config(TrainConfig, Data):
 
 @pytest.fixture
 def read(tmp_path):
-    def read(text: str, *overrides: str, kind: type = Config):
+    def read(text: str, *overrides: str, kind: type = Config, part: bool = False):
         path = tmp_path / "config.yaml"
         path.write_text(text)
-        return load_config(kind, path, overrides)
+        return load_config(kind, path, overrides, part=part)
 
     return read
 
@@ -79,6 +79,8 @@ def test_yaml_1_2_reads_numbers_and_words_as_people_mean_them(read):
         ("max_epoch: 2\nbatch_size: 0", "line 2: batch_size = 0: must be at least 1"),
         ("a: [1\nb: 2", "not valid YAML"),
         ("max_epoch: 1\nmax_epoch: 2", "not valid YAML"),
+        ("max_epoch: 1\n? [a, b]\n: 2", "unknown key ('a', 'b')"),
+        ("wandb: '\x01'", "not valid YAML"),
         ("- 1\n- 2", "expected `key: value` lines, found a list"),
     ],
 )
@@ -102,6 +104,25 @@ def test_a_mistake_in_the_file_is_named_with_its_place(read, text, message):
 def test_a_mistake_in_an_override_is_named(read, override, message):
     with pytest.raises(ConfigError) as caught:
         read("max_epoch: 1", override)
+    assert message in str(caught.value)
+
+
+def test_a_part_of_a_config_is_read_without_the_keys_of_the_others(read):
+    data = read("max_epoch: 3\nbatch_size: 2\nvit: {embed_dim: wide}\n", kind=Data, part=True)
+    assert data == Data(batch_size=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_epoch: 3\nbatch_sizes: 2", "line 2: unknown key 'batch_sizes'; the nearest valid key is 'batch_size'"),
+        ("max_epoch: 3\nbatch_size: x", "line 2: batch_size is 'x' (text), expected a whole number"),
+        ("max_epoch: 3\nbatch_size: 0", "line 2: batch_size = 0: must be at least 1"),
+    ],
+)
+def test_a_mistake_in_a_part_is_named_with_its_place(read, text, message):
+    with pytest.raises(ConfigError, match="config.yaml ") as caught:
+        read(text, kind=Data, part=True)
     assert message in str(caught.value)
 
 
