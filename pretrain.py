@@ -77,7 +77,7 @@ def train_step(config: Config, model: nn.Module, batch: dict[str, Any], progress
     alpha = config.alpha * min(1.0, progress.epochs / 2)
     loss_ita, loss_itm, loss_lm = model(normalize(batch["image"]), batch["caption"], alpha)
     losses = {"loss_ita": loss_ita, "loss_itm": loss_itm, "loss_lm": loss_lm}
-    return {"loss": loss_ita + loss_itm + loss_lm, **losses, **engine.unwrap(model).statistics}
+    return {"loss": loss_ita + loss_itm + loss_lm, **losses, **engine.unwrap(model, BLIPPretrain).statistics}
 
 
 def schedule(config: Config, progress: engine.Progress) -> float:

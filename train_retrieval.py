@@ -59,7 +59,7 @@ def build_model(config: Config) -> BLIPRetrieval:
 def train_step(config: Config, model: nn.Module, batch: dict[str, Any], progress: engine.Progress) -> dict[str, Tensor]:
     alpha = config.alpha * min(1.0, progress.epochs)
     loss_ita, loss_itm = model(normalize(batch["image"]), batch["caption"], alpha, batch["image_id"])
-    statistics = engine.unwrap(model).statistics
+    statistics = engine.unwrap(model, BLIPRetrieval).statistics
     return {"loss": loss_ita + loss_itm, "loss_ita": loss_ita, "loss_itm": loss_itm, **statistics}
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -110,9 +110,15 @@ class Optimization:
             self.scaler.load_state_dict(state["scaler"])
 
 
-def unwrap(model: nn.Module) -> nn.Module:
-    """The script's own model, out of what train_step gets when several processes train."""
-    return model.module if isinstance(model, DistributedDataParallel) else model
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def unwrap(model: nn.Module, kind: type[Model]) -> Model:
+    """The script's own model, of its own class, out of what train_step gets when several processes train."""
+    own = model.module if isinstance(model, DistributedDataParallel) else model
+    if not isinstance(own, kind):
+        raise TypeError(f"expected a {kind.__name__}, found a {type(own).__name__}")
+    return own
 
 
 COMPILED_VARIANTS = 32  # of one piece of code. Pre-training calls a text layer in 13 ways: with images, causally, ...

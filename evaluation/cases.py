@@ -138,8 +138,10 @@ def _judgment_cases(predictions: Sequence[Mapping[str, Any]], files: Mapping[int
 class Ranked(Protocol):
     """What was scored for each of N queries: ids [N, k] and scores [N, k]."""
 
-    ids: np.ndarray
-    scores: np.ndarray
+    @property
+    def ids(self) -> np.ndarray: ...
+    @property
+    def scores(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)

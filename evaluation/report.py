@@ -25,9 +25,12 @@ class Checkpoint(Protocol):
         scores: published figures by name; of a released checkpoint only.
     """
 
-    task: str
-    finetuned_on: Sequence[str]
-    scores: Mapping[str, float]
+    @property
+    def task(self) -> str: ...
+    @property
+    def finetuned_on(self) -> Sequence[str]: ...
+    @property
+    def scores(self) -> Mapping[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,12 @@ class Comparison:
     def difference(self) -> float | None:
         return None if self.got is None or self.published is None else self.got - self.published
 
-    def record(self) -> dict[str, float | str]:
+    def record(self) -> dict[str, float | str | None]:
         """The line as JSON."""
         if self.got is None:
             return {"published": self.published, "not computed": self.reason}
-        return {"got": self.got, "published": self.published, "difference": round(self.difference, 4)}
+        difference = None if self.difference is None else round(self.difference, 4)
+        return {"got": self.got, "published": self.published, "difference": difference}
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class Evaluated:
 
 def report(
     folder: Path, evaluated: Evaluated, found: Findings, open_source: Callable[[Any], Picture] = open_picture
-) -> dict[str, dict[str, float | str]]:
+) -> dict[str, dict[str, float | str | None]]:
     """Log the warnings and the table; write `result/SPLIT_samples.json` and `result/SPLIT.html`.
 
     To be called by one process. `open_source` opens the pictures that the cases name.

@@ -76,8 +76,10 @@ def test_the_rate_rises_along_a_line_then_falls_with_each_epoch(facts):
 def test_alpha_is_reached_after_two_epochs():
     seen = []
 
-    class Model(torch.nn.Module):
-        statistics: dict = {}
+    class Model(pretrain.BLIPPretrain):
+        def __init__(self):
+            torch.nn.Module.__init__(self)
+            self.statistics = {}
 
         def forward(self, image, caption, alpha):
             seen.append(alpha)
