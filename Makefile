@@ -1,17 +1,37 @@
 # `make demo` and `make test` set up everything they need in .venv; a second call reuses it.
+#
+#   make demo TORCH_INDEX=URL    torch and torchvision from this package index, as PyTorch has one for its CPU builds
+#   make demo UV=                by pip, even where uv is on the PATH
+#
+# A .venv that is there stays as it is until requirements.txt changes; delete it to take torch from elsewhere.
 PYTHON ?= python3
 VENV   := .venv
 READY  := $(VENV)/ready
 RUN    := $(VENV)/bin/python
+UV     := $(shell command -v uv 2>/dev/null)
+
+ifeq ($(UV),)
+CREATE  := $(PYTHON) -m venv $(VENV) && $(RUN) -m pip install --quiet --upgrade pip
+INSTALL := $(RUN) -m pip install --quiet
+else
+CREATE  := $(UV) venv --quiet --python $(PYTHON) $(VENV)
+INSTALL := $(UV) pip install --quiet --python $(RUN)
+endif
 
 .PHONY: demo demo-quick test lint format clean
 
 $(READY): requirements.txt
 	rm -rf $(VENV)
-	@echo 'setting up .venv: about 6 GB of packages, a few minutes'
-	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --upgrade pip
-	$(RUN) -m pip install --quiet -r requirements.txt
+ifeq ($(TORCH_INDEX),)
+	@echo 'setting up .venv, a few minutes: on Linux 6.5 GB, 4 of them CUDA libraries; see TORCH_INDEX in the Makefile'
+	$(CREATE)
+else
+	@echo 'setting up .venv, a few minutes: 2 GB with a CPU build of torch'
+	$(CREATE)
+	grep -E '^torch(vision)?>' requirements.txt > $(VENV)/torch.txt
+	$(INSTALL) --index-url '$(TORCH_INDEX)' -r $(VENV)/torch.txt
+endif
+	$(INSTALL) -r requirements.txt
 	touch $@
 
 demo: $(READY)
@@ -20,14 +40,13 @@ demo: $(READY)
 demo-quick: $(READY)
 	$(RUN) -m demo --quick
 
-test: $(READY)
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
+test: lint
 	$(RUN) -m pytest
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/basedpyright --pythonpath $(RUN)
 
 format: $(READY)
 	$(VENV)/bin/ruff check --fix .

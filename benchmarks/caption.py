@@ -23,11 +23,12 @@ from torch import Tensor
 
 from benchmarks.measurement import clock, command_line, machine, prepare, save, seconds
 from models.blip import BLIPDecoder
-from models.generation import Rules, generate
+from models.generation import SearchOptions, generate
 from models.med import TextDecoder
 from models.weights.huggingface import save_huggingface
 
 BEAMS, LENGTH = 3, 20
+SEARCH = SearchOptions(num_beams=BEAMS, max_length=LENGTH, min_length=LENGTH)
 
 
 class Textbook:
@@ -45,7 +46,7 @@ class Textbook:
 
 def ours(model: BLIPDecoder, image: Tensor) -> Tensor:
     """image [B, 3, H, W] -> ids [B, 1, T]."""
-    _, generated = model.generate_n_best(image, num_beams=BEAMS, max_length=LENGTH, min_length=LENGTH)
+    _, generated = model.generate_n_best(image, SEARCH)
     return generated.ids
 
 
@@ -53,10 +54,15 @@ def textbook(model: BLIPDecoder, image: Tensor) -> Tensor:
     """image [B, 3, H, W] -> ids [B, 1, T]."""
     with torch.no_grad():
         image_embeds = model.visual_encoder(image)
-    tokenizer = model.tokenizer
-    rules = Rules(tokenizer.sep_token_id, tokenizer.pad_token_id, max_length=LENGTH, min_length=LENGTH)
-    prompt = torch.tensor([model.prompt_ids] * len(image), device=image.device)
-    return generate(Textbook(model.text_decoder), image_embeds, prompt, rules, num_beams=BEAMS).ids
+    generated = generate(
+        Textbook(model.text_decoder),
+        image_embeds,
+        torch.tensor([model.prompt_ids] * len(image), device=image.device),
+        SEARCH,
+        end_token=model.tokenizer.sep_token_id,
+        pad_token=model.tokenizer.pad_token_id,
+    )
+    return generated.ids
 
 
 def encoder_share(model: BLIPDecoder, image: Tensor, rounds: int) -> float:

@@ -39,7 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it says of each events file that none follows
     default = Path(f"{FOLDER}_quick") if flags.quick else FOLDER
-    folder = Path(flags.folder).absolute() if flags.folder else default
+    here = not flags.folder and Path.cwd() == REPOSITORY
+    folder = default if here else Path(flags.folder or default).absolute()
     os.chdir(REPOSITORY)  # the configs' paths start from there
     folder.mkdir(parents=True, exist_ok=True)
     if not flags.report:

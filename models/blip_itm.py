@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from models.config import ModelConfig
+from models.face import callable_as_its_function
 from models.image_text import MAX_TEXT_LENGTH, ImageTextModel, similarities
 from models.weights.load import load_checkpoint
 
@@ -91,3 +92,7 @@ def blip_itm(
     if pretrained:
         load_checkpoint(model, pretrained)
     return model
+
+
+BLIP_ITM = BLIPMatcher  # its name in 2022
+callable_as_its_function(__name__)

@@ -156,8 +156,7 @@ def _continue_rows(
         scores = rules.apply(logits, ids)
         if options.sample:
             weights = truncate(scores, options.top_k, options.top_p).softmax(dim=1)
-            source = {} if options.generator is None else {"generator": options.generator}
-            token = torch.multinomial(weights, 1, **source).squeeze(1)
+            token = _draw(weights, options.generator)
         else:
             token = scores.argmax(dim=1)
         log_prob = logits.log_softmax(dim=1).gather(1, token[:, None]).squeeze(1)
@@ -171,6 +170,13 @@ def _continue_rows(
     log_probs = log_probs.unflatten(0, (-1, rows_per_image))
     log_probs, order = log_probs.sort(dim=1, descending=True, stable=True)
     return Generated(_take(ids.unflatten(0, (-1, rows_per_image)), order), log_probs, log_probs)
+
+
+def _draw(weights: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One column of each row of weights [R, V] at random -> [R]."""
+    if generator is None:
+        return torch.multinomial(weights, 1).squeeze(1)
+    return torch.multinomial(weights, 1, generator=generator).squeeze(1)
 
 
 def _take(x: Tensor, index: Tensor) -> Tensor:
@@ -205,7 +211,8 @@ def _beam_search(
     rank = torch.arange(2 * beams, device=ids.device)
     first_row = torch.arange(images, device=ids.device)[:, None] * beams
 
-    for length in range(start, rules.max_length):
+    length = start
+    while True:
         raw = logits.log_softmax(dim=1)
         total = rules.apply(raw, ids[:, :, :length].flatten(0, 1)) + scores.view(-1, 1)
         # Of 2 * beams candidates at most `beams` end their text, so that `beams` are left to go on.
@@ -227,12 +234,13 @@ def _beam_search(
         log_probs = raw_sum.gather(1, going_on)
         ids = _take(ids, parent)
         ids[:, :, length] = token
-        if length + 1 == rules.max_length or done.all():
+        length += 1
+        if length == rules.max_length or done.all():
             break
         cache.reorder((first_row + parent).flatten())
         logits = _next_logits(decoder, memory, token.view(-1, 1), cache)
 
-    unfinished = Generated(ids, (scores / (length + 1)).masked_fill(done[:, None], float("-inf")), log_probs)
+    unfinished = Generated(ids, (scores / length).masked_fill(done[:, None], float("-inf")), log_probs)
     best = _keep_best(best, unfinished, num_return_sequences)
     used = (best.ids != rules.pad_token).any(dim=(0, 1))
     longest = int((used * torch.arange(1, rules.max_length + 1, device=ids.device)).max())

@@ -92,7 +92,7 @@ class ImageTextModel(VisionLanguageModel):
             raise ValueError(
                 f"pairwise scores need as many texts as images, and there are {len(text)} and {len(image)}"
             )
-        enc = self.tokenizer.enc_token_id
+        enc = self.special.enc
         image_embeds = self.visual_encoder(image)
         vectors = [self.encode_text(text[i : i + batch_size]) for i in range(0, max(len(text), 1), batch_size)]
         cosine = similarities(self.project_image(image_embeds), torch.cat(vectors))

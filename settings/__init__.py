@@ -3,7 +3,7 @@
 from models.errors import ConfigError, MissingFile, UserError, check
 from settings.extras import MissingPackage, needs_extra
 from settings.fields import Settings, setting
-from settings.reader import describe, load_config, save_config
+from settings.reader import describe, find_config, load_config, save_config
 
 __all__ = [
     "ConfigError",
@@ -13,6 +13,7 @@ __all__ = [
     "UserError",
     "check",
     "describe",
+    "find_config",
     "load_config",
     "needs_extra",
     "save_config",

@@ -7,6 +7,7 @@ YAML 1.2, where `1e-5` is a number and `no` is a text. Rules between values live
 import dataclasses
 import difflib
 import io
+import logging
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -17,8 +18,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from models.errors import ConfigError
-from models.paths import atomic_write, resolve
+from models.paths import REPOSITORY, atomic_write, resolve
 from settings.fields import Settings
+
+_log = logging.getLogger("blip.settings")
 
 Config = TypeVar("Config", bound=Settings)
 
@@ -33,13 +36,13 @@ def load_config(
     With `part`, `kind` is a part of what the file configures: keys of the other parts are skipped, except one that
     looks like a misspelled key of this part.
 
-    Raises ConfigError on an unknown key, a wrong type, a missing key or a broken rule.
+    Raises ConfigError on an unknown key, a wrong type, a missing key or a broken rule, and as `find_config`.
     """
     kinds = typing.get_type_hints(kind)
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
     if path is not None:
-        file = resolve(path)
+        file = find_config(path)
         values, lines = _read_yaml(file)
         places = {key: f"{file} line {line}" for key, line in lines.items()}
     for override in overrides:
@@ -72,6 +75,29 @@ def load_config(
     except ValueError as error:
         key = str(error).partition(" ")[0].rstrip(":")
         raise ConfigError(f"{places.get(key, source)}: {error}") from None
+
+
+def find_config(path: str | Path) -> Path:
+    """The config file that `path` means: that file, or where it is missing the one whose name differs in case alone.
+
+    The README of 2022 says `./configs/Pretrain.yaml` of a file that is called pretrain.yaml. A path without any such
+    file comes back as given.
+
+    Raises ConfigError where several names differ in case alone.
+    """
+    file = resolve(path)
+    if file.exists():
+        return file
+    for folder in (file.parent, REPOSITORY / file.parent):
+        alike = sorted(folder.glob("*")) if folder.is_dir() else []
+        alike = [other for other in alike if other.name.lower() == file.name.lower()]
+        if len(alike) > 1:
+            names = ", ".join(other.name for other in alike)
+            raise ConfigError(f"{path}: no such config file, and several names differ from it in case alone: {names}")
+        if alike:
+            _log.info("%s: no such config file; reading %s", path, alike[0])
+            return alike[0]
+    return file
 
 
 def save_config(config: Any, path: Path) -> None:

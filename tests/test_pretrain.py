@@ -17,6 +17,7 @@ import pretrain
 from engine import Progress
 from files import REPOSITORY
 from settings import ConfigError, load_config
+from transform.image import TrainTransform
 
 CONFIG = "configs/demo/pretrain.yaml"
 
@@ -92,7 +93,7 @@ def test_every_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overf
     config = read(*quick)
     model = pretrain.blip_pretrain(image_size=64, embed_dim=64, queue_size=64, **config.architecture())
     dataset = pretrain.PretrainDataset(
-        config.annotations("train"), config.train_transform(), image_root=config.image_root
+        config.annotations("train"), TrainTransform(64, 0.2), image_root=config.image_root
     )
     batch = dataset.collate([dataset[0, i] for i in range(8)])
     first, last = overfit(model, batch, partial(pretrain.train_step, config), steps=300)

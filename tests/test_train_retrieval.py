@@ -10,6 +10,7 @@ import torch
 import train_retrieval
 from files import REPOSITORY
 from settings import load_config
+from transform.image import TrainTransform
 
 CONFIG = "configs/demo/retrieval.yaml"
 
@@ -104,7 +105,7 @@ def test_two_processes_train(arguments, tmp_path, torchrun_script, all_rank):
 
 def test_every_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overfit):
     config = load_config(train_retrieval.Config, CONFIG, [*quick, "pretrained=''", "queue_size=64"])
-    dataset = train_retrieval.RetrievalTrain(config.annotations("train"), config.image_root, config.train_transform())
+    dataset = train_retrieval.RetrievalTrain(config.annotations("train"), config.image_root, TrainTransform(64, 0.5))
     batch = dataset.collate([dataset[0, i] for i in range(0, 40, 5)])
     step = partial(train_retrieval.train_step, config)
     torch.manual_seed(0)  # else the model's first weights depend on the tests that ran before

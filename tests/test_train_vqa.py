@@ -9,6 +9,7 @@ import torch
 import train_vqa
 from metrics.ground_truth import GroundTruthError
 from settings import load_config
+from transform.image import TrainTransform
 
 CONFIG = "configs/demo/vqa.yaml"
 KINDS = ("color", "comparison", "count", "existence", "relation", "shape")
@@ -71,7 +72,7 @@ def test_a_wrong_file_ends_the_run_before_it_begins(arguments, tmp_path, monkeyp
 
 def test_the_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overfit):
     config = load_config(train_vqa.Config, CONFIG, [*quick, "pretrained=''"])
-    dataset = train_vqa.VQATrain(config.annotations("train"), config.train_transform(), image_root=config.image_root)
+    dataset = train_vqa.VQATrain(config.annotations("train"), TrainTransform(64, 0.5), image_root=config.image_root)
     batch = dataset.collate([dataset[0, i] for i in range(8)])
     assert isinstance(batch["weights"], torch.Tensor)
     first, last = overfit(train_vqa.build_model(config), batch, train_vqa.train_step, steps=100)

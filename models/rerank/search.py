@@ -93,7 +93,7 @@ class TextsByLength:
     """
 
     def __init__(self, model: ImageTextModel, texts: Sequence[str], processes: Processes, progress: Progress) -> None:
-        enc = model.tokenizer.enc_token_id
+        enc = model.special.enc
         ids, mask = tokenize(model.tokenizer, texts, model.device, first_token=enc, max_length=MAX_TEXT_LENGTH)
         lengths = mask.sum(dim=1)
         order = lengths.argsort(stable=True)

@@ -89,6 +89,7 @@ def _present(path: Path, size: int | None) -> bool:
 
 def _fetch(url: str, path: Path, size: int | None) -> Path:
     """Bring the whole file into a part beside `path`, with as many attempts as that takes."""
+    reason = ""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return _transfer(url, path, size)

@@ -222,7 +222,7 @@ def test_the_head_may_be_stored_once(golden: Golden, tmp_path: Path) -> None:
     save_file(kept, tmp_path / "weights.safetensors")
     model = nn.ModuleDict({"text_decoder": TextDecoder(config, 30524, 48)})
     report = load_checkpoint(model, tmp_path / "weights.safetensors")
-    head = model["text_decoder"].cls["predictions"]
+    head = model["text_decoder"].cls.predictions
     assert torch.equal(head.decoder.weight, state["text_decoder.cls.predictions.decoder.weight"])
     assert torch.equal(head.decoder.bias, state["text_decoder.cls.predictions.decoder.bias"])
     weight = "text_decoder.cls.predictions.decoder.weight"
