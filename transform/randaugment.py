@@ -27,7 +27,7 @@ def identity(image: torch.Tensor) -> torch.Tensor:
 
 
 def auto_contrast(image: torch.Tensor) -> torch.Tensor:
-    """Stretch each channel so that its brightest value becomes 255 (and see above for its darkest)."""
+    """Stretch each channel so that its brightest value becomes 255; what it does to the darkest is said above."""
     darkest, brightest = image.amin((1, 2)).tolist(), image.amax((1, 2)).tolist()
     levels = torch.arange(256.0)
     tables: list[torch.Tensor] = []
@@ -57,7 +57,7 @@ def brightness(image: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 def sharpness(image: torch.Tensor, factor: float) -> torch.Tensor:
-    """Away from (`factor` > 1) or toward a 3x3 blur of the picture; the outermost pixels stay."""
+    """Move the picture away from its 3x3 blur (`factor` > 1) or toward it; the outermost pixels stay."""
     if factor == 1 or min(image.shape[1:]) < 3:
         return image
     kernel = torch.ones(3, 1, 3, 3)
@@ -90,7 +90,7 @@ def translate_y(image: torch.Tensor, pixels: float) -> torch.Tensor:
 
 
 def rotate(image: torch.Tensor, degrees: float) -> torch.Tensor:
-    """Clockwise, about (W / 2, H / 2)."""
+    """Rotate clockwise about (W / 2, H / 2)."""
     _, height, width = image.shape
     x, y = width / 2, height / 2
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
@@ -98,14 +98,14 @@ def rotate(image: torch.Tensor, degrees: float) -> torch.Tensor:
 
 
 def _look_up(image: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
-    """Each channel of `image` [3, H, W] through its row of `tables` [3, 256]."""
+    """Map the values of each channel of `image` [3, H, W] by its row of `tables` [3, 256]."""
     tables = tables.clamp(0, 255).to(torch.uint8)
     channels = [table.index_select(0, channel.flatten().int()) for channel, table in zip(image, tables, strict=True)]
     return torch.stack(channels).view(image.shape)
 
 
 def _shift(image: torch.Tensor, pixels: int) -> torch.Tensor:
-    """Left by `pixels` (right where negative) along the last dimension."""
+    """Move the picture left by `pixels` (right where negative) along the last dimension."""
     shifted = torch.full_like(image, FILL)
     kept = max(image.shape[-1] - abs(pixels), 0)
     from_, to = (pixels, 0) if pixels > 0 else (0, -pixels)

@@ -29,8 +29,9 @@ from data.media.video import read_frames
 from data.records.annotations import AnnotationError, records
 from data.records.shards import Shards, shard_files
 from data.vqa import answer_list
-from files import atomic_write, resolve
+from files import atomic_write
 from settings import ConfigError, MissingPackage, load_config
+from settings.reader import find_config
 from transform.image import EvalTransform
 
 Item = TypeVar("Item")
@@ -208,11 +209,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.read < 1:
         parser.error(f"--read {options.read}: it must be at least 1")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    file = resolve(options.config)
-    name = options.task or task_of(file)
-    if name is None:
-        parser.error(f"the name {file.name} does not tell the task: add --task, one of {', '.join(TASKS)}")
     try:
+        file = find_config(options.config)
+        name = options.task or task_of(file)
+        if name is None:
+            parser.error(f"the name {file.name} does not tell the task: add --task, one of {', '.join(TASKS)}")
         config = load_config(TASKS[name].config, file, part=True)  # the scripts read the model's and training's keys
     except ConfigError as error:
         parser.error(str(error))

@@ -1,4 +1,4 @@
-"""A page of pictures with their texts, to see what a data set really holds."""
+"""A page of pictures with their texts, to see what a dataset really holds."""
 
 import textwrap
 from collections.abc import Sequence

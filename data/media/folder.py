@@ -66,11 +66,12 @@ def read_batches(
             results = [future.result() for future in ahead.pop(0)]
             for following in batches[number + 2 : number + 3]:
                 ahead.append([pool.submit(read, path) for path in following])
-            readable = [path for path, result in zip(batch, results, strict=True) if isinstance(result, Tensor)]
-            pixels = [result for result in results if isinstance(result, Tensor)]
+            readable = [
+                (path, result) for path, result in zip(batch, results, strict=True) if isinstance(result, Tensor)
+            ]
             empty = torch.empty(0, 3, image_size, image_size, dtype=torch.uint8)
             yield (
-                readable,
-                torch.stack(pixels) if pixels else empty,
+                [path for path, _ in readable],
+                torch.stack([pixels for _, pixels in readable]) if readable else empty,
                 [result for result in results if isinstance(result, BadImage)],
             )

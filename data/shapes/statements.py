@@ -1,6 +1,6 @@
 """Statements about a pair of pictures, true of some pairs and false of others (the NLVR2 task).
 
-None of them says "left" or "right" of a thing: where a data set swaps the two pictures it swaps these words too.
+None of them says "left" or "right" of a thing: where a dataset swaps the two pictures it swaps these words too.
 """
 
 from __future__ import annotations

@@ -213,6 +213,12 @@ def test_a_mistake_in_a_data_key_reads_as_in_the_script(tmp_path, capsys, writte
     assert capsys.readouterr().err.endswith(f"error: {of_the_script.value}\n")
 
 
+def test_a_config_is_found_whatever_its_case(world, capsys):
+    config_of(world, "nlvr")
+    assert main([str(world / "NLVR.yaml"), "--out", str(world / "sheets")]) == 0
+    assert f"train: nlvr data of {world / 'nlvr.yaml'}" in capsys.readouterr().out
+
+
 def test_a_missing_config_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([str(tmp_path / "caption.yaml")])
