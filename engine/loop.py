@@ -44,7 +44,7 @@ def fit(
         build_loader: run -> the loader of the batches to train on; not called where there is nothing to train.
         train_step: (model, batch on the device, progress) -> scalars on the device; `loss` among them is minimized,
             all are reported.
-        schedule: progress -> learning rate, called before every step; by default `cosine_by_epoch`, that of fine-tuning.
+        schedule: progress -> learning rate, called before every step; by default `cosine_by_epoch`.
         evaluate: see `run_evaluation`.
         best: the metric whose highest value chooses `checkpoint_best.pth`; None keeps every epoch's weights, as
             `checkpoint_EPOCH.pth`.
