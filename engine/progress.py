@@ -41,9 +41,16 @@ class Loader(Protocol):
     def __iter__(self) -> Iterator[dict[str, Any]]: ...
 
 
+class Batches(Protocol):
+    """What `Run.batches` needs of an evaluation's loader: batches as dicts, and how many."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[dict[str, Any]]: ...
+
+
 TrainStep = Callable[[nn.Module, dict[str, Any], Progress], dict[str, Tensor]]
 Schedule = Callable[[Progress], float]
-Evaluate = Callable[[nn.Module], dict[str, Any]]
+Evaluate = Callable[[Any], dict[str, Any]]  # of the script's own model
 
 
 def cosine_by_epoch(config: TrainConfig) -> Schedule:

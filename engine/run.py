@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypedDict, TypeVar
@@ -20,6 +20,7 @@ from engine.config import RunConfig, TrainConfig
 from engine.device import choose_device, precision_of
 from engine.failure import exit_on_user_error
 from engine.log import ProgressDisplay, set_up_logging, write_json
+from engine.progress import Batches
 from engine.randomness import set_seed
 from files import resolve
 from settings import ConfigError, describe, load_config, save_config
@@ -28,6 +29,7 @@ logger = logging.getLogger("blip.engine")
 
 Item = TypeVar("Item")
 Config = TypeVar("Config", bound=RunConfig)
+Config_co = TypeVar("Config_co", bound=RunConfig, covariant=True)
 
 CONFIG = "config.yaml"  # in the output folder, with every key as the run was started
 REFUSED = "refused"  # an empty file there, from a refusal to overwrite an earlier run until a training starts
@@ -42,10 +44,10 @@ class Share(TypedDict):
 
 
 @dataclasses.dataclass(frozen=True)
-class Run(Generic[Config]):
+class Run(Generic[Config_co]):
     """The run that a script is part of: its config, device, processes and output folder."""
 
-    config: Config
+    config: Config_co
     output_dir: Path
     device: torch.device
     seed: int
@@ -92,7 +94,7 @@ class Run(Generic[Config]):
                 display.report(step, f"{step / elapsed:.3g}/s", elapsed * (total - done) / done)
         display.close()
 
-    def batches(self, loader: Collection[dict[str, Any]], title: str) -> Iterator[dict[str, Any]]:
+    def batches(self, loader: Batches, title: str) -> Iterator[dict[str, Any]]:
         """The loader's batches on the device, for an evaluation, with progress."""
         for batch in self.progress(loader, title, [1] * len(loader)):
             yield self.to_device(batch)
@@ -107,7 +109,7 @@ class Run(Generic[Config]):
 
 @contextmanager
 def start(
-    kind: type[Config], doc: str, config: str, output_dir: str, arguments: Sequence[str] | None = None
+    kind: type[Config], doc: str | None, config: str, output_dir: str, arguments: Sequence[str] | None = None
 ) -> Iterator[Run[Config]]:
     """Start a run from the command line: join the other processes, choose the device, read the config. Ends it too.
 
@@ -150,7 +152,9 @@ def start(
             gc.collect()
 
 
-def _parse(kind: type, doc: str, config: str, output_dir: str, arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse(
+    kind: type, doc: str | None, config: str, output_dir: str, arguments: Sequence[str] | None
+) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=doc,
         epilog=f"keys of the config, each also settable here as key=value:\n{describe(kind)}",

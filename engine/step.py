@@ -111,7 +111,7 @@ class Optimization:
             self.scaler.load_state_dict(state["scaler"])
 
 
-def unwrap(model: nn.Module) -> nn.Module:
+def unwrap(model: nn.Module) -> Any:
     """The script's own model: the argument of train_step, out of DistributedDataParallel if it is in there."""
     return model.module if isinstance(model, DistributedDataParallel) else model
 
