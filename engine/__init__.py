@@ -1,4 +1,8 @@
-"""The one training loop: processes, precision, checkpoints, logs. It knows no task; scripts pass it functions."""
+"""The training loop that all tasks share: processes, precision, checkpoints, resuming, logs.
+
+It knows no task. A script opens a run (`start`) from its config, a dataclass that extends `TrainConfig` or `RunConfig`,
+and passes functions to `fit` or `run_evaluation`. Config classes are made, read and checked by `settings`.
+"""
 
 from engine.config import RunConfig, TrainConfig
 from engine.distributed import PREEMPTED, gather_objects

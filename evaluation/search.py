@@ -11,7 +11,7 @@ from data.loaders import listed_loader
 from engine import Run, gather_objects
 from models.image_text import ImageTextModel
 from models.rerank.image_states import ImageStates
-from models.rerank.search import Candidates, rerank
+from models.rerank.search import ScoredCandidates, rerank
 from models.rerank.work_shares import Processes
 
 
@@ -22,7 +22,7 @@ def search(
     texts: Sequence[str],
     encode: Callable[[dict[str, Any]], tuple[Tensor, Tensor]],
     batch_size: int,
-) -> tuple[Candidates, Candidates]:
+) -> tuple[ScoredCandidates, ScoredCandidates]:
     """The texts found for each image of a split, and the images found for each text, on every process.
 
     Args:

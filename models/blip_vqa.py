@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import BatchEncoding
 
-from models.answer_tree import grow
+from models.answer_tree import merge_answers
 from models.attention import Memory
 from models.base import VisionLanguageModel
 from models.config import ModelConfig
@@ -198,7 +198,7 @@ class BLIPVQA(VisionLanguageModel):
 
     def _answer_scores(self, memory: Memory, ids: Tensor, lengths: Tensor) -> Tensor:
         """Negative losses of each question's answers, ids [B, c, L] in alphabetical order, lengths [B, c] -> [B, c]."""
-        tree = grow(ids, lengths).to(self.device)
+        tree = merge_answers(ids, lengths).to(self.device)
         states = self.text_decoder.bert(tree.ids, tree.seen, memory, positions=tree.positions)
         # The vocabulary costs as much as three layers: only real nodes pass through it, each once for all its answers.
         log_p = self.text_decoder.logits(states[tree.real]).log_softmax(dim=1)  # [all nodes, vocabulary]

@@ -1,4 +1,4 @@
-"""The model's keys in the configs of the tasks; a script mixes them into its own and hands on the values."""
+"""The config keys of the models. A script's config inherits from them, and passes their values to a constructor."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from settings.fields import Settings, setting
 
 
 class ModelArguments(TypedDict):
-    """What every constructor of `models` takes."""
+    """The arguments that every constructor of `models` takes."""
 
     image_size: int
     vit: str | dict[str, int]
@@ -24,14 +24,17 @@ class ModelArguments(TypedDict):
 
 @dataclass
 class ModelSettings(Settings):
-    """Which model, and which weights it starts from. Borrows `image_size` from the data's keys."""
+    """Which model, and which weights it starts from.
+
+    The `image_size` of its input is a key of the data, with which a script's config combines this.
+    """
 
     pretrained: str = setting("", "weights to start from or to evaluate: a released name, a path, an address")
     vit: str | dict[str, int] = setting(
         "base", "image encoder: tiny, small, base, large, or {embed_dim, depth, num_heads, patch_size}"
     )
     vit_grad_ckpt: bool = setting(False, "recompute activations of the image encoder in the backward pass, for memory")
-    vit_ckpt_layer: int = setting(0, "how many of the last blocks vit_grad_ckpt is about; all, where there are fewer")
+    vit_ckpt_layer: int = setting(0, "how many of the last blocks vit_grad_ckpt applies to; all, if there are fewer")
     med_config: str | dict[str, Any] = setting(
         "configs/med_config.json", "sizes of the text models: a BERT configuration, as a file or a mapping"
     )
@@ -65,7 +68,7 @@ class ModelSettings(Settings):
 
 @dataclass
 class CaptionSettings(Settings):
-    """What captions begin with, and how they are searched for."""
+    """The prompt of captions, and the beam search that generates them."""
 
     prompt: str = setting("a picture of ", "words that every caption starts with")
     max_length: int = setting(20, "most tokens of a caption, the prompt's counted")
@@ -83,12 +86,12 @@ class CaptionSettings(Settings):
         super().__post_init__()
 
     def search(self) -> SearchOptions:
-        """The search that these keys describe."""
+        """These keys as the options of a search."""
         return SearchOptions(num_beams=self.num_beams, max_length=self.max_length, min_length=self.min_length)
 
 
 class ContrastArguments(TypedDict):
-    """What the constructors of contrastive models take beside `ModelArguments`."""
+    """The arguments that the constructors of contrastive models take besides `ModelArguments`."""
 
     embed_dim: int
     queue_size: int
@@ -96,7 +99,7 @@ class ContrastArguments(TypedDict):
 
 @dataclass
 class ContrastSettings(Settings):
-    """The contrastive loss with a momentum model and queues of its features."""
+    """The contrastive loss, with a momentum model and queues of its features."""
 
     embed_dim: int = setting(256, "width of the space in which images and texts are compared")
     queue_size: int = setting(57600, "features kept as further candidates of the contrastive loss")
@@ -117,7 +120,7 @@ class ContrastSettings(Settings):
 
 @dataclass
 class RerankSettings(Settings):
-    """The second stage of retrieval."""
+    """The second stage of retrieval: re-ranking by the matching head."""
 
     k_test: int = setting(256, "candidates of each query that the matching head re-ranks")
     states_gib: float = setting(

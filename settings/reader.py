@@ -1,7 +1,7 @@
-"""Typed configurations: a dataclass filled from YAML and `key=value` overrides, each mistake named with its place.
+"""Reading a config: a dataclass filled from YAML and `key=value` overrides; an error names the file and line.
 
-YAML 1.2, where `1e-5` is a number and `no` is a text. Rules between values live in the dataclass's `__post_init__` as
-`ValueError`s that begin with their key; here they get its place.
+The YAML is 1.2, where `1e-5` is a number and `no` is a text. A dataclass checks its values in `__post_init__`, by
+`ValueError`s whose message begins with the key; the file and line of that key are added here.
 """
 
 import dataclasses
@@ -202,7 +202,7 @@ NAMES = {
 
 
 def _name(kind: Any) -> str:
-    """A type in the words of somebody who edits YAML."""
+    """The name of a type for people who edit YAML."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_name(part) for part in parts)
