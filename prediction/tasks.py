@@ -67,7 +67,7 @@ class Caption(Task[BLIPDecoder]):
     n_best: int = flag(1, "captions of each picture (default: %(default)s)", type=at_least(1))
     sidecar: str | None = flag(None, "write each caption beside its picture, with this suffix", metavar=".txt")
     out: Path | None = flag(None, "JSON lines file to write", type=Path)
-    generator: torch.Generator | None = None
+    generator: torch.Generator | None = None  # of the samples; `prepare` makes it
 
     def __post_init__(self) -> None:
         if self.out and self.sidecar:
@@ -134,7 +134,7 @@ class Answer(Task[BLIPVQA]):
     answers: Path | None = flag(None, "JSON list of answers to choose from (default: write an answer)", type=Path)
     k_test: int = flag(128, "answers compared to the end (default: %(default)s)", type=at_least(1))
     out: Path | None = flag(None, "JSON lines file to write", type=Path)
-    candidates: list[str] | None = None
+    candidates: list[str] | None = None  # the content of `answers`; `prepare` reads it
 
     def prepare(self, paths: Sequence[Path], device: torch.device) -> "Answer":
         del paths, device
