@@ -31,7 +31,7 @@ _WORKERS = 2
 _BATCH = 10_000  # records read between two looks at the memory
 
 
-class Reads(Dataset):
+class Reads(Dataset[tuple[int, int]]):
     """Reads the records of a batch of rows; gives the worker's process id and private memory in bytes."""
 
     def __init__(self, rows: Annotations | list[dict[str, Any]]) -> None:
@@ -49,7 +49,7 @@ def private_memory() -> int:
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
 
 
-def measure(way: str, file: Path, captions: int, results: multiprocessing.Queue) -> None:
+def measure(way: str, file: Path, captions: int, results: "multiprocessing.Queue[dict[str, float]]") -> None:
     """Open `file` in one of the ways, read everything in two workers, and put seconds and bytes into `results`."""
     start = time.perf_counter()
     rows = json.loads(file.read_text()) if way == "list of dicts" else Annotations([file], PAIR)

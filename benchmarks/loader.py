@@ -80,7 +80,8 @@ def plain_operation(name: str, image: Image.Image, magnitude: float) -> Image.Im
             return plain_move(image, (1, 0, 0, 0, 1, magnitude), Image.Resampling.NEAREST)
         case "Rotate":
             return image.rotate(-magnitude, Image.Resampling.BILINEAR, fillcolor=GRAY)
-    return image
+        case _:
+            return image
 
 
 def plain_move(image: Image.Image, source: tuple[float, ...], resampling: Image.Resampling) -> Image.Image:

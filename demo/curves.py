@@ -39,7 +39,7 @@ def read_events(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
     """Scalar -> (steps, values), from the TensorBoard events of a run."""
     logging.getLogger("tensorboard").setLevel(logging.WARNING)  # that a folder's last file was read is no news
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    series = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+    series = {tag: events.Scalars(tag) for tag in events.scalars.Keys()}
     return {
         tag: ([point.step for point in points], [point.value for point in points]) for tag, points in series.items()
     }

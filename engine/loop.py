@@ -73,7 +73,7 @@ def fit(
     return metrics
 
 
-def run_evaluation(run: Run, model: nn.Module, evaluate: Evaluate) -> dict[str, float]:
+def run_evaluation(run: Run[Any], model: nn.Module, evaluate: Evaluate) -> dict[str, float]:
     """Evaluate, log the metrics, write them to `evaluate.txt`, and return them: on every process those of the first.
 
     Args:

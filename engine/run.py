@@ -195,7 +195,7 @@ def _output_folder(flags: argparse.Namespace) -> Path:
     return folder
 
 
-def _prepare(run: Run) -> None:
+def _prepare(run: Run[Any]) -> None:
     """Write the config, unless this evaluates in the folder of a training; delete what a killed run left unfinished."""
     in_training_folder = run.evaluate_only and any(run.output_dir.glob("checkpoint_*.pth"))
     if not (in_training_folder or _restarted() and (run.output_dir / CONFIG).exists()):

@@ -75,7 +75,7 @@ class Optimization:
         means["broken"] = self.broken.clone()
         return means
 
-    def _sync_gradients(self, last: bool) -> contextlib.AbstractContextManager:
+    def _sync_gradients(self, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Average gradients over the processes in the backward pass of the last batch only, once a step."""
         if last or not isinstance(self.model, DistributedDataParallel):
             return contextlib.nullcontext()

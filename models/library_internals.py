@@ -1,5 +1,7 @@
 """All that this repository uses of torch and timm which they do not document: what an upgrade may break."""
 
+# pyright: reportPrivateUsage=false
+
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor

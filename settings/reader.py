@@ -153,7 +153,7 @@ def _parse_value(override: str, text: str) -> Any:
         raise ConfigError(f"command line: {override!r} is not valid YAML: {error.problem}") from None
 
 
-def _required(field: dataclasses.Field) -> bool:
+def _required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
