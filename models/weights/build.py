@@ -15,7 +15,7 @@ from models.blip_vqa import BLIPVQA
 from models.config import VIT_SIZES, TextConfig
 from models.paths import resolve
 from models.weights.files import CheckpointError, State, read_state, without_wrappers
-from models.weights.huggingface import from_huggingface, is_huggingface
+from models.weights.huggingface_names import from_huggingface, is_huggingface
 from models.weights.load import load_state
 
 Model = TypeVar("Model", bound=VisionLanguageModel)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from models.vit import interpolate_pos_embed
 from models.weights.files import CheckpointError, State, read_state, without_wrappers
-from models.weights.huggingface import from_huggingface, is_huggingface
+from models.weights.huggingface_names import from_huggingface, is_huggingface
 
 __all__ = ["CheckpointError", "LoadReport", "load_checkpoint", "load_state", "read_state"]
 
