@@ -182,8 +182,8 @@ def test_resizing_keeps_the_rows_that_both_sizes_have(encoder, decoder, count):
         assert len(after[name]) == count
         assert torch.equal(after[name][:kept], before[name][:kept])
     assert not after["cls.predictions.bias"][kept:].any()
-    assert decoder.head.decoder.weight is decoder.bert.embeddings.word_embeddings.weight
-    assert decoder.head.bias is decoder.head.decoder.bias
+    assert decoder.cls.predictions.decoder.weight is decoder.bert.embeddings.word_embeddings.weight
+    assert decoder.cls.predictions.bias is decoder.cls.predictions.decoder.bias
     assert decoder(torch.ones(1, 2, dtype=torch.long), mode="text").logits.shape == (1, 2, count)
 
 
@@ -199,7 +199,7 @@ def test_the_head_follows_embeddings_that_another_model_resized(encoder, decoder
     decoder.bert.embeddings = encoder.embeddings
     encoder.resize_token_embeddings(VOCABULARY + 2)
     decoder.resize_token_embeddings(VOCABULARY + 2)
-    assert decoder.head.decoder.weight is encoder.embeddings.word_embeddings.weight
+    assert decoder.cls.predictions.decoder.weight is encoder.embeddings.word_embeddings.weight
     logits = decoder(torch.tensor([[VOCABULARY + 1]]), mode="text").logits
     assert logits.shape == (1, 1, VOCABULARY + 2)
     assert F.softmax(logits, dim=-1).isfinite().all()
