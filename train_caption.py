@@ -65,7 +65,8 @@ def build_model(config: Config) -> BLIPDecoder:
     return blip_decoder(config.pretrained, prompt=config.prompt, **config.architecture())
 
 
-def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progress) -> dict[str, Tensor]:  # noqa: ARG001
+def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progress) -> dict[str, Tensor]:
+    del progress
     return {"loss": model(normalize(batch["image"]), batch["caption"])}
 
 

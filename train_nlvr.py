@@ -49,7 +49,8 @@ def build_model(config: Config) -> BLIPNLVR:
     return blip_nlvr(config.pretrained, **config.architecture())
 
 
-def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progress) -> dict[str, Tensor]:  # noqa: ARG001
+def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progress) -> dict[str, Tensor]:
+    del progress
     return {"loss": model(normalize(batch["image"]), batch["sentence"], batch["label"])}
 
 

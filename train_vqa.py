@@ -83,7 +83,8 @@ def build_model(config: Config) -> BLIPVQA:
     return blip_vqa(config.pretrained, **config.architecture())
 
 
-def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progress) -> dict[str, Tensor]:  # noqa: ARG001
+def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progress) -> dict[str, Tensor]:
+    del progress
     image = normalize(batch["image"])
     return {"loss": model(image, batch["question"], batch["answers"], n=batch["n"], weights=batch["weights"])}
 

@@ -52,7 +52,7 @@ class BLIPFeatureExtractor(VisionLanguageModel):
         """Features of every token.
 
         Args:
-            image: `[B, 3, H, W]`, normalised; not read in mode 'text'.
+            image: `[B, 3, H, W]`, normalized; not read in mode 'text'.
             caption: B texts; not read in mode 'image'.
             mode: 'image' -> `[B, 1 + patches, D_image]`, 'text' -> `[B, L, D]`, 'multimodal' -> `[B, L, D]`. Texts are
                 padded to the longest; the states of padding are zero.
@@ -116,7 +116,7 @@ class BLIPDecoder(VisionLanguageModel):
         return len(self.prompt_ids)
 
     def forward(self, image: Tensor, caption: str | Sequence[str]) -> Tensor:
-        """image [B, 3, H, W], normalised, and B captions, each starting with the prompt -> loss, mean over tokens."""
+        """image [B, 3, H, W], normalized, and B captions, each starting with the prompt -> loss, mean over tokens."""
         ids, mask = self.tokenize_for(image, caption, first_token=self.special.dec, max_length=40)
         memory = self.text_decoder.project(self.visual_encoder(image))
         labels = ids.masked_fill(mask == 0, -100)

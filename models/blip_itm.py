@@ -46,7 +46,7 @@ class BLIPMatcher(ImageTextModel):
         """Compare images with captions.
 
         Args:
-            image: `[B, 3, H, W]`, normalised.
+            image: `[B, 3, H, W]`, normalized.
             caption: B texts; those over 35 tokens are cut.
             match_head: 'itm' -> logits `[B, 2]` of the pairs (i, i), index 1 meaning "they match"; 'itc' -> cosine
                 similarities `[B, B]`, a row for each image. 'itm' starts the text with `[CLS]` although the head was

@@ -51,7 +51,7 @@ class BLIPNLVR(VisionLanguageModel):
         """Judge B sentences.
 
         Args:
-            image: `[2B, 3, H, W]`, normalised: the B first images, then the B second ones.
+            image: `[2B, 3, H, W]`, normalized: the B first images, then the B second ones.
             text: B sentences.
             targets: `[B]`, 1 where the sentence is true; in training.
             train: return the loss.

@@ -64,7 +64,7 @@ class BLIPPretrain(MomentumModel):
         """One training step's losses; updates momentum copies and queues.
 
         Args:
-            image: `[B, 3, H, W]`, normalised.
+            image: `[B, 3, H, W]`, normalized.
             caption: B texts; those over 30 tokens are cut.
             alpha: share of the momentum models' similarities in the contrastive targets.
 

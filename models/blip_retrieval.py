@@ -61,7 +61,7 @@ class BLIPRetrieval(MomentumModel):
         """One training step's losses; updates momentum copies and queues.
 
         Args:
-            image: `[B, 3, H, W]`, normalised.
+            image: `[B, 3, H, W]`, normalized.
             caption: B texts; those over 35 tokens are cut.
             alpha: share of the momentum models' similarities in the contrastive targets.
             idx: `[B]` (or `[B, 1]`), the image id of each pair: all pairs of one id are positives.

@@ -71,7 +71,7 @@ class BLIPVQA(VisionLanguageModel):
         """Train on answers, choose among them, or write them.
 
         Args:
-            image: `[B, 3, H, W]`, normalised.
+            image: `[B, 3, H, W]`, normalized.
             question: B texts; those over 35 tokens are cut.
             answer: in training, the answers of all questions one after another; for ranking, the candidates, as texts
                 or as the tokenizer returns them.
@@ -161,7 +161,7 @@ class BLIPVQA(VisionLanguageModel):
         """Rank the k candidates with the most probable first token by the loss of the whole answer.
 
         Args:
-            image: `[B, 3, H, W]`, normalised.
+            image: `[B, 3, H, W]`, normalized.
             question: B texts.
             answer: the candidates of all questions.
             k: how many are ranked; all, if there are fewer.

@@ -78,8 +78,8 @@ class _Rules:
         """scores [R, V] of the next token after ids [R, L] -> scores with the rules applied."""
         if self.repetition_penalty != 1.0:
             seen = scores.gather(1, ids)
-            penalised = torch.where(seen < 0, seen * self.repetition_penalty, seen / self.repetition_penalty)
-            scores = scores.scatter(1, ids, penalised)
+            penalized = torch.where(seen < 0, seen * self.repetition_penalty, seen / self.repetition_penalty)
+            scores = scores.scatter(1, ids, penalized)
         if ids.shape[1] < self.min_length:
             ends = torch.tensor([self.end_token], device=scores.device)
             scores = scores.index_fill(1, ends, float("-inf"))
@@ -92,7 +92,7 @@ class Generated:
 
     Attributes:
         ids: `[N, n, T]`, start, prompt and end token included, padded on the right.
-        scores: `[N, n]`, what ranks them: in beam search, the sum of (penalised) log-probabilities divided by the
+        scores: `[N, n]`, what ranks them: in beam search, the sum of (penalized) log-probabilities divided by the
             number of tokens, start and prompt counted and the end token not; elsewhere the log-probability.
         log_probs: `[N, n]`, log-probability that the model gives to the generated tokens, the end token included and
             the prompt not, before any penalty or truncation.

@@ -101,7 +101,7 @@ class QueryKeyValue(nn.Module):
 
 
 class AddNorm(nn.Module):
-    """Project, drop out, add to the residual, normalise: how every block of BERT ends."""
+    """Project, drop out, add to the residual, normalize: how every block of BERT ends."""
 
     def __init__(self, config: TextConfig, width: int) -> None:
         super().__init__()
@@ -197,7 +197,7 @@ class Intermediate(nn.Module):
 
 
 class Layer(nn.Module):
-    """Self-attention, cross-attention (if there is a memory), feed-forward; each normalised at its end."""
+    """Self-attention, cross-attention (if there is a memory), feed-forward; each normalized at its end."""
 
     def __init__(self, config: TextConfig, number: int, cross_attentions: int, source_width: int) -> None:
         super().__init__()
@@ -226,7 +226,7 @@ class LayerStack(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Word and position embeddings, summed and normalised."""
+    """Word and position embeddings, summed and normalized."""
 
     def __init__(self, config: TextConfig, vocabulary: int) -> None:
         super().__init__()
@@ -452,7 +452,7 @@ class TextDecoder(nn.Module):
 
 
 def initialize(module: nn.Module, config: TextConfig) -> None:
-    """BERT's initialisation of one module: normal weights, no biases, identity norms."""
+    """BERT's initialization of one module: normal weights, no biases, identity norms."""
     if isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=config.initializer_range)
         nn.init.zeros_(module.bias)

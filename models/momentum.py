@@ -144,7 +144,7 @@ class MomentumModel(ImageTextModel):
         """The image-text contrastive loss; updates the momentum copies first.
 
         Args:
-            image: `[B, 3, H, W]`, normalised.
+            image: `[B, 3, H, W]`, normalized.
             ids, mask: texts starting with `[CLS]`, `[B, L]`.
             alpha: share of the momentum models' similarities in the targets.
             positive: `[B, B + queue_size]`, nonzero where a candidate belongs to a row: the batch, then the queue.

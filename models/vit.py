@@ -69,7 +69,7 @@ class VisionTransformer(TimmVisionTransformer):
         return self.config.image_size
 
     def forward(self, image: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]: no masks here
-        """image [B, 3, H, W], normalised -> states of the class token and the patches [B, 1 + H/p * W/p, D]."""
+        """image [B, 3, H, W], normalized -> states of the class token and the patches [B, 1 + H/p * W/p, D]."""
         if image.shape[-2:] != (self.image_size, self.image_size):
             raise ValueError(
                 f"the image encoder was built for {self.image_size}x{self.image_size} pixels and got images of shape "

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from models.errors import UserError
 
-_log = logging.getLogger("blip.download")
+_log = logging.getLogger("blip.models")
 
 _BLOCK = 1 << 20  # bytes read at once
 _ATTEMPTS = 5  # tries at one file; each goes on where the last one broke off

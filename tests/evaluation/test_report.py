@@ -152,7 +152,7 @@ def test_the_gallery_is_one_file_with_the_worst_and_the_best(tmp_path: Path) -> 
     text = page.read_text(encoding="utf-8")
     assert text.index("broken") < text.index("caption 4") < text.index("<h2>Best") < text.index("caption 0")
     assert "caption 2" not in text
-    assert text.count("data:image/jpeg;base64,") == 4  # photos of 4, 0, 1 and the grey picture beside the broken file
+    assert text.count("data:image/jpeg;base64,") == 4  # photos of 4, 0, 1 and the gray picture beside the broken file
     assert "&lt;b&gt;" in text
     assert "cannot identify image file" in text
     assert "src='http" not in text
