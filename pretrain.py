@@ -22,23 +22,20 @@ from data.pretrain import PretrainDataset
 from data.records.shards import shard_files
 from engine.schedules import step_lr, warmup_lr
 from models.blip_pretrain import BLIPPretrain, blip_pretrain
-from models.config import ModelConfig
 from models.weights.imagenet_bert import initialize_pretraining
-from settings import setting
-from transform.image import TrainTransform, normalize
+from settings import check, setting
+from settings.model import ContrastSettings, ModelSettings
+from transform.image import normalize
 
 
 @dataclass
-class Config(engine.TrainConfig, ModelConfig, PretrainData):
+class Config(engine.TrainConfig, ModelSettings, ContrastSettings, PretrainData):
     """Pre-training's keys beside those of training, model and data."""
 
     initialize: bool = setting(True, "without `pretrained`, start from ImageNet's ViT and from BERT, not from nothing")
     med_config: str | dict[str, Any] = setting(
         "configs/bert_config.json", "sizes of the text models: a BERT configuration, as a file or a mapping"
     )
-    embed_dim: int = setting(256, "width of the space in which images and texts are compared")
-    queue_size: int = setting(57600, "features kept as further candidates of the contrastive loss")
-    alpha: float = setting(0.4, "share of the momentum model's similarities in the targets, reached after two epochs")
     init_lr: float = setting(3e-4, "learning rate after the warm-up")
     warmup_lr: float = setting(1e-6, "learning rate of the first step")
     warmup_steps: int = setting(3000, "steps from warmup_lr to init_lr")
@@ -46,22 +43,18 @@ class Config(engine.TrainConfig, ModelConfig, PretrainData):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        engine.check(0 <= self.alpha <= 1, "alpha", self.alpha, "from 0 to 1")
-        engine.check(self.queue_size >= 1, "queue_size", self.queue_size, "at least 1")
-        engine.check(0 <= self.warmup_lr <= self.init_lr, "warmup_lr", self.warmup_lr, "from 0 to init_lr")
-        engine.check(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
-        engine.check(0 < self.lr_decay_rate <= 1, "lr_decay_rate", self.lr_decay_rate, "above 0, at most 1")
-        named = self.vit in ("base", "large") or self.pretrained or not self.initialize
-        engine.check(
-            named, "initialize", True, f"false for vit = {self.vit}: ImageNet weights are known of base, large"
-        )
+        check(0 <= self.warmup_lr <= self.init_lr, "warmup_lr", self.warmup_lr, "from 0 to init_lr")
+        check(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
+        check(0 < self.lr_decay_rate <= 1, "lr_decay_rate", self.lr_decay_rate, "above 0, at most 1")
+        named = self.vit in ("base", "large") or bool(self.pretrained) or not self.initialize
+        check(named, "initialize", True, f"false for vit = {self.vit}: ImageNet weights are known of base, large")
 
 
-def build_data(run: engine.Run[Config]) -> TrainLoader:
+def build_training(run: engine.Run[Config]) -> TrainLoader:
     config = run.config
     dataset = PretrainDataset(
         config.annotations("train"),
-        TrainTransform(config.image_size, config.min_scale, config.augmentation),
+        config.train_transform(),
         image_root=config.image_root,
         url_root=config.url_root,
         laion_files=config.laion_files(),
@@ -69,26 +62,14 @@ def build_data(run: engine.Run[Config]) -> TrainLoader:
         shards_share=config.shards_share,
         seed=run.seed,
     )
-    return TrainLoader(
-        dataset,
-        config.batch_size,
-        num_workers=config.num_workers,
-        max_bad_images=config.max_bad_images,
-        **run.share,
-    )
+    return config.train_loader(dataset, config.batch_size, run.share)
 
 
 def build_model(run: engine.Run[Config]) -> BLIPPretrain:
     config = run.config
-    model = blip_pretrain(
-        config.pretrained,
-        image_size=config.image_size,
-        embed_dim=config.embed_dim,
-        queue_size=config.queue_size,
-        **config.architecture(),
-    )
+    model = blip_pretrain(config.pretrained, **config.contrast(), **config.architecture())
     if config.initialize and not config.pretrained and run.resume_from is None:
-        initialize_pretraining(model, config.vit)
+        initialize_pretraining(model, str(config.vit))
     return model
 
 
@@ -96,7 +77,7 @@ def train_step(config: Config, model: nn.Module, batch: dict[str, Any], progress
     alpha = config.alpha * min(1.0, progress.epochs / 2)
     loss_ita, loss_itm, loss_lm = model(normalize(batch["image"]), batch["caption"], alpha)
     losses = {"loss_ita": loss_ita, "loss_itm": loss_itm, "loss_lm": loss_lm}
-    return {"loss": loss_ita + loss_itm + loss_lm, **losses, **engine.unwrap(model).statistics}
+    return {"loss": loss_ita + loss_itm + loss_lm, **losses, **engine.unwrap(model, BLIPPretrain).statistics}
 
 
 def schedule(config: Config, progress: engine.Progress) -> float:
@@ -112,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         engine.fit(
             run,
             build_model(run),
-            build_data(run),
+            build_training,
             partial(train_step, run.config),
             schedule=partial(schedule, run.config),
         )

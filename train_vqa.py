@@ -15,139 +15,116 @@ from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 import engine
 from data.config import VQAData
-from data.loaders import TrainLoader, eval_loader
+from data.loaders import EvalLoader, TrainLoader
 from data.vqa import VQAEval, VQATrain, answer_list
-from evaluation.cases import answer_cases
-from evaluation.provenance import provenance
-from evaluation.report import Evaluated, Findings, report
-from files import resolve
+from evaluation.cases import answer_findings
+from evaluation.findings import Findings
+from evaluation.splits import evaluate_splits
 from metrics.vqa import read_annotations, score_vqa
 from models.blip_vqa import BLIPVQA, blip_vqa
-from models.config import ModelConfig
-from settings import setting
-from transform.image import EvalTransform, TrainTransform, normalize
+from settings import check, setting
+from settings.model import ModelSettings
+from transform.image import normalize
 
 
 @dataclass
-class Config(engine.TrainConfig, ModelConfig, VQAData):
+class Config(engine.TrainConfig, ModelSettings, VQAData):
     """VQA's keys beside those of training, model and data."""
 
-    val_gt_file: str = setting("", "official annotations to score val_file by; empty: its own answers")
-    test_gt_file: str = setting("", "official annotations to score test_file by; empty: its own answers, if any")
     inference: Literal["rank", "generate"] = setting("rank", "choose among the answer list, or write an answer")
     k_test: int = setting(128, "candidates, by their first token, that are ranked by the whole answer's loss")
 
     def __post_init__(self) -> None:
+        check(self.k_test >= 1, "k_test", self.k_test, "at least 1")
         super().__post_init__()
-        engine.check(self.k_test >= 1, "k_test", self.k_test, "at least 1")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Questions:
     """A split to answer.
 
     Attributes:
-        loader: its questions.
+        loader: what is asked.
         annotated: what people answered to each, empty where that is not known (and on all processes but the first).
         candidates: the answers to choose from; empty where they are written.
     """
 
-    loader: DataLoader
+    loader: EvalLoader[VQAEval]
     annotated: dict[Any, dict[str, Any]]
     candidates: list[str]
 
 
-def build_data(run: engine.Run[Config]) -> tuple[TrainLoader | None, dict[str, Questions]]:
-    """Batches to train on, and questions: of a validation file after each epoch, of the test split with --evaluate."""
-    config, share = run.config, {"num_workers": run.config.num_workers, **run.share}
-    roots = {"image_root": config.image_root, "vqa_root": config.vqa_root, "vg_root": config.vg_root}
+def build_splits(run: engine.Run[Config]) -> dict[str, Questions]:
+    """With --evaluate the test split, or what stands in for it; after each epoch of a training, val_file if given."""
+    config = run.config
+    if not run.evaluate_only and not config.val_file:
+        return {}
+    name = (config.own_split("test") or "test") if run.evaluate_only else "val"
+    # All is read now, so that a wrong file costs neither a training nor an evaluation.
+    questions = VQAEval(config.annotations(name), config.eval_transform(), **config.image_folders())
+    official, annotated = config.ground_truth(name), {}
+    if run.is_first:
+        annotated = read_annotations(official, questions.question_ids) if official else questions.ground_truth()
+    candidates = answer_list(config.answer_file()) if config.inference == "rank" else []
+    return {name: Questions(config.eval_loader(questions, config.batch_size_test, run.share), annotated, candidates)}
 
-    def questions(split: str) -> dict[str, Questions]:
-        # All is read now, so that a wrong file costs neither a training nor an evaluation.
-        dataset = VQAEval(config.annotations(split), EvalTransform(config.image_size), **roots)
-        annotated = ground_truth(config, split, dataset) if run.is_first else {}
-        candidates = answer_list(config.answer_file()) if config.inference == "rank" else []
-        return {split: Questions(eval_loader(dataset, config.batch_size_test, **share), annotated, candidates)}
 
-    if run.evaluate_only:
-        return None, questions(config.own_split("test") or "test")
-    transform = TrainTransform(config.image_size, config.min_scale, config.augmentation)
-    dataset = VQATrain(config.annotations("train"), transform, seed=run.seed, **roots)
-    loader = TrainLoader(dataset, config.batch_size_train, max_bad_images=config.max_bad_images, **share)
-    return loader, questions("val") if config.val_file else {}
+def build_training(run: engine.Run[Config]) -> TrainLoader:
+    config = run.config
+    folders = config.image_folders()
+    dataset = VQATrain(config.annotations("train"), config.train_transform(), seed=run.seed, **folders)
+    return config.train_loader(dataset, config.batch_size_train, run.share)
 
 
 def build_model(config: Config) -> BLIPVQA:
-    return blip_vqa(config.pretrained, image_size=config.image_size, **config.architecture())
+    return blip_vqa(config.pretrained, **config.architecture())
 
 
-def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progress) -> dict[str, Tensor]:  # noqa: ARG001
+def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progress) -> dict[str, Tensor]:
+    del progress
     image = normalize(batch["image"])
     return {"loss": model(image, batch["question"], batch["answers"], n=batch["n"], weights=batch["weights"])}
 
 
-def ground_truth(config: Config, split: str, dataset: VQAEval) -> dict[Any, dict[str, Any]]:
-    """What people answered to each question: official annotations, or the answers beside the questions, if any."""
-    official = getattr(config, f"{split}_gt_file")
-    return read_annotations(resolve(official), dataset.question_ids) if official else dataset.ground_truth()
-
-
-def evaluate(run: engine.Run[Config], splits: dict[str, Questions], model: BLIPVQA) -> dict[str, Any]:
-    """Answer every question: `result/SPLIT.json` is what the server takes. Accuracy where the split has answers."""
-    config, metrics = run.config, {}
-    source = config.pretrained if run.evaluate_only else None
-    known = provenance(source)
-    for split, questions in splits.items():
-        loader, annotated, candidates = questions.loader, questions.annotated, questions.candidates
-        tokens = model.tokenizer(candidates, padding="longest", return_tensors="pt") if candidates else None
-        predictions = []
-        for batch in run.batches(loader, f"answer {split}"):
-            image = normalize(batch["image"])
-            if tokens is not None:
-                best = model(image, batch["question"], tokens, train=False, k_test=config.k_test)
-                answers = [candidates[i] for i in best.tolist()]
-            else:
-                answers = model(image, batch["question"], train=False, inference="generate")
-            given = zip(batch["question_id"], answers, strict=True)
-            predictions += [{"question_id": question, "answer": answer} for question, answer in given]
-        predictions = engine.gather_objects(predictions)
-        run.write_json(f"result/{split}.json", predictions)
-        if not run.is_first:
-            continue
-        if annotated:
-            scores = score_vqa(predictions, annotated)
-            metrics |= {f"{split}_acc": scores.overall}
-            metrics |= {f"{split}_acc_{kind}": accuracy for kind, accuracy in scores.by_answer_type.items()}
-            if run.evaluate_only:  # 65 curves more would help nobody who watches a training
-                by_question_type = scores.by_question_type.items()
-                metrics |= {f"{split}_acc_question_{kind}": accuracy for kind, accuracy in by_question_type}
-            figures = {"accuracy": scores.overall, **scores.by_answer_type, **scores.by_question_type}
-            cases = answer_cases(predictions, annotated, scores.per_question, loader.dataset.questions())
-            found = Findings(figures, cases, remarks=scores.remarks)
+def predict(run: engine.Run[Config], model: BLIPVQA, questions: Questions) -> list[dict[str, Any]]:
+    """An answer to every question, chosen among the candidates or written: `{question_id, answer}` each."""
+    candidates, predictions = questions.candidates, []
+    tokens = model.tokenizer(candidates, padding="longest", return_tensors="pt") if candidates else None
+    for batch in run.batches(questions.loader, "answer questions"):
+        image, question = normalize(batch["image"]), batch["question"]
+        if tokens is None:
+            answers = model.generate_answers(image, question)
         else:
-            served = (
-                ("test-dev", "test-std") if known and known.scores and not config.own_split(split) else ("accuracy",)
-            )
-            found = Findings({}, [], dict.fromkeys(served, f"no answers here; the server takes result/{split}.json"))
-        evaluated = Evaluated(split, config.annotations(split), "vqa", source, known)
-        metrics |= report(run.output_dir, evaluated, found)
-    return metrics
+            best, _ = model.rank_answers(image, question, tokens, run.config.k_test)
+            answers = [candidates[i] for i in best[:, 0].tolist()]
+        given = zip(batch["question_id"], answers, strict=True)
+        predictions += [{"question_id": question_id, "answer": answer} for question_id, answer in given]
+    return predictions
+
+
+def score(run: engine.Run[Config], name: str, questions: Questions, predictions: list[dict[str, Any]]) -> Findings:
+    """Accuracy, where people's answers are known; of the published test split only the server knows them."""
+    if not questions.annotated:
+        figures = ("accuracy",) if run.config.own_split(name) else ("test-dev", "test-std")
+        reason = f"no answers here; the server takes result/{name}.json"
+        return Findings({}, {}, not_computed=dict.fromkeys(figures, reason))
+    scores = score_vqa(predictions, questions.annotated)
+    asked = questions.loader.dataset.questions()
+    return answer_findings(predictions, questions.annotated, scores, asked, log_question_types=run.evaluate_only)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     with engine.start(Config, __doc__, "configs/vqa.yaml", "output/vqa", arguments) as run:
-        loader, evaluated = build_data(run)
+        splits = build_splits(run)
         engine.fit(
             run,
             build_model(run.config),
-            loader,
+            build_training,
             train_step,
-            schedule=engine.cosine_by_epoch(run.config),
-            evaluate=partial(evaluate, run, evaluated) if evaluated else None,
+            evaluate=partial(evaluate_splits, run, "vqa", splits, predict, score) if splits else None,
         )
 
 

@@ -1,4 +1,4 @@
-"""What captions cost: memory-mapped annotations beside the plain way, a list of dicts.
+"""Annotations of millions of captions: start-up time and memory, memory-mapped against a list of dicts.
 
     python -m benchmarks.annotations [--captions 5000000]
 
@@ -14,12 +14,11 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measurement import machine, save
@@ -32,24 +31,25 @@ _WORKERS = 2
 _BATCH = 10_000  # records read between two looks at the memory
 
 
-class Reads(Dataset):
-    """Reads the records of a batch of rows; gives the worker's id and private memory in bytes."""
+class Reads(Dataset[tuple[int, int]]):
+    """Reads the records of a batch of rows; gives the worker's process id and private memory in bytes."""
 
-    def __init__(self, rows: Sequence) -> None:
+    def __init__(self, rows: Annotations | list[dict[str, Any]]) -> None:
         self.rows = rows
 
     def __getitem__(self, batch: list[int]) -> tuple[int, int]:
         for row in batch:
             assert self.rows[row]["caption"]
-        return torch.utils.data.get_worker_info().id, private_memory()
+        return os.getpid(), private_memory()
 
 
 def private_memory() -> int:
+    """Bytes of this process that no other shares with it."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
 
 
-def measure(way: str, file: Path, captions: int, results: multiprocessing.Queue) -> None:
+def measure(way: str, file: Path, captions: int, results: "multiprocessing.Queue[dict[str, float]]") -> None:
     """Open `file` in one of the ways, read everything in two workers, and put seconds and bytes into `results`."""
     start = time.perf_counter()
     rows = json.loads(file.read_text()) if way == "list of dicts" else Annotations([file], PAIR)
@@ -69,6 +69,7 @@ def measure(way: str, file: Path, captions: int, results: multiprocessing.Queue)
 
 
 def run(way: str, file: Path, captions: int) -> dict[str, float]:
+    """What `measure` puts into its results, in a process of its own."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     process = context.Process(target=measure, args=(way, file, captions, results))
@@ -79,7 +80,7 @@ def run(way: str, file: Path, captions: int) -> dict[str, float]:
 
 
 def write_captions(file: Path, count: int) -> None:
-    """Captions as the web has them in length: 8 to 16 of 20,000 words."""
+    """Write `count` made-up captions as long as the web's: 8 to 16 of 20,000 words."""
     rng = np.random.default_rng(0)
     words = ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), rng.integers(2, 9))) for _ in range(20_000)]
     with file.open("w") as out:
@@ -91,7 +92,8 @@ def write_captions(file: Path, count: int) -> None:
         out.write("]")
 
 
-def table(measured: dict) -> str:
+def table(measured: dict[str, Any]) -> str:
+    """The figures as a Markdown table."""
     rows = "\n".join(
         f"| {way} | {r['start_seconds']:.2f} s | {r['worker_private_bytes'] / 1e6:,.0f} MB "
         f"| {r['records_per_second']:,.0f} |"
@@ -107,7 +109,7 @@ def table(measured: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--captions", type=int, default=5_000_000, help="a multiple of 10,000")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

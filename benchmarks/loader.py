@@ -1,10 +1,10 @@
-"""Pictures a second on one core: our training pipeline against plain Pillow and torchvision, and the difference.
+"""Training pictures a second on one core: our pipeline against plain Pillow and torchvision.
 
     python -m benchmarks.loader [--rounds 12] [--out benchmarks/results/loader.json]
 
 Both sides do the same work from the same bytes in memory: decode a JPEG, random resized crop (scale 0.5 to 1), flip,
 RandAugment(2, 5) with the same operations at the same magnitudes and probabilities. Ours ends in the uint8 tensor that
-a worker hands over; plain ends in the normalised float tensor that its model takes. One thread each. Time is processor
+a worker hands over; plain ends in the normalized float tensor that its model takes. One thread each. Time is processor
 time and the least of several rounds, because other programs on the machine only ever add to it; the sides take turns.
 """
 
@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
@@ -33,17 +34,17 @@ SIZES = [(640, 480), (1600, 1200)]
 TARGETS = [224, 384]
 QUALITIES = [75, 90]  # as most programs write them, and as COCO has them: 80 and 150 kB at 640x480
 MIN_SCALE = 0.5
-GREY = (128, 128, 128)
+GRAY = (128, 128, 128)
 
 
 def synthetic_photo(width: int, height: int, quality: int, seed: int) -> bytes:
-    """A JPEG with the 1/f spectrum and the correlated colours of photographs."""
+    """A JPEG with the 1/f spectrum and the correlated colors of photographs."""
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     frequency[0, 0] = 1
     amplitude = 1 / frequency**1.2
     layers = []
-    for _ in range(4):  # brightness, and a little of each colour
+    for _ in range(4):  # brightness, and a little of each color
         phase = np.exp(2j * np.pi * rng.random(frequency.shape))
         layer = np.fft.irfft2(amplitude * phase, s=(height, width))
         layers.append(layer / layer.std())
@@ -59,7 +60,7 @@ def plain(data: bytes, size: int, rng: np.random.Generator) -> torch.Tensor:
     image = image.crop(random_crop(*image.size, MIN_SCALE, rng)).resize((size, size), Image.Resampling.BICUBIC)
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return TF.normalize(TF.to_tensor(plain_augment(image, rng)), MEAN, STD)
+    return TF.normalize(TF.to_tensor(plain_augment(image, rng)), list(MEAN), list(STD))
 
 
 def plain_operation(name: str, image: Image.Image, magnitude: float) -> Image.Image:
@@ -78,12 +79,13 @@ def plain_operation(name: str, image: Image.Image, magnitude: float) -> Image.Im
         case "TranslateY":
             return plain_move(image, (1, 0, 0, 0, 1, magnitude), Image.Resampling.NEAREST)
         case "Rotate":
-            return image.rotate(-magnitude, Image.Resampling.BILINEAR, fillcolor=GREY)
-    return image
+            return image.rotate(-magnitude, Image.Resampling.BILINEAR, fillcolor=GRAY)
+        case _:
+            return image
 
 
 def plain_move(image: Image.Image, source: tuple[float, ...], resampling: Image.Resampling) -> Image.Image:
-    return image.transform(image.size, Image.Transform.AFFINE, source, resampling, fillcolor=GREY)
+    return image.transform(image.size, Image.Transform.AFFINE, source, resampling, fillcolor=GRAY)
 
 
 def plain_augment(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -109,7 +111,7 @@ def milliseconds(sides: dict[str, Callable[[int], object]], rounds: int, draws: 
     return {name: round(min(each), 3) for name, each in times.items()}
 
 
-def measure(width: int, height: int, quality: int, size: int, rounds: int, draws: int) -> dict:
+def measure(width: int, height: int, quality: int, size: int, rounds: int, draws: int) -> dict[str, Any]:
     photos = [synthetic_photo(width, height, quality, seed) for seed in range(8)]
     ours = TrainTransform(size, MIN_SCALE)
     plain_picture = Image.open(io.BytesIO(photos[0])).convert("RGB").resize((size, size))
@@ -160,7 +162,7 @@ def measure(width: int, height: int, quality: int, size: int, rounds: int, draws
             }
             for side in total
         },
-        "difference_in_grey_levels": differences(photos, width, height, size),
+        "difference_in_gray_levels": differences(photos, width, height, size),
     }
 
 
@@ -168,8 +170,10 @@ def differences(photos: list[bytes], width: int, height: int, size: int) -> dict
     """Our resize of a crop against Pillow's: of the same pixels, and after decoding at the scale the crop allows."""
     errors = {"same_pixels": [], "as_decoded": []}
     for seed, data in enumerate(photos):
-        box = [8 * (edge // 8) for edge in random_crop(width, height, MIN_SCALE, np.random.default_rng(seed))]
-        crop = ImageFile(data).read().crop(box)  # on the grid of every reduced scale, so that the crop is the same
+        edges = random_crop(width, height, MIN_SCALE, np.random.default_rng(seed))
+        left, top, right, bottom = (8 * (edge // 8) for edge in edges)  # on the grid of every reduced scale
+        box = left, top, right, bottom
+        crop = ImageFile(data).read().crop(box)
         expected = EvalTransform(size)(crop).int()
         reduced = ImageFile(data).region(box, (size, size))
         errors["same_pixels"].append((resize(crop, size) - expected).abs())

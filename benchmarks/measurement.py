@@ -1,4 +1,4 @@
-"""What every benchmark needs: fair timing, the machine it ran on, and a file that keeps the figures."""
+"""What all benchmarks share: command line, timing, the machine they ran on, and the file of their figures."""
 
 import argparse
 import json
@@ -15,8 +15,8 @@ from engine.device import choose_device, precision_of
 from files import REPOSITORY, atomic_write
 
 
-def command_line(description: str, results: str, rounds: int) -> argparse.ArgumentParser:
-    """A parser with the flags of every benchmark of a model; its figures go to `results` unless `--out` says else."""
+def command_line(description: str | None, results: str, rounds: int) -> argparse.ArgumentParser:
+    """A parser with the flags of every benchmark of a model; its figures go to the file `results`, or `--out`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--device", default="auto")
@@ -56,7 +56,7 @@ def _processor() -> str:
 
 
 def clock(device: torch.device) -> float:
-    """Seconds: of this process's own work on a CPU, where other programs would only add to it; of the wall on a GPU."""
+    """Seconds: on a CPU the processor time of this process, to which other programs add nothing; on a GPU wall time."""
     if device.type == "cpu":
         return time.process_time()
     torch.accelerator.synchronize(device)
@@ -64,7 +64,7 @@ def clock(device: torch.device) -> float:
 
 
 def seconds(ways: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device) -> dict[str, float]:
-    """The least time that each way took, by `clock`; they take turns. On a CPU give them one thread."""
+    """The least time of each way over `rounds` rounds, by `clock`; they take turns. On a CPU give them one thread."""
     least = dict.fromkeys(ways, float("inf"))
     for number in range(rounds + 1):
         for name, way in ways.items():

@@ -27,9 +27,8 @@ from benchmarks.measurement import command_line, machine, prepare, save, seconds
 from engine.log import peak_flops
 from models.blip_itm import BLIPMatcher
 from models.image_text import MATCH, MAX_TEXT_LENGTH
-from models.rerank.image_states import ImageStates
-from models.rerank.search import rerank
-from models.tokenizer import tokenize
+from models.rerank import ImageStates, rerank
+from models.tokenizer import ENC, tokenize
 
 COCO_IMAGES, COCO_TEXTS = 5_000, 25_010
 COCO_PAIRS = (COCO_IMAGES + COCO_TEXTS) * 256  # at k_test 256, were no pair wanted from both sides
@@ -50,7 +49,7 @@ def textbook(model: BLIPMatcher, states: Tensor, texts: list[str]) -> Tensor:
         model.tokenizer,
         texts,
         model.device,
-        first_token=model.tokenizer.enc_token_id,
+        first_token=model.tokenizer.get_vocab()[ENC],
         max_length=MAX_TEXT_LENGTH,
         pad_to_max_length=True,
     )
@@ -59,7 +58,7 @@ def textbook(model: BLIPMatcher, states: Tensor, texts: list[str]) -> Tensor:
 
 
 def encoding_seconds(model: BLIPMatcher, texts: list[str], images: int, rounds: int) -> float:
-    """How long the images and texts of COCO's test split would take to be encoded once."""
+    """The seconds to encode all images and texts of COCO's test split once, extrapolated."""
     pixels, some = torch.randn(min(images, 64), 3, 384, 384, device=model.device), texts[:256]
     ways = {"images": lambda: model.visual_encoder(pixels), "texts": lambda: model.encode_text(some)}
     least = seconds(ways, rounds, model.device)
@@ -76,7 +75,7 @@ def measure(flags: argparse.Namespace, device: torch.device, dtype: torch.dtype)
     with autocast:
         encoding = encoding_seconds(model, texts, flags.images, flags.rounds)
     known = dict(zip(texts, model.encode_text(texts), strict=True))
-    model.encode_text = lambda batch: torch.stack([known[text] for text in batch])
+    model.encode_text = lambda text: torch.stack([known[one] for one in text])
     images = ImageStates(len(states), len(states), lambda _: [states], lambda batch: (batch, features))
 
     def ours() -> Tensor:

@@ -29,7 +29,8 @@ TINY_VIT = {"embed_dim": 64, "depth": 1, "num_heads": 1, "patch_size": 16}  # ta
 def answers(model: BLIPVQA) -> list[str]:
     """Different answers out of 2,000 words that are one token each."""
     vocabulary = model.tokenizer.get_vocab()
-    words = sorted((word for word in vocabulary if word.isascii() and word.isalpha()), key=vocabulary.get)[:WORDS]
+    words = [word for word in vocabulary if word.isascii() and word.isalpha()]
+    words = sorted(words, key=lambda word: vocabulary[word])[:WORDS]
     generator = torch.Generator().manual_seed(0)
     shares = torch.tensor(list(LENGTHS.values()))
     found: dict[str, None] = {}

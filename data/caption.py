@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from data.dataset import EvalDataset, EvalImage, Sample, TrainDataset, TrainImage, one_of
+from data.dataset import EvalDataset, EvalImage, Sample, TrainDataset, TrainImage, pick_caption
 from data.records.annotations import AnnotationError, Annotations
-from data.records.formats import Format, identity, path, texts
+from data.records.formats import Format, identifier, path, texts
 from data.text import clean_caption
 
-TRAIN = Format("caption", (path("image"), texts("caption"), identity("image_id", required=False)))
-EVAL = Format("caption eval", (path("image"), texts("caption", required=False), identity("image_id", required=False)))
+TRAIN = Format("caption", (path("image"), texts("caption"), identifier("image_id", required=False)))
+EVAL = Format("caption eval", (path("image"), texts("caption", required=False), identifier("image_id", required=False)))
 
 _COCO_NAME = re.compile(r"(?:.*[/_])?(\d{12})\.\w+")
 
@@ -22,7 +22,7 @@ _COCO_NAME = re.compile(r"(?:.*[/_])?(\d{12})\.\w+")
 class CaptionTrain(TrainDataset):
     """Batch: image uint8 [B, 3, S, S], caption list[str] (each `prompt` + cleaned), image_id int64 [B].
 
-    Equal `image_id`s of the file become equal numbers counted from 0; without them, images are told apart by path.
+    The batch's image_id numbers the file's `image_id`s from 0; for a record without one, its image's path.
     """
 
     def __init__(
@@ -38,13 +38,13 @@ class CaptionTrain(TrainDataset):
         super().__init__(Annotations(files, TRAIN), image_root, transform, seed)
         self.prompt = prompt
         self.max_words = max_words
-        self._image_ids = self.annotations.consecutive("image_id", "image")
+        self._image_ids = self.annotations.factorize("image_id", "image")
 
     def record(self, epoch: int, index: int) -> dict[str, Any]:
         return super().record(epoch, index) | {"image_id": int(self._image_ids[index])}
 
     def sample(self, record: dict[str, Any], rng: np.random.Generator) -> Sample:
-        caption = self.prompt + clean_caption(one_of(record["caption"], rng), self.max_words)
+        caption = self.prompt + clean_caption(pick_caption(record["caption"], rng), self.max_words)
         file = os.path.join(self.image_root, record["image"])
         return {
             "image": self.image(file, rng),
@@ -57,9 +57,9 @@ class CaptionTrain(TrainDataset):
 class CaptionEval(EvalDataset):
     """Batch: image uint8 [B, 3, S, S], image_id list, index int64 [B].
 
-    An image's id, by which ground truth and predictions meet, is the record's `image_id`; where no record has one, it
-    is the number in file names like COCO's (COCO_val2014_000000391895.jpg, val2017/000000391895.jpg: 391895), and else
-    the row, from 0.
+    Ground truth and predictions are matched by image_id. It is the record's `image_id`; where no record has one, the
+    number in file names like COCO's (COCO_val2014_000000391895.jpg, val2017/000000391895.jpg: 391895), and for other
+    names the row, from 0.
     """
 
     listed = ("image_id",)
@@ -76,7 +76,7 @@ class CaptionEval(EvalDataset):
 
         Raises AnnotationError where an image has no caption.
         """
-        annotations = []
+        annotations: list[dict[str, Any]] = []
         for row, record in enumerate(self.annotations):
             if not record["caption"]:
                 raise AnnotationError(f"{self.annotations.place(row)} has no caption to compare with")
@@ -86,14 +86,16 @@ class CaptionEval(EvalDataset):
 
 
 def _image_ids(annotations: Annotations) -> list[int | str]:
-    records = list(annotations)
-    ids = [record["image_id"] for record in records]
-    if all(image_id is None for image_id in ids):
-        names = [_COCO_NAME.fullmatch(record["image"]) for record in records]
-        ids = [int(name[1]) for name in names] if all(names) else list(range(len(records)))
-    if None in ids:
+    """The id of each record's image, as `CaptionEval` describes it."""
+    given = annotations.values("image_id")
+    ids: list[int | str] = given
+    if all(image_id is None for image_id in given):
+        names = [_COCO_NAME.fullmatch(image) for image in annotations.values("image")]
+        numbers = [int(name[1]) for name in names if name]
+        ids = [*numbers] if len(numbers) == len(names) else [*range(len(names))]
+    elif None in given:
         raise AnnotationError(
-            f"{annotations.place(ids.index(None))} has no image_id, though other records have one: give it its own"
+            f"{annotations.place(given.index(None))} has no image_id, though other records have one: give it its own"
         )
     annotations.check_distinct("image_id", ids)
     return ids

@@ -9,64 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from data.config_base import DataConfig, PublishedData
 from data.records.published import annotation_file
 from files import resolve
-from settings import ConfigError, MissingFile, Settings, check, setting
-from transform.image import Augmentation
-
-
-@dataclass
-class DataConfig(Settings):
-    """What every task's data has."""
-
-    image_size: int = setting(384, "side in pixels of the square that images are resized to")
-    num_workers: int = setting(4, "loader processes of each training process; 0 loads in the training process itself")
-    max_bad_images: float = setting(0.01, "share of unreadable training images above which a run ends with an error")
-    augmentation: Augmentation = setting(
-        "full", "training pictures: full (crop, flip, RandAugment), crop (crop and flip only) or none (whole pictures)"
-    )
-    min_scale: float = setting(0.5, "smallest share of a training picture's area that a crop may have")
-
-    published: ClassVar[dict[str, str]] = {}  # split -> name of the paper's annotation file
-
-    def __post_init__(self) -> None:
-        for key in ("image_size", "batch_size", "batch_size_train", "batch_size_test", "num_frm_test"):
-            check(getattr(self, key, 1) >= 1, key, getattr(self, key, 1), "at least 1")
-        check(self.num_workers >= 0, "num_workers", self.num_workers, "0 or more")
-        check(0 <= self.max_bad_images <= 1, "max_bad_images", self.max_bad_images, "a share, from 0 to 1")
-        check(0 < self.min_scale <= 1, "min_scale", self.min_scale, "a share of the area, above 0 and up to 1")
-        if "train" in self.published and self.train_file and not (self.val_file or self.test_file):
-            raise ConfigError("train_file is your own, but neither val_file nor test_file is there to validate on")
-        for split in ("val", "test"):
-            if truth := getattr(self, f"{split}_gt_file", ""):
-                own = self.own_split(split)
-                rule = (
-                    f"empty where {own}_file stands in for {split}: name that file as {split}_file to score it by this"
-                )
-                check(own in (None, split), f"{split}_gt_file", truth, rule)
-        super().__post_init__()
-
-    def own_split(self, split: str) -> str | None:
-        """The split whose own file serves as `split`; None where the published annotations do.
-
-        Published data come in only where no own file is named, lest someone's own model be tested on COCO: beside own
-        files, val and test stand in for each other.
-        """
-        own = [name for name in ("train", "val", "test") if getattr(self, f"{name}_file", "")]
-        if split in own or not own:
-            return split if own else None
-        other = {"val": "test", "test": "val"}.get(split)
-        if other not in own:
-            raise ConfigError(f"{own[0]}_file is your own, but there is no {split}_file: give it, published or own")
-        return other
-
-    def annotations(self, split: str) -> list[Path]:
-        """The files of 'train', 'val' or 'test': the user's own, or the published one (fetched when missing)."""
-        if own := self.own_split(split):
-            return [annotation_file(getattr(self, f"{own}_file"))]
-        if split not in self.published:
-            raise ConfigError(f"no annotations were published for this task's split {split!r}: give {split}_file")
-        return [annotation_file(Path(self.ann_root) / self.published[split])]
+from settings import ConfigError, MissingFile, check, setting
 
 
 @dataclass
@@ -111,11 +57,10 @@ class PretrainData(DataConfig):
 
 
 @dataclass
-class CaptionData(DataConfig):
+class CaptionData(PublishedData):
     """Captioning: COCO's Karpathy split, or own files in the same format."""
 
     image_root: str = setting("", "folder that the annotations' `image` paths start from")
-    ann_root: str = setting("annotation", "folder of the published annotation files, fetched to there when missing")
     coco_gt_root: str = setting("annotation/coco_gt", "folder of the published ground truth of val and test")
     train_file: str = setting("", "own training annotations in place of coco_karpathy_train.json")
     val_file: str = setting("", "own validation annotations in place of coco_karpathy_val.json")
@@ -141,11 +86,10 @@ class CaptionData(DataConfig):
 
 
 @dataclass
-class NoCapsData(DataConfig):
+class NoCapsData(PublishedData):
     """NoCaps: images of objects that COCO does not have, captioned and sent to the server."""
 
     image_root: str = setting("", "folder that the annotations' `image` paths start from")
-    ann_root: str = setting("annotation", "folder of the published annotation files, fetched to there when missing")
     val_file: str = setting("", "own annotations in place of nocaps_val.json")
     test_file: str = setting("", "own annotations in place of nocaps_test.json")
     batch_size: int = setting(32, "images a process and step")
@@ -153,27 +97,30 @@ class NoCapsData(DataConfig):
     published: ClassVar[dict[str, str]] = {"val": "nocaps_val.json", "test": "nocaps_test.json"}
 
 
+RETRIEVAL_FILES = {
+    dataset: {split: f"{prefix}_{split}.json" for split in ("train", "val", "test")}
+    for dataset, prefix in (("coco", "coco_karpathy"), ("flickr", "flickr30k"))
+}
+
+
 @dataclass
-class RetrievalData(DataConfig):
+class RetrievalData(PublishedData):
     """Image-text retrieval: COCO, Flickr30k, or own files in the same format."""
 
     dataset: Literal["coco", "flickr"] = setting("coco", "whose published annotations are used: coco or flickr")
     image_root: str = setting("", "folder that the annotations' `image` paths start from")
-    ann_root: str = setting("annotation", "folder of the published annotation files, fetched to there when missing")
     train_file: str = setting("", "own training annotations in place of the published ones")
     val_file: str = setting("", "own validation annotations in place of the published ones")
     test_file: str = setting("", "own test annotations in place of the published ones")
     batch_size_train: int = setting(32, "images a process and training step")
     batch_size_test: int = setting(64, "images a process encodes at once in evaluation")
 
-    @property
-    def published(self) -> dict[str, str]:
-        prefix = {"coco": "coco_karpathy", "flickr": "flickr30k"}[self.dataset]
-        return {split: f"{prefix}_{split}.json" for split in ("train", "val", "test")}
+    def published_file(self, split: str) -> str | None:
+        return RETRIEVAL_FILES[self.dataset].get(split)
 
 
 @dataclass
-class VQAData(DataConfig):
+class VQAData(PublishedData):
     """Visual question answering: VQA v2 with Visual Genome questions, or own files in the same format."""
 
     vqa_root: str = setting("", "folder of the images of records with `dataset: vqa`")
@@ -181,12 +128,13 @@ class VQAData(DataConfig):
     image_root: str = setting(
         "", "folder of the images of records without `dataset`, and of those whose own root is empty"
     )
-    ann_root: str = setting("annotation", "folder of the published annotation files, fetched to there when missing")
     train_files: list[str] = setting(["vqa_train", "vqa_val", "vg_qa"], "published training annotations, by name")
     train_file: str = setting("", "own training annotations in place of train_files")
     val_file: str = setting("", "own annotated questions to validate on; the published split has none")
     test_file: str = setting("", "own test questions in place of vqa_test.json")
     answer_list: str = setting("", "own JSON list of candidate answers in place of answer_list.json")
+    val_gt_file: str = setting("", "official annotations to score val_file by; empty: its own answers")
+    test_gt_file: str = setting("", "official annotations to score test_file by; empty: its own answers, if any")
     batch_size_train: int = setting(16, "images a process and training step")
     batch_size_test: int = setting(32, "images a process and evaluation step")
     image_size: int = setting(480, "side in pixels of the square that images are resized to")
@@ -197,9 +145,13 @@ class VQAData(DataConfig):
         check(bool(self.train_file or self.train_files), "train_files", self.train_files, "at least one, or train_file")
         super().__post_init__()
 
+    def image_folders(self) -> dict[str, str]:
+        """The folders of images, by the arguments of the datasets."""
+        return {"image_root": self.image_root, "vqa_root": self.vqa_root, "vg_root": self.vg_root}
+
     def own_split(self, split: str) -> str | None:
         if split == "train" and not self.train_file:
-            return None  # an own val beside published questions is a sensible thing: theirs has no answers
+            return None  # an own val beside published training questions makes sense: the published val has no answers
         return super().own_split(split)
 
     def annotations(self, split: str) -> list[Path]:
@@ -209,10 +161,16 @@ class VQAData(DataConfig):
             ]
         return super().annotations(split)
 
+    def ground_truth(self, split: str) -> Path | None:
+        """The official annotations of 'val' or 'test'; None where the questions' own answers count, if any."""
+        official = {"val": self.val_gt_file, "test": self.test_gt_file}[split]
+        return resolve(official) if official else None
+
     def answer_file(self) -> Path:
         """The JSON list of the answers that ranking chooses from.
 
-        Raises ConfigError where the training questions are the user's own: the published answers are not theirs.
+        Raises ConfigError where the training questions are the user's own and no list is given: the published answers
+        belong to other questions.
         """
         if self.train_file and not self.answer_list:
             raise ConfigError(
@@ -223,11 +181,10 @@ class VQAData(DataConfig):
 
 
 @dataclass
-class NLVRData(DataConfig):
+class NLVRData(PublishedData):
     """NLVR2: is a sentence true of two images?"""
 
     image_root: str = setting("", "folder that the annotations' `images` paths start from")
-    ann_root: str = setting("annotation", "folder of the published annotation files, fetched to there when missing")
     train_file: str = setting("", "own training annotations in place of nlvr_train.json")
     val_file: str = setting("", "own validation annotations in place of nlvr_dev.json")
     test_file: str = setting("", "own test annotations in place of nlvr_test.json")
@@ -238,11 +195,10 @@ class NLVRData(DataConfig):
 
 
 @dataclass
-class VideoData(DataConfig):
+class VideoData(PublishedData):
     """Text-to-video retrieval: MSR-VTT's test clips, or own clips in the same format."""
 
     video_root: str = setting("", "folder of the clips; `clip_name` without a suffix means .mp4")
-    ann_root: str = setting("annotation", "folder of the published annotation files, fetched to there when missing")
     test_file: str = setting("", "own annotations in place of msrvtt_test.jsonl")
     num_frm_test: int = setting(8, "frames taken evenly from a clip")
     batch_size: int = setting(64, "clips a process encodes at once")

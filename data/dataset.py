@@ -1,4 +1,4 @@
-"""What all datasets share: randomness by (seed, epoch, index), replaced bad images, batches as dicts."""
+"""The base classes of all datasets: randomness by (seed, epoch, index), replaced bad images, batches as dicts."""
 
 import abc
 import itertools
@@ -21,13 +21,13 @@ Sample = dict[str, Any]
 TrainImage = Callable[[ImageFile, np.random.Generator], torch.Tensor]  # -> uint8 [3, S, S]
 EvalImage = Callable[[Image.Image], torch.Tensor]  # -> uint8 [3, S, S]
 
-_ATTEMPTS = 100  # images tried for one place in a batch: enough where most downloads are dead, soon done where all are
-_SHOWN = 5  # of them in the error
+_ATTEMPTS = 100  # images tried for one sample: enough where most downloads are dead, and soon over where all are
+_LISTED = 5  # of them are listed in the error
 
 
 def collate(samples: Sequence[Sample], listed: Sequence[str] = ()) -> dict[str, Any]:
     """Samples -> a batch: tensors stacked, numbers as a tensor [B], all else (and the keys in `listed`) as lists."""
-    batch = {}
+    batch: dict[str, Any] = {}
     for key in samples[0]:
         values = [sample[key] for sample in samples]
         if isinstance(values[0], torch.Tensor):
@@ -39,32 +39,36 @@ def collate(samples: Sequence[Sample], listed: Sequence[str] = ()) -> dict[str, 
     return batch
 
 
-def one_of(captions: Sequence[str], rng: np.random.Generator) -> str:
-    """The caption, or one drawn at random where an image has several."""
+def pick_caption(captions: Sequence[str], rng: np.random.Generator) -> str:
+    """The image's caption; one drawn at random if it has several."""
     return captions[0] if len(captions) == 1 else captions[int(rng.integers(len(captions)))]
 
 
-class _Samples(Dataset):
-    """A data set whose errors for people reach them from a loader's worker too."""
+class _ErrorsAsValues(Dataset[Sample], abc.ABC):
+    """A dataset that returns a UserError in place of a batch, for the loader (data/loaders.py) to raise.
+
+    Raised in a worker process, it would reach the run as the text of a traceback.
+    """
+
+    @abc.abstractmethod
+    def __getitem__(self, key: Any) -> Sample:
+        """One sample; the dataset says what `key` is."""
 
     def __getitems__(self, keys: Sequence[Any]) -> list[Sample] | UserError:
-        """The samples of a batch, as torch's loader asks a data set for them, or the error that a person can mend.
-
-        As a value, which the loader raises (data/loaders.py): raised in a worker it would become a traceback's text.
-        """
+        """The samples of a batch (torch's DataLoader calls this), or the error that stopped them."""
         try:
             return [self[key] for key in keys]
         except UserError as error:
             return error
 
 
-class TrainDataset(_Samples, abc.ABC):
-    """Records to training samples; a task says in `sample` what a sample is.
+class TrainDataset(_ErrorsAsValues):
+    """Training samples from records; a subclass defines `sample`.
 
-    `dataset[epoch, index]` (or `dataset[index]`, in epoch 0) is the same whoever asks: all its randomness is drawn
+    `dataset[epoch, index]` (or `dataset[index]`, in epoch 0) is the same in every process: all its randomness is drawn
     from (seed, epoch, index). Where its image cannot be read, another record, drawn in the same way, takes its place.
-    Beside what the task wants, a batch has `files`, the pictures it was made from, and `bad_images`, the (path, reason)
-    of those that were replaced.
+    Besides what the task needs, a batch has `files`, the pictures it was made from, and `bad_images`, the
+    (path, reason) of those that were replaced.
     """
 
     def __init__(self, annotations: Annotations, image_root: str | Path, transform: TrainImage, seed: int) -> None:
@@ -78,8 +82,8 @@ class TrainDataset(_Samples, abc.ABC):
         """The sample of one record, its pictures' `files` (a list) included; raises BadImage."""
 
     def record(self, epoch: int, index: int) -> dict[str, Any]:
-        """The record at `index`, which lies below `size(epoch)`."""
-        del epoch  # only pre-training's records differ by epoch
+        """The record at `index`, which is below `size(epoch)`."""
+        del epoch  # pre-training's records alone differ by epoch
         return self.annotations[index]
 
     def size(self, epoch: int) -> int:
@@ -96,7 +100,7 @@ class TrainDataset(_Samples, abc.ABC):
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        bad_images = []
+        bad_images: list[tuple[str, str]] = []
         row = index
         for attempt in range(_ATTEMPTS):
             try:
@@ -105,7 +109,7 @@ class TrainDataset(_Samples, abc.ABC):
             except BadImage as error:
                 bad_images.append((str(error.path), error.reason))
                 row = int(np.random.default_rng((self.seed, epoch, index, attempt)).integers(self.size(epoch)))
-        listed = "\n".join(f"  {path}: {reason}" for path, reason in bad_images[:_SHOWN])
+        listed = "\n".join(f"  {path}: {reason}" for path, reason in bad_images[:_LISTED])
         raise TooManyBadImages(
             f"{_ATTEMPTS} images in a row could not be read; is the folder of images right? The first ones:\n{listed}"
         )
@@ -122,10 +126,10 @@ class TrainDataset(_Samples, abc.ABC):
         return batch
 
 
-class EvalDataset(_Samples):
-    """Records to evaluation samples, in the file's order; an image that cannot be read is an error that names it."""
+class EvalDataset(_ErrorsAsValues):
+    """Evaluation samples from records, in the file's order; an image that cannot be read is an error that names it."""
 
-    listed: tuple[str, ...] = ()  # keys that stay as they stand in the annotations, as the result files carry them
+    listed: tuple[str, ...] = ()  # keys that a batch holds as lists, unchanged: ids, for the result files
 
     def __init__(self, annotations: Annotations, image_root: str | Path, transform: EvalImage) -> None:
         self.annotations = annotations
@@ -136,7 +140,7 @@ class EvalDataset(_Samples):
         return len(self.annotations)
 
     def files(self, row: int) -> list[str]:
-        """The pictures (or the clip) of a sample, for people to look at."""
+        """The picture files (or the clip) of a sample, for reports."""
         return [os.path.join(self.image_root, self.annotations[row]["image"])]
 
     def image(self, name: str, root: str | Path | None = None) -> torch.Tensor:

@@ -1,7 +1,7 @@
-"""Batches for one process of a training run: the same for any number of workers, from any batch of any epoch.
+"""Loaders of one process's batches, which are the same for any number of workers and can start at any batch.
 
 loader = TrainLoader(dataset, batch_size=32, num_workers=4, rank=0, world_size=1)
-loader.set_epoch(3, start_batch=120)            # where a resumed run goes on
+loader.set_epoch(3, start_batch=120)            # where a resumed run continues
 for batch in loader: ...                        # dicts, as the dataset describes them
 """
 
@@ -13,7 +13,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.synchronize import Event
-from typing import Any
+from typing import Any, Generic, TypedDict, TypeVar
 
 import torch
 from torch.utils.data import DataLoader
@@ -23,13 +23,39 @@ from data.media.image_file import TooManyBadImages
 from data.sampler import EvalSampler, TrainSampler
 from settings import ConfigError, UserError
 
-_log = logging.getLogger("blip.data")
+logger = logging.getLogger("blip.data")
 
-_FIRST_JUDGED = 10_000  # images before which a share of bad images says little about a large data set
+EvalData = TypeVar("EvalData", bound=EvalDataset)
+
+_FIRST_JUDGED = 10_000  # images; the share of bad ones among fewer says little about a large dataset
+
+
+class Share(TypedDict):
+    """Which process loads, and whether into pinned memory, which copies fast to a GPU: the engine's `Run.share`."""
+
+    rank: int
+    world_size: int
+    pin_memory: bool
+
+
+class Batches:
+    """The batches of a torch DataLoader; raises the errors that our datasets return in place of a batch."""
+
+    def __init__(self, loader: DataLoader[Sample]) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for batch in self._loader:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
 
 
 class TrainLoader:
-    """A process's batches of a training epoch; bad images are logged, counted over the whole run, and limited.
+    """A process's batches of a training epoch; bad images are logged, counted over the run, and limited in number.
 
     `len(loader)` is the number of batches of a whole epoch, whichever batch it starts at. The loader touches no global
     random state. `pin_memory` speeds up the copy to a CUDA device.
@@ -50,7 +76,7 @@ class TrainLoader:
         self.batch_size = batch_size
         self.max_bad_images = max_bad_images
         self._sampler = TrainSampler(dataset.order, batch_size, rank, world_size)
-        self._batches = _loader(dataset, self._sampler, num_workers, pin_memory)
+        self._batches = Batches(_loader(dataset, self._sampler, num_workers, pin_memory))
         self._bad = self._tried = 0
 
     def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
@@ -61,11 +87,11 @@ class TrainLoader:
         return len(self._sampler)
 
     def state_dict(self) -> dict[str, int]:
-        """How many images this process has tried to read, and how many of these it could not."""
+        """How many images this process has tried to read, and how many of them were bad."""
         return {"tried": self._tried, "bad": self._bad}
 
     def load_state_dicts(self, states: Sequence[Mapping[str, int]]) -> None:
-        """Go on counting where the processes of an interrupted run had got to: as one of them, or as one of others."""
+        """Continue the counts of an interrupted run, given its processes' states; their number may have changed."""
         rank, processes = self._sampler.rank, self._sampler.world_size
         if len(states) == processes:
             mine = states[rank]
@@ -83,7 +109,7 @@ class TrainLoader:
         self._tried += self.batch_size + len(bad_images)
         self._bad += len(bad_images)
         for path, reason in bad_images:
-            _log.warning("unreadable image replaced: %s: %s", path, reason)
+            logger.warning("unreadable image replaced: %s: %s", path, reason)
         of = max(self._tried, min(_FIRST_JUDGED, len(self) * self.batch_size))
         if bad_images and self._bad > self.max_bad_images * of:
             path, reason = bad_images[-1]
@@ -91,66 +117,65 @@ class TrainLoader:
                 f"{self._bad:,} unreadable images among the {self._tried:,} that this process read until epoch "
                 f"{self._sampler.epoch}, more than max_bad_images = {self.max_bad_images:g} of {of:,}; "
                 f"the last one is {path}: {reason}. "
-                "`python -m data.check CONFIG` lists them; mend or remove them, or raise max_bad_images"
+                "`python -m data.check CONFIG` lists them; repair or remove them, or raise max_bad_images"
             )
 
 
 def eval_loader(
-    dataset: EvalDataset,
+    dataset: EvalData,
     batch_size: int,
     *,
     num_workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
-) -> DataLoader:
+) -> "EvalLoader[EvalData]":
     """A process's share of an evaluation split, each sample once over all processes, in the file's order.
 
     Raises ConfigError for a split without a record.
     """
     if not len(dataset):
         raise ConfigError(f"nothing to evaluate: no record in {', '.join(map(str, dataset.annotations.sources))}")
-    return _loader(dataset, EvalSampler(len(dataset), batch_size, rank, world_size), num_workers, pin_memory)
+    sampler = EvalSampler(len(dataset), batch_size, rank, world_size)
+    return EvalLoader(dataset, _loader(dataset, sampler, num_workers, pin_memory))
+
+
+class EvalLoader(Batches, Generic[EvalData]):
+    """A process's batches of the evaluation split `dataset`, in the file's order."""
+
+    def __init__(self, dataset: EvalData, loader: DataLoader[Sample]) -> None:
+        super().__init__(loader)
+        self.dataset = dataset
 
 
 def listed_loader(
     dataset: EvalDataset, batches: Sequence[Sequence[int]], *, num_workers: int = 0, pin_memory: bool = False
-) -> DataLoader:
-    """The batches that are listed, each by the numbers of its samples, in this order."""
-    return _loader(dataset, batches, num_workers, pin_memory)
+) -> Batches:
+    """The batches whose samples are listed by index, in this order."""
+    return Batches(_loader(dataset, [list(batch) for batch in batches], num_workers, pin_memory))
 
 
 def _loader(
-    dataset: TrainDataset | EvalDataset, batches: Iterable[Sequence[Any]], num_workers: int, pin_memory: bool
-) -> DataLoader:
-    return _Loader(
+    dataset: TrainDataset | EvalDataset, batches: Iterable[list[Any]], num_workers: int, pin_memory: bool
+) -> DataLoader[Sample]:
+    return DataLoader(
         dataset,
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=functools.partial(_collate, dataset.collate),
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
-        worker_init_fn=functools.partial(_leave_signals_to_the_run, _ending()) if num_workers else None,
+        worker_init_fn=functools.partial(_ignore_signals, _ending()) if num_workers else None,
         generator=torch.Generator(),  # else each epoch would draw its workers' seed from the global generator
     )
 
 
 @functools.cache
 def _ending() -> Event:
-    """Set when this process ends; one for all loaders, of which an evaluation may make many."""
+    """An event that is set when this process ends; one for all its loaders."""
     ending = multiprocessing.Event()
     atexit.register(ending.set)  # called before multiprocessing's own, which terminates workers and waits for them
     return ending
-
-
-class _Loader(DataLoader):
-    """torch's loader, which raises the errors that our data sets hand over as values."""
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for batch in super().__iter__():
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
 
 
 def _collate(
@@ -159,10 +184,11 @@ def _collate(
     return samples if isinstance(samples, UserError) else collate(samples)
 
 
-def _leave_signals_to_the_run(ending: Event, worker: int) -> None:
-    """Schedulers signal all processes of a job: the run wants to save itself then, and needs its workers alive.
+def _ignore_signals(ending: Event, worker: int) -> None:
+    """Make a worker ignore the signals that stop a run, unless the run is `ending`.
 
-    Only when the run is `ending`, with work left to its loaders since an error ended it, does SIGTERM end a worker.
+    Schedulers signal all processes of a job: the run then saves its state, and needs its workers alive. Only when the
+    run has ended, by an error with batches left to load, does SIGTERM end a worker.
     """
     del worker
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if ending.is_set() else None)

@@ -12,22 +12,22 @@ import torch
 
 from data.dataset import EvalDataset, EvalImage, Sample, TrainDataset, TrainImage
 from data.records.annotations import Annotations
-from data.records.formats import Format, identity, text, texts, truth
+from data.records.formats import Format, identifier, label, text, texts
 from data.text import clean_caption
 
 PAIR = Format(
     "nlvr",
-    (texts("images", count=2), text("sentence"), truth("label"), identity("identifier", required=False)),
+    (texts("images", count=2), text("sentence"), label("label"), identifier("identifier", required=False)),
 )
 
-_log = logging.getLogger("blip.data")
+logger = logging.getLogger("blip.data")
 
 _MAX_WORDS = 40
 _OTHER_SIDE = {"left": "right", "right": "left"}
 
 
 def swap_sides(sentence: str) -> str:
-    """The sentence about the same images in the other order: the words left and right change places."""
+    """The sentence for the same images in the other order: the words left and right are exchanged."""
     return re.sub(r"\b(left|right)\b", lambda side: _OTHER_SIDE[side[0]], sentence)
 
 
@@ -87,7 +87,7 @@ def _pairs(files: Sequence[str | Path]) -> Annotations:
     labels = annotations.values("label")
     unclear = [row for row, label in enumerate(labels) if label not in ("True", "False")]
     if unclear:
-        _log.warning(
+        logger.warning(
             "%s: %d labels are neither 'True' nor 'False' (the first is %r) and count as false",
             annotations.place(unclear[0]),
             len(unclear),

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from data.dataset import EvalDataset, EvalImage, Sample
 from data.records.annotations import Annotations
-from data.records.formats import Format, identity, path
+from data.records.formats import Format, identifier, path
 
-EVAL = Format("nocaps", (path("image"), identity("img_id")))
+EVAL = Format("nocaps", (path("image"), identifier("img_id")))
 
 
 class NoCapsEval(EvalDataset):

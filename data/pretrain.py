@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data.dataset import Sample, TrainDataset, TrainImage, one_of
+from data.dataset import Sample, TrainDataset, TrainImage, pick_caption
 from data.media.image_file import ImageFile
 from data.records.annotations import Annotations
 from data.records.formats import Format, path, texts
@@ -23,7 +23,9 @@ PAIR = Format(
 
 
 def downloaded_name(url: str) -> str:
-    """Where in `url_root` the download of `url` lies: ab/abcd....jpg by the MD5 of the address (any picture format).
+    """The file in `url_root` that the download of `url` must have: ab/abcd....jpg, by the MD5 of the address.
+
+    The suffix is always .jpg, whatever format the picture has.
 
     In a shell: `name=$(printf %s "$url" | md5sum | cut -c1-32); echo ${name:0:2}/$name.jpg`.
     """
@@ -34,8 +36,9 @@ def downloaded_name(url: str) -> str:
 class PretrainDataset(TrainDataset):
     """Batch: image uint8 [B, 3, S, S], caption list[str] (cleaned).
 
-    An epoch passes once over the shards, the `files`, and the next of the `laion_files`, in one shuffled order (within
-    shards: a few files at a time). `shards_share` sets how many of its samples are drawn from shards instead.
+    An epoch uses every sample of the shards, of `files`, and of the next one of `laion_files` once, in one shuffled
+    order (within shards: a few files at a time). With `shards_share`, that share of the epoch is drawn from the shards
+    instead of as many samples as they hold.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class PretrainDataset(TrainDataset):
         self._laion: tuple[int, Annotations] = (-1, Annotations([], PAIR))
 
     def laion(self, epoch: int) -> Annotations:
-        """The further annotations of `epoch`: file `epoch` of `laion_files`, which start again after the last."""
+        """The annotations that `epoch` adds: one of `laion_files`, in turn."""
         if not self.laion_files:
             return self._laion[1]
         number = epoch % len(self.laion_files)
@@ -96,7 +99,7 @@ class PretrainDataset(TrainDataset):
         )
 
     def record(self, epoch: int, index: int) -> dict[str, Any]:
-        """A record of the shards, of the files, or of this epoch's further file, which follow each other by index."""
+        """The record at `index`, counted through the shards, the files, and then the LAION file of this epoch."""
         for part in (self.shards, self.annotations, self.laion(epoch)):
             if index < len(part):
                 return part[index]
@@ -107,12 +110,12 @@ class PretrainDataset(TrainDataset):
         picture = self._picture(record)
         return {
             "image": self.transform(picture, rng),
-            "caption": clean_caption(one_of(record["caption"], rng), self.max_words),
+            "caption": clean_caption(pick_caption(record["caption"], rng), self.max_words),
             "files": [picture.name],
         }
 
     def _picture(self, record: dict[str, Any]) -> ImageFile:
-        if "name" in record:  # of a shard
+        if "name" in record:  # from a shard
             return ImageFile(record["image"], record["name"])
         if record["image"] is not None:
             return ImageFile(os.path.join(self.image_root, record["image"]))

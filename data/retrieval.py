@@ -13,14 +13,14 @@ EVAL = Format("retrieval eval", (path("image"), texts("caption")))
 
 
 class RetrievalTrain(CaptionTrain):
-    """Captioning's records without a prompt: pairs of one `image_id` are each other's positives.
+    """The records of captioning, without a prompt; pairs with the same `image_id` are positives of each other.
 
     Batch: image uint8 [B, 3, S, S], caption list[str], image_id int64 [B].
     """
 
 
 class RetrievalEval(EvalDataset):
-    """The images of a split one by one, its texts as a list, and which belongs to which.
+    """The images of a split as samples, its texts as one list, and which text belongs to which image.
 
     Batch: image uint8 [B, 3, S, S], index int64 [B]. `text`: the cleaned captions of all images in one list;
     `img2txt[i]`: the texts of image i; `txt2img[t]`: the image of text t.

@@ -1,7 +1,7 @@
-"""Which samples come in which batch: a pure function of seed, epoch, rank and position, never of workers or history.
+"""Samplers: which samples are in which batch, as a pure function of seed, epoch, rank and position.
 
 A training batch is a list of `(epoch, index)` pairs, so a dataset can draw a sample's augmentation from
-(seed, epoch, index) in whichever worker it lands. Global batch g is one stretch of the epoch's order, dealt to the
+(seed, epoch, index) whichever worker loads it. Global batch g is a slice of the epoch's order, split among the
 processes in rank order: W processes with batches of B see, step by step, what one process with batches of W * B sees.
 """
 
@@ -47,9 +47,9 @@ class TrainSampler:
 
 
 class EvalSampler:
-    """Batches of one process's share: stretches of 0..size-1 that together hold each index exactly once.
+    """The batches of one process's share of 0..size-1; the shares of all processes hold each index exactly once.
 
-    The shares are consecutive, so results put together in rank order are in the dataset's order.
+    A share is a consecutive range, so results joined in rank order are in the dataset's order.
     """
 
     def __init__(self, size: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
@@ -70,15 +70,15 @@ def shuffled(size: int, key: Sequence[int]) -> np.ndarray:
     return indices
 
 
-def shuffled_by_shard(sizes: Sequence[int], key: Sequence[int], window: int = 16) -> np.ndarray:
-    """The samples of shards of `sizes` samples: shards in random order, shuffled among each `window` of them.
+def shuffled_by_shard(sizes: Sequence[int] | np.ndarray, key: Sequence[int], window: int = 16) -> np.ndarray:
+    """The indices of samples in shards of `sizes` samples: shards in random order, shuffled within `window` of them.
 
-    Reading stays within `window` files at a time, which disks and network file systems reward.
+    Reading stays within `window` files at a time, which is faster on disks and network file systems.
     """
-    starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+    starts = [0, *np.cumsum(sizes, dtype=np.int64).tolist()]
     rng = np.random.default_rng(key)
     shards = rng.permutation(len(sizes))
-    pieces = []
+    pieces: list[np.ndarray] = []
     for first in range(0, len(shards), window):
         piece = np.concatenate([np.arange(starts[s], starts[s + 1]) for s in shards[first : first + window]])
         rng.shuffle(piece)
@@ -89,16 +89,18 @@ def shuffled_by_shard(sizes: Sequence[int], key: Sequence[int], window: int = 16
 def mixed(
     first: Callable[[int], np.ndarray], second: Callable[[int], np.ndarray], size: int, share: float, key: Sequence[int]
 ) -> np.ndarray:
-    """`size` indices, the share `share` of them from `second`, the rest from `first`, both kept in their order.
+    """`size` indices at random places from two sources: the share `share` of them from `second`, the rest from `first`.
 
-    Each source is a function of the pass number: one that is too small is passed through again, in another order.
+    Each source gives its indices for a pass number, and keeps their order; where one pass is too short, the next
+    follows.
     """
     from_second = np.zeros(size, dtype=bool)
     from_second[: round(size * share)] = True
     np.random.default_rng(key).shuffle(from_second)
     indices = np.empty(size, dtype=np.int64)
     for source, places in ((first, ~from_second), (second, from_second)):
-        count, taken = int(places.sum()), []
+        count = int(places.sum())
+        taken: list[np.ndarray] = []
         while (have := sum(map(len, taken))) < count:
             taken.append(source(len(taken))[: count - have])
         indices[places] = np.concatenate([np.zeros(0, np.int64), *taken])

@@ -1,4 +1,4 @@
-"""The clean-up of captions and questions, exactly as the released checkpoints were trained with it."""
+"""The cleaning of captions and questions, exactly as for the released checkpoints."""
 
 import re
 
@@ -10,8 +10,8 @@ _NO_MARKS = str.maketrans("", "", _MARKS)
 def clean_caption(text: str, max_words: int = 30) -> str:
     """Lower case, marks to spaces, runs of white space to one space, at most `max_words` words.
 
-    A single tab or newline between words stays: only runs of two or more are replaced (tests/golden/text), and
-    words are what single spaces part.
+    A single tab or newline between words stays: only runs of two or more are replaced (tests/golden/text). Words are
+    counted at single spaces.
     """
     text = re.sub(r"\s{2,}", " ", text.lower().translate(_MARKS_TO_SPACES))
     return _first_words(text.rstrip("\n").strip(" "), max_words)

@@ -15,7 +15,7 @@ EVAL = Format("video", (path("clip_name"), texts("caption")))
 
 
 class VideoEval(EvalDataset):
-    """The clips of a split one by one, its texts as a list, and which belongs to which.
+    """The clips of a split as samples, its texts as one list, and which text belongs to which clip.
 
     Batch: video uint8 [B, num_frames, 3, S, S], index int64 [B]. `text`, `vid2txt`, `txt2vid` as in RetrievalEval;
     records of one clip_name are one clip with several texts. `clips`: the clips' files.
@@ -50,14 +50,14 @@ class VideoEval(EvalDataset):
     def __len__(self) -> int:
         return len(self.clips)
 
-    def files(self, index: int) -> list[str]:
-        return [str(self.clips[index])]
+    def files(self, row: int) -> list[str]:
+        return [str(self.clips[row])]
 
-    def __getitem__(self, index: int) -> Sample:
-        frames = read_frames(self.clips[index], self.num_frames)
-        return {"video": torch.stack([self.transform(frame) for frame in frames]), "index": index}
+    def __getitem__(self, row: int) -> Sample:
+        frames = read_frames(self.clips[row], self.num_frames)
+        return {"video": torch.stack([self.transform(frame) for frame in frames]), "index": row}
 
 
 def clip_file(video_root: str | Path, clip_name: str) -> Path:
-    """`clip_name` as it stands where it has a suffix, else with .mp4."""
+    """The file of a clip; a `clip_name` without a suffix means .mp4."""
     return Path(video_root) / (clip_name if Path(clip_name).suffix else f"{clip_name}.mp4")

@@ -12,34 +12,39 @@ import torch
 
 from data.dataset import EvalDataset, EvalImage, Sample, TrainDataset, TrainImage
 from data.records.annotations import AnnotationError, Annotations
-from data.records.formats import Format, identity, path, text, texts
+from data.records.formats import Format, identifier, path, text, texts
 from data.text import clean_question
 
-_QUESTION = (path("image"), text("question"), text("dataset", required=False), identity("question_id", required=False))
+_QUESTION = (
+    path("image"),
+    text("question"),
+    text("dataset", required=False),
+    identifier("question_id", required=False),
+)
 _TYPES = (text("question_type", required=False), text("answer_type", required=False))
 
 TRAIN = Format("vqa", (*_QUESTION, texts("answer")))
 EVAL = Format("vqa eval", (*_QUESTION, texts("answer", required=False), *_TYPES))
 
-VISUAL_GENOME_WEIGHT = 0.2  # of an answer that a single person gave, beside VQA v2's shares of ten people
+VISUAL_GENOME_WEIGHT = 0.2  # of its single answer; those of VQA v2 weigh the share of ten people who gave them
 
 
 def weighted_answers(answers: Sequence[str], dataset: str | None) -> dict[str, float]:
-    """The different answers by first appearance, each with its weight: the share of the annotators who gave it."""
+    """Each different answer with its weight: the share of the annotators who gave it, or Visual Genome's constant."""
     if dataset == "vg":
         return dict.fromkeys(answers, VISUAL_GENOME_WEIGHT)
     return {answer: count / len(answers) for answer, count in Counter(answers).items()}
 
 
-class Folders:
-    """The folder of a record's image: that of its `dataset` where one is given, else `image_root`."""
+class ImageRoots:
+    """dataset of a record -> the folder of its image; `image_root` for other datasets and for a folder not given."""
 
     def __init__(self, image_root: str | Path, vqa_root: str | Path, vg_root: str | Path) -> None:
-        self._roots = {"vqa": vqa_root or image_root, "vg": vg_root or image_root}
-        self._other = image_root
+        self._roots: dict[str | None, str | Path] = {"vqa": vqa_root or image_root, "vg": vg_root or image_root}
+        self._default = image_root
 
     def __getitem__(self, dataset: str | None) -> str | Path:
-        return self._roots.get(dataset, self._other)
+        return self._roots.get(dataset, self._default)
 
 
 class VQATrain(TrainDataset):
@@ -57,11 +62,11 @@ class VQATrain(TrainDataset):
         seed: int = 0,
     ) -> None:
         super().__init__(Annotations(files, TRAIN), image_root, transform, seed)
-        self._folders = Folders(image_root, vqa_root, vg_root)
+        self._roots = ImageRoots(image_root, vqa_root, vg_root)
 
     def sample(self, record: dict[str, Any], rng: np.random.Generator) -> Sample:
         answers = weighted_answers(record["answer"], record["dataset"])
-        file = os.path.join(self._folders[record["dataset"]], record["image"])
+        file = os.path.join(self._roots[record["dataset"]], record["image"])
         return {
             "image": self.image(file, rng),
             "question": clean_question(record["question"]),
@@ -81,8 +86,8 @@ class VQATrain(TrainDataset):
 class VQAEval(EvalDataset):
     """Batch: image uint8 [B, 3, S, S], question list[str], question_id list, index int64 [B].
 
-    A record's question_id is the file's, or its row, from 0, where it has none; two records of one id are an
-    AnnotationError. `annotations` hold the answers and their types where the split has them.
+    A record without a `question_id` gets its row, from 0; two records with one id are an AnnotationError. `annotations`
+    hold the answers and their types where the split has them.
     """
 
     listed = ("question_id",)
@@ -97,13 +102,13 @@ class VQAEval(EvalDataset):
         vg_root: str | Path = "",
     ) -> None:
         super().__init__(Annotations(files, EVAL), image_root, transform)
-        self._folders = Folders(image_root, vqa_root, vg_root)
+        self._roots = ImageRoots(image_root, vqa_root, vg_root)
         self.question_ids = _question_ids(self.annotations)
 
     def __getitem__(self, row: int) -> Sample:
         record = self.annotations[row]
         return {
-            "image": self.image(record["image"], self._folders[record["dataset"]]),
+            "image": self.image(record["image"], self._roots[record["dataset"]]),
             "question": clean_question(record["question"]),
             "question_id": self.question_ids[row],
             "index": row,
@@ -111,16 +116,19 @@ class VQAEval(EvalDataset):
 
     def files(self, row: int) -> list[str]:
         record = self.annotations[row]
-        return [os.path.join(self._folders[record["dataset"]], record["image"])]
+        return [os.path.join(self._roots[record["dataset"]], record["image"])]
 
     def questions(self) -> dict[Any, tuple[str, list[str]]]:
-        """question_id -> the question as the file has it, and its picture."""
+        """question_id -> the question as in the file, and its picture."""
         return {
             self.question_ids[row]: (record["question"], self.files(row)) for row, record in enumerate(self.annotations)
         }
 
     def ground_truth(self) -> dict[Any, dict[str, Any]]:
-        """question_id -> `answers` that people gave, `question_type`, `answer_type`, each where the file has it."""
+        """question_id -> the annotators' `answers`, `question_type` and `answer_type` (those that the file has).
+
+        A question without answers is left out.
+        """
         return {
             self.question_ids[row]: {
                 "answers": record["answer"],

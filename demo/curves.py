@@ -1,9 +1,10 @@
-"""The report's figures: losses while pre-training, and scores on held-out scenes with and without pre-training."""
+"""The report's figures: losses of pre-training and fine-tuning, scores on held-out scenes, and captioned pictures."""
 
 import logging
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -16,8 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from data.shapes import caption_is_right
 from demo.scores import Results, Score
 
-BLUE, ORANGE, GREEN, GREY, RED = "#2f6bb3", "#d9822b", "#3a8f5c", "#b9bfc7", "#b3332f"
-_STYLE = {
+BLUE, ORANGE, GREEN, GRAY, RED = "#2f6bb3", "#d9822b", "#3a8f5c", "#b9bfc7", "#b3332f"
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -38,14 +39,14 @@ def read_events(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
     """Scalar -> (steps, values), from the TensorBoard events of a run."""
     logging.getLogger("tensorboard").setLevel(logging.WARNING)  # that a folder's last file was read is no news
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    series = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+    series = {tag: events.Scalars(tag) for tag in events.scalars.Keys()}
     return {
         tag: ([point.step for point in points], [point.value for point in points]) for tag, points in series.items()
     }
 
 
 def draw_pretraining(folder: Path, path: Path) -> None:
-    """The three losses, and how often matching says yes and no rightly."""
+    """Draw the three losses of pre-training, and the accuracy of matching on pairs and on hard negatives."""
     events = read_events(folder / "pretrain")
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(1, 4, figsize=(11, 2.5), layout="constrained")
@@ -62,7 +63,7 @@ def draw_pretraining(folder: Path, path: Path) -> None:
 
 
 def draw_fine_tuning(folder: Path, path: Path) -> None:
-    """The losses of fine-tuning, from the pre-trained checkpoint and from scratch."""
+    """Draw the losses of fine-tuning, from the pre-trained checkpoint and from scratch."""
     panels = (
         ("Captioning", "caption", "caption_scratch"),
         ("Retrieval", "retrieval", None),
@@ -82,27 +83,29 @@ def draw_fine_tuning(folder: Path, path: Path) -> None:
 
 
 def draw_scores(scores: Sequence[Score], path: Path) -> None:
-    """A bar a score; what a guess gets, what scratch gets, and a line where the target is."""
-    shown = [score for score in scores if score.chance is not None][::-1]
+    """Draw a bar a score, with that of a guess, that of training from scratch, and a line at the target."""
+    compared = [(score, score.chance, score.target) for score in scores]
+    shown = [(score, chance, target) for score, chance, target in compared if chance is not None and target is not None]
+    shown.reverse()
     with plt.rc_context({**_STYLE, "axes.grid.axis": "x"}):
         figure, axis = plt.subplots(figsize=(9, 0.62 * len(shown) + 0.9), layout="constrained")
-        for row, score in enumerate(shown):
+        for row, (score, chance, target) in enumerate(shown):
             axis.barh(row, score.value, 0.36, color=BLUE, zorder=2)
             axis.text(score.value + 0.8, row, f"{score.value:.1f}", va="center", fontweight="bold")
-            axis.barh(row - 0.32, score.chance, 0.16, color=GREY, zorder=2)
+            axis.barh(row - 0.32, chance, 0.16, color=GRAY, zorder=2)
             if score.scratch is not None:
                 axis.barh(row + 0.3, score.scratch, 0.16, color=ORANGE, zorder=2)
-            axis.vlines(score.target, row - 0.42, row + 0.42, color="#222", zorder=3)
-        legend = {"from scratch": ORANGE, "pre-trained": BLUE, "a guess": GREY, "target": "#222"}
+            axis.vlines(target, row - 0.42, row + 0.42, color="#222", zorder=3)
+        legend = {"from scratch": ORANGE, "pre-trained": BLUE, "a guess": GRAY, "target": "#222"}
         handles = [Patch(color=color, label=label) for label, color in legend.items()]
-        axis.set(xlim=(0, 105), yticks=range(len(shown)), yticklabels=[score.name for score in shown])
+        axis.set(xlim=(0, 105), yticks=range(len(shown)), yticklabels=[score.name for score, _, _ in shown])
         axis.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4)
         figure.savefig(path)
         plt.close(figure)
 
 
 def draw_captions(results: Results, path: Path, shown: int = 16) -> None:
-    """The first test pictures over what the model says of them, in green where that names all there is."""
+    """Draw the first test pictures over their captions, which are green where they name everything in the picture."""
     captions = list(results.captions().items())[:shown]
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(-(-len(captions) // 4), 4, figsize=(10, 0.55 * len(captions)), layout="constrained")
@@ -119,7 +122,7 @@ def draw_captions(results: Results, path: Path, shown: int = 16) -> None:
 
 
 def draw(results: Results, scores: Sequence[Score]) -> list[tuple[str, Path]]:
-    """All figures as PNGs in the demo's folder. Returns the page's: (caption, path); it shows captions in HTML."""
+    """Draw all figures as PNGs in the demo's folder. Returns those that the page shows: (title, path) each."""
     folder = results.folder
     draw_captions(results, folder / "captions.png")
     figures = [

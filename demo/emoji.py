@@ -8,7 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from data.shapes.wordpiece import vocabulary_of, words_of
+from data.shapes.wordpiece import frequent_words, wordpiece_vocabulary
 from files import atomic_write
 
 _TRAINING = ("pretrain.json", "train.json")
@@ -27,7 +27,7 @@ def unpack(source: Path, out: Path) -> None:
             shutil.copyfile(source / name, temporary)
     texts = (pair["caption"] for name in _TRAINING for pair in json.loads((out / name).read_text(encoding="utf-8")))
     with atomic_write(out / "vocab.txt") as temporary:
-        temporary.write_text("\n".join(vocabulary_of(words_of(texts))) + "\n", encoding="utf-8")
+        temporary.write_text("\n".join(wordpiece_vocabulary(frequent_words(texts))) + "\n", encoding="utf-8")
     with zipfile.ZipFile(source / "images.zip") as pictures:
         for picture in pictures.infolist():
             target = out / picture.filename

@@ -8,8 +8,8 @@ from string import Template
 
 from data.shapes import caption_is_right
 from demo.curves import draw
-from demo.found import search
 from demo.recipe import Step
+from demo.retrieved import retrieve
 from demo.scores import Results, Score
 from files import atomic_write
 from metrics.vqa import answer_accuracy
@@ -87,7 +87,7 @@ def _captions(results: Results) -> Iterable[str]:
 
 
 def _retrieval(results: Results) -> Iterable[str]:
-    by_text, by_picture = search(results, queries=min(6, len(results.images)), answers=5)
+    by_text, by_picture = retrieve(results, queries=min(6, len(results.images)), answers=5)
     cards = []
     for found in by_text:
         shown = zip(found.answers, found.right, strict=True)
@@ -119,7 +119,7 @@ def _questions(results: Results) -> Iterable[str]:
 
 
 def _statements(results: Results) -> Iterable[str]:
-    # every fifth, as four neighbours share a sentence
+    # every fifth, as four neighbors share a sentence
     for entry in results.predictions("nlvr")[: 5 * SHOWN : 5]:
         pictures = "".join(_scene(results, image) for image in results.pairs[entry["index"]]["images"])
         right = entry["prediction"] == entry["label"]

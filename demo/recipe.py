@@ -1,4 +1,4 @@
-"""The phases of the recipe: which script, which config, in which order; each is a command that works by hand too."""
+"""The recipe: which scripts run with which configs, in which order. Each is a command that works by hand too."""
 
 import logging
 import os
@@ -53,7 +53,7 @@ class Phase:
         title: what the report calls it.
         task: the script's name and its config's.
         arguments: beyond config and output folder.
-        evaluates: judges what lies in its folder, trains nothing.
+        evaluates: evaluates a checkpoint in its folder, and trains nothing.
     """
 
     name: str
@@ -86,7 +86,7 @@ PHASES = (
 
 @dataclass(frozen=True)
 class Step:
-    """What the report says of a step that was run: seconds on the clock, and the command to run it again."""
+    """A step that was run, for the report: how long it took, and the command to run it again."""
 
     title: str
     command: str
@@ -140,6 +140,7 @@ def relocated(config: str, folder: Path) -> list[str]:
 
 
 def _timed(title: str, command: list[str], action: Callable[[], None]) -> Step:
+    """Do `action`, which is what `command` does, and log and return how long it took."""
     logger.info("%s\n    %s", title, shlex.join(command))
     began = time.perf_counter()
     action()
@@ -149,6 +150,6 @@ def _timed(title: str, command: list[str], action: Callable[[], None]) -> Step:
 
 
 def _execute(command: list[str]) -> None:
-    """Run a script with this interpreter; a process has one core, as two share the machine."""
+    """Run a script with this interpreter, by default with one thread a process: two processes share the machine."""
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     subprocess.run([sys.executable, *command[1:]], cwd=REPOSITORY, env=environment, check=True)

@@ -1,4 +1,4 @@
-"""What the models got right on held-out scenes, beside what a guess would get and what must be reached."""
+"""The models' scores on held-out scenes, beside those of a guess and the targets."""
 
 import json
 import random
@@ -20,11 +20,11 @@ class Score:
 
     Attributes:
         name: what is measured.
-        value: what the fine-tuned model reaches on test.
-        chance: what knowing nothing of the picture reaches.
+        value: of the fine-tuned model on test.
+        chance: of a guess that does not look at the picture.
         guess: what that guess is.
-        target: what the demo promises.
-        scratch: the same fine-tuning without pre-training, where it was run.
+        target: what the demo promises to reach.
+        scratch: of the same fine-tuning without pre-training, where it was run.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Results:
         return [json.loads(line) for line in (self.folder / phase / "log.txt").read_text("utf-8").splitlines()]
 
     def captions(self, phase: str = "caption") -> dict[str, str]:
-        """Picture -> the caption that the model wrote."""
+        """The model's caption of each picture."""
         return {self.images[entry["image_id"]]: entry["caption"] for entry in self.predictions(phase)}
 
     def scores(self) -> list[Score]:
@@ -107,7 +107,7 @@ def _one_of(images: Sequence[str]) -> tuple[float, str]:
 
 
 def share_right(captions: Mapping[str, str], scenes: Mapping[str, Scene]) -> tuple[float, float]:
-    """Percent of the captions that name all there is; and were each given to another picture, drawn at random."""
+    """The percentage of captions that name everything in their picture; and that of captions shuffled at random."""
     images = [image for image in captions if len(scenes[image].things) <= 2]
     shuffled = random.Random(0).sample(images, len(images))
     right = sum(caption_is_right(captions[image], scenes[image]) for image in images)
@@ -118,10 +118,9 @@ def share_right(captions: Mapping[str, str], scenes: Mapping[str, Scene]) -> tup
 
 
 def common_answers(annotations: Mapping[Any, Mapping[str, Any]]) -> tuple[dict[str, float], float]:
-    """Accuracy in percent of answering each question with the answer that does best for its type.
+    """Accuracy in percent of answering each question with the best single answer for its type: by type, and over all.
 
-    Returns:
-        by type, and over all questions. The answer is chosen on the very questions it is judged by, which no model may.
+    That answer is chosen by the very questions it is scored on, an advantage that no model has.
     """
     given = defaultdict(list)
     for entry in annotations.values():

@@ -1,9 +1,13 @@
-"""The one training loop: processes, precision, checkpoints, logs. It knows no task; scripts pass it functions."""
+"""The training loop that all tasks share: processes, precision, checkpoints, resuming, logs.
+
+It knows no task. A script opens a run (`start`) from its config, a dataclass that extends `TrainConfig` or `RunConfig`,
+and passes functions to `fit` or `run_evaluation`. Config classes are made, read and checked by `settings`.
+"""
 
 from engine.config import RunConfig, TrainConfig
 from engine.distributed import PREEMPTED, gather_objects
 from engine.loop import fit, run_evaluation
-from engine.progress import Progress, cosine_by_epoch
+from engine.progress import Progress
 from engine.run import Run, start
 from engine.step import NotFinite, unwrap
 
@@ -14,7 +18,6 @@ __all__ = [
     "Run",
     "RunConfig",
     "TrainConfig",
-    "cosine_by_epoch",
     "fit",
     "gather_objects",
     "run_evaluation",

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, the newest kept, with all that an exact continuation needs."""
+"""Checkpoint files: written whole or not at all, the newest kept, and read again to resume from."""
 
 import os
 import pickle
@@ -32,7 +32,7 @@ def save_last(folder: Path, state: dict[str, Any], keep: int) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Delete what processes left that were killed while they wrote a checkpoint (`utils.atomic_write`)."""
+    """Delete the temporary files of processes that were killed while writing a checkpoint (`files.atomic_write`)."""
     for path in folder.glob(".????????.checkpoint_*.pth"):
         path.unlink()
 
@@ -44,7 +44,7 @@ def newest(folder: Path) -> Path | None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint to the CPU. Raises ConfigError where it is none, or holds no position to resume from."""
+    """Read a checkpoint to the CPU. Raises ConfigError where it is none, or holds no training state."""
     if not path.exists():
         raise ConfigError(f"{path} does not exist on this machine; all machines of a run need the same output folder")
     try:
@@ -65,5 +65,5 @@ def _step(path: Path) -> int:
 
 
 def _earlier(folder: Path) -> list[Path]:
-    """The predecessors, the last written first: a run that went back leaves files of higher steps behind."""
+    """The earlier checkpoints, the last written first. Their steps do not tell: resuming may have gone back."""
     return sorted(folder.glob("checkpoint_step_*.pth"), key=lambda path: path.stat().st_mtime_ns, reverse=True)

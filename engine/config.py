@@ -1,4 +1,4 @@
-"""The keys that every run and every training has."""
+"""The config keys that every run has, and those that every training has."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -31,7 +31,7 @@ class TrainConfig(RunConfig):
     min_lr: float = setting(0.0, "learning rate at its lowest")
     weight_decay: float = setting(0.05, "AdamW's decay, of every parameter")
     max_epoch: int = setting(1, "epochs to train")
-    accumulation_steps: int = setting(1, "batches whose gradients are summed into one step")
+    accumulation_steps: int = setting(1, "batches whose gradients are averaged into one step")
     clip_grad_norm: float | None = setting(None, "largest norm of the gradient; null does not clip")
     compile: bool = setting(False, "compile the transformer blocks with torch.compile")
     save_every: int = setting(

@@ -6,7 +6,7 @@ from settings import ConfigError
 
 
 def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.device:
-    """The device that `--device` means; 'auto' takes a GPU where there is one (Apple's for one process alone)."""
+    """The device that `--device` names; 'auto' is a GPU where there is one (Apple's for a single process only)."""
     if name == "auto":
         has_mps = torch.backends.mps.is_available() and world_size == 1
         name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
@@ -36,7 +36,7 @@ def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.
 
 
 def precision_of(name: str, device: torch.device) -> torch.dtype:
-    """The dtype that `name` means on this device; 'auto' is bf16 on GPUs that have it in hardware, else fp32."""
+    """The dtype that `name` stands for on this device; 'auto' is bf16 on GPUs that have it in hardware, else fp32."""
     if name == "auto":
         has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if has_bf16 else torch.float32

@@ -1,4 +1,4 @@
-"""Processes: how this one was launched, and the few exchanges between them. Without a launcher all of it is a no-op."""
+"""Processes: how this one was launched, and what all of them exchange. A single process exchanges nothing."""
 
 import os
 import re
@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from settings import ConfigError
 
@@ -17,7 +19,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Launch:
-    """This process among its fellows. `local_rank` counts within the machine and picks the GPU."""
+    """Which process this is, of how many, and where they meet. `local_rank`, its rank in the machine, picks the GPU."""
 
     rank: int = 0
     world_size: int = 1
@@ -27,7 +29,7 @@ class Launch:
 
 
 def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
-    """The launch that torchrun's or SLURM's variables describe; one process alone when there are none."""
+    """The launch that the variables of torchrun or SLURM describe; a single process when there are none."""
     if "RANK" in environ and "WORLD_SIZE" in environ:
         rank, world_size = int(environ["RANK"]), int(environ["WORLD_SIZE"])
         local_rank = int(environ.get("LOCAL_RANK", 0))
@@ -46,12 +48,12 @@ def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
 
 def _first_node(nodes: str) -> str:
     """The first host of a SLURM node list: 'gpu[012-015,020],cpu1' -> 'gpu012'."""
-    prefix, number = re.match(r"([^\[,]+)(?:\[([0-9]+))?", nodes).groups()
-    return prefix + (number or "")
+    match = re.match(r"([^\[,]+)(?:\[([0-9]+))?", nodes)
+    return "".join(part for part in match.groups() if part) if match else nodes
 
 
-def connect(launch: Launch) -> dist.Store | None:
-    """The store of words that all processes share; None for one process alone. Waits for it to be there.
+def connect(launch: Launch) -> Store | None:
+    """The key-value store that all processes share; None for a single process. Waits for the process that keeps it.
 
     Raises ConfigError where there are several processes and no address to meet at.
     """
@@ -63,13 +65,13 @@ def connect(launch: Launch) -> dist.Store | None:
             "python -m torch.distributed.run, or unset RANK and WORLD_SIZE for one process alone"
         )
     address = "env://" if "RANK" in os.environ else f"tcp://{launch.address}:{launch.port}"
-    store, _, _ = next(dist.rendezvous(address, launch.rank, launch.world_size))
+    store, _, _ = next(rendezvous(address, launch.rank, launch.world_size))
     # After a failure torchrun starts the processes again over the same store, where the addresses of the dead remain.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return dist.PrefixStore(f"attempt_{attempt}", store)
+    return PrefixStore(f"attempt_{attempt}", store)
 
 
-def init_process_group(launch: Launch, store: dist.Store | None, device: torch.device) -> None:
+def init_process_group(launch: Launch, store: Store | None, device: torch.device) -> None:
     """Join the other processes, if any. Tensors on a GPU travel by NCCL, all others by gloo."""
     if store is None:
         return
@@ -84,7 +86,7 @@ def init_process_group(launch: Launch, store: dist.Store | None, device: torch.d
 
 
 def world_size() -> int:
-    """How many processes run together."""
+    """How many processes train or evaluate together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -113,15 +115,15 @@ def barrier() -> None:
     all_reduce(torch.zeros(1))
 
 
-def all_reduce(values: torch.Tensor, op: dist.ReduceOp = dist.ReduceOp.SUM) -> torch.Tensor:
-    """Reduce `values` in place over all processes, and return them."""
+def all_reduce(values: torch.Tensor, op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> torch.Tensor:
+    """Reduce `values` in place over all processes (by default their sum), and return them."""
     if world_size() > 1:
         dist.all_reduce(values, op)
     return values
 
 
 class Preemption:
-    """Notes SIGTERM and SIGUSR1, by which schedulers announce that they will take the machine away.
+    """Catches SIGTERM and SIGUSR1, by which schedulers announce that they will take the machine away.
 
     All processes must stop after the same step, though a signal reaches each at another moment and perhaps only one.
     So each step starts an exchange of flags that the next step reads: it travels by gloo while the step computes, and
@@ -133,7 +135,7 @@ class Preemption:
     def __init__(self) -> None:
         self.received = False
         self.stop = False  # what the processes agreed on
-        self.state_is_saved = False  # while true there is nothing to lose, and a signal ends the process at once
+        self.state_is_saved = False  # while true, a signal ends the process at once: nothing would be lost
         self._flag = torch.zeros(1)
         self._exchange: dist.Work | None = None
         self._previous = {number: signal.signal(number, self._receive) for number in self.SIGNALS}
@@ -152,7 +154,7 @@ class Preemption:
         return stop
 
     def settle(self) -> bool:
-        """Whether to stop, by the exchange that is under way, if any, too; afterwards none is."""
+        """Whether to stop, once the exchange that is under way, if any, has ended."""
         if world_size() == 1:
             self.stop = self.received
         elif self._exchange is not None:
@@ -162,9 +164,9 @@ class Preemption:
         return self.stop
 
     def restore(self) -> None:
-        """Give the signals back to whom they belonged before; after one they are ignored instead.
+        """Put the earlier signal handlers back; after a signal, ignore further ones instead.
 
-        The first process that leaves makes its launcher signal the others, whose exit status must not become another.
+        When the first process exits, its launcher signals the others, and that must not change their exit status.
         """
         for number, handler in self._previous.items():
             signal.signal(number, signal.SIG_IGN if self.received or self.stop else handler)

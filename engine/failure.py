@@ -1,4 +1,4 @@
-"""How a run ends that cannot go on: by its error's message alone where a person can mend it, said by one process."""
+"""How a run ends by an error that its user can fix: with the message alone, printed by one process."""
 
 import contextlib
 import hashlib
@@ -9,15 +9,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from torch.distributed import Store
+from torch.distributed.distributed_c10d import Store
 
 
 @contextlib.contextmanager
 def exit_on_user_error(store: Store | None, rank: int) -> Iterator[None]:
-    """End this process with status 1 where something goes wrong inside that a person can mend: by its message.
+    """Turn a user error inside into its message and exit status 1, without a traceback.
 
-    What several processes meet is said by the first of them. Those whose exchanges with a process that left then fail
-    end in silence. Any other exception is passed on.
+    A user error is an exception with the mark `is_user_error`. Where several processes meet the same one, the first
+    prints it. Processes whose exchanges fail because another has left exit in silence. Other exceptions pass through.
     """
     try:
         yield
@@ -33,7 +33,7 @@ def exit_on_user_error(store: Store | None, rank: int) -> Iterator[None]:
 
 
 def _first_to_say(store: Store | None, message: str) -> bool:
-    """Note that this process leaves; whether no other has said so yet."""
+    """Whether no other process has printed this message yet. Notes in the store that this process leaves."""
     if store is None:
         return True
     try:
@@ -44,6 +44,7 @@ def _first_to_say(store: Store | None, message: str) -> bool:
 
 
 def _another_has_left(store: Store | None) -> bool:
+    """Whether a process has left after a user error."""
     try:
         return store is not None and store.add("left", 0) > 0
     except RuntimeError:
@@ -51,7 +52,7 @@ def _another_has_left(store: Store | None) -> bool:
 
 
 def _tell_torchrun(message: str) -> None:
-    """Give the message to torchrun, whose own report comes last and would end in a hint how to see tracebacks."""
+    """Write the message where torchrun looks for it, whose report would else end in a hint to enable tracebacks."""
     if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         content = {"message": {"message": message, "extraInfo": {"timestamp": str(int(time.time()))}}}
         Path(file).write_text(json.dumps(content), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a run tells people: log lines, a progress bar or plain lines, JSON lines, TensorBoard, speed and memory."""
+"""What a run reports: log lines, a progress bar, one JSON line an epoch, TensorBoard and W&B, speed and memory."""
 
 import json
 import logging
@@ -43,7 +43,7 @@ class _ConsoleHandler(logging.Handler):
 
 
 def set_up_logging(rank: int) -> logging.Handler:
-    """Log `blip.*` to the console: all from the first process, warnings from the others. Returns the handler added."""
+    """Log `blip.*` to the console: everything from the first process, warnings from the others. Returns the handler."""
     handler = _ConsoleHandler(logging.INFO if rank == 0 else logging.WARNING)
     origin = "" if rank == 0 else f" process {rank}"
     handler.setFormatter(logging.Formatter(f"%(asctime)s{origin} %(levelname).1s %(message)s", "%H:%M:%S"))
@@ -60,7 +60,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 class EpochLog:
-    """`log.txt`: one JSON object an epoch. A resumed run drops the lines of the epochs that it repeats."""
+    """Writes `log.txt`, one JSON object an epoch. A resumed run drops the lines of the epochs that it repeats."""
 
     def __init__(self, path: Path, first_epoch: int) -> None:
         self.path = path
@@ -74,7 +74,7 @@ class EpochLog:
 
 
 class Events:
-    """Scalars for TensorBoard and Weights & Biases, whichever the config asks for, from the first process."""
+    """Writes scalars to TensorBoard and Weights & Biases, as the config says, from the first process."""
 
     def __init__(self, folder: Path, config: dict[str, Any], steps_done: int, is_first: bool) -> None:
         self._tensorboard = self._wandb = None
@@ -86,20 +86,20 @@ class Events:
             self._tensorboard = SummaryWriter(str(folder), purge_step=steps_done + 1 if steps_done else None)
         if config["wandb"] and is_first:
             try:
-                import wandb
+                import wandb  # pyright: ignore[reportMissingImports]  # an optional package
             except ModuleNotFoundError:
                 raise ConfigError(f"wandb = {config['wandb']!r} needs a package: `pip install wandb`") from None
 
-            number = folder / "wandb_id.txt"  # a resumed run goes on in the same curves
-            if not (steps_done and number.exists()):
-                number.write_text(secrets.token_hex(4))
+            id_file = folder / "wandb_id.txt"  # a resumed run goes on in the same curves
+            if not (steps_done and id_file.exists()):
+                id_file.write_text(secrets.token_hex(4))
             try:
                 self._wandb = wandb.init(
                     project=config["wandb"],
                     name=folder.name,
                     dir=folder,
                     config=config,
-                    id=number.read_text(),
+                    id=id_file.read_text(),
                     resume="allow",
                 )
             except wandb.Error as error:  # nobody is logged in, or there is no such project
@@ -122,9 +122,9 @@ class Events:
 
 
 class Speed:
-    """Samples a second, share of the device's peak, waiting for data, and memory, between two reports.
+    """Measures samples a second, MFU, the share of time spent waiting for data, and memory, between two reports.
 
-    Exact because a report comes right after losses were fetched, which waits for all work that was begun.
+    The times are exact since losses are fetched right before a report, which waits for all work on the device.
     """
 
     def __init__(self, device: torch.device, samples_per_step: int) -> None:
@@ -140,7 +140,7 @@ class Speed:
         self._steps += 1
 
     def report(self) -> dict[str, float]:
-        """The figures since the last report; seconds a step among them."""
+        """The figures since the last report, `s_per_step` (seconds a step) among them."""
         seconds = time.perf_counter() - self._began
         steps = max(self._steps, 1)
         figures = {
@@ -163,7 +163,7 @@ def peak_flops(device: torch.device) -> float | None:
 
 
 def named_peak(name: str) -> float | None:
-    """The peak of the first of PEAK_FLOPS whose words are in a device's name: an RTX A1000 is no A100."""
+    """The peak of the first of PEAK_FLOPS that stands as whole words in a device's name: an RTX A1000 is no A100."""
     return next((peak for part, peak in PEAK_FLOPS.items() if re.search(rf"\b{part}\b", name)), None)
 
 
@@ -177,8 +177,8 @@ def peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
 
 
-class Reporter:
-    """Progress through `steps` steps: one bar on a terminal, plain lines elsewhere, nothing where not `shown`."""
+class ProgressDisplay:
+    """Shows how many of `steps` steps are done: a bar on a terminal, log lines elsewhere, nothing if not `shown`."""
 
     def __init__(self, title: str, steps: int, first: int = 0, shown: bool = True) -> None:
         self.title, self.steps, self.shown = title, steps, shown
@@ -190,7 +190,7 @@ class Reporter:
             self._bar.update()
 
     def report(self, step: int, text: str, seconds_left: float | None = None) -> None:
-        """`step` steps are done; on the bar `text` follows it."""
+        """Show `text` behind the bar, or log a line: `step` steps done, `text`, and the time left."""
         if self._bar is not None:
             self._bar.set_postfix_str(text)
         elif self.shown:
@@ -202,8 +202,8 @@ class Reporter:
             self._bar.close()
 
 
-def describe(losses: dict[str, float], speed: dict[str, float], lr: float) -> str:
-    """Losses and speed in one line."""
+def status_line(losses: dict[str, float], speed: dict[str, float], lr: float) -> str:
+    """Losses, learning rate and speed in one line."""
     parts = [f"{name} {value:.4g}" for name, value in losses.items()]
     parts += [f"lr {lr:.3g}", f"{speed['samples_per_s']:.3g} samples/s"]
     if "mfu" in speed:

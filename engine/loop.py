@@ -1,10 +1,13 @@
-"""The training loop of every task. Scripts pass functions; what a batch is and what is learned from it is theirs."""
+"""The training loop of every task. Scripts pass functions, which alone know what is in a batch and what the loss is."""
 
 import contextlib
 import dataclasses
 import logging
 import sys
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from engine import checkpoint
 from engine.config import TrainConfig
 from engine.distributed import PREEMPTED, Preemption, barrier, broadcast_object, gather_objects
-from engine.log import EpochLog, Events, Reporter, Speed, describe
-from engine.progress import Evaluate, Loader, Progress, Schedule, TrainStep
+from engine.log import EpochLog, Events, ProgressDisplay, Speed, status_line
+from engine.progress import Evaluate, Loader, Progress, Schedule, TrainStep, cosine_by_epoch
 from engine.randomness import preserved_rng, rng_state, set_rng_state, set_seed
 from engine.run import Run
 from engine.step import Losses, Optimization
@@ -28,19 +31,20 @@ BEST = "checkpoint_best.pth"  # weights of the epoch with the best metric so far
 def fit(
     run: Run[TrainConfig],
     model: nn.Module,
-    loader: Loader,
+    build_loader: Callable[[Run[Any]], Loader],
     train_step: TrainStep,
     *,
-    schedule: Schedule,
+    schedule: Schedule | None = None,
     evaluate: Evaluate | None = None,
     best: str | None = None,
 ) -> dict[str, float]:
     """Train for `max_epoch` epochs, evaluating after each; with `--evaluate`, evaluate only. Returns the last metrics.
 
     Args:
-        train_step: (model, batch on the device, progress) -> scalars on the device; `loss` among them is minimised,
+        build_loader: run -> the loader of the batches to train on; not called where there is nothing to train.
+        train_step: (model, batch on the device, progress) -> scalars on the device; `loss` among them is minimized,
             all are reported.
-        schedule: progress -> learning rate, asked before every step.
+        schedule: progress -> learning rate, called before every step; by default `cosine_by_epoch`.
         evaluate: see `run_evaluation`.
         best: the metric whose highest value chooses `checkpoint_best.pth`; None keeps every epoch's weights, as
             `checkpoint_EPOCH.pth`.
@@ -49,13 +53,13 @@ def fit(
         if evaluate is None:
             sys.exit("there is nothing to evaluate: this script trains only")
         return run_evaluation(run, model, evaluate)
-    training = Training(run, model, loader, train_step, schedule)
+    training = Training(run, model, build_loader(run), train_step, schedule or cosine_by_epoch(run.config))
     log = EpochLog(run.output_dir / "log.txt", training.epoch)
     metrics: dict[str, float] = {}
     try:
         while training.epoch < run.config.max_epoch:
             training.train_epoch()
-            with training.nothing_to_lose():
+            with training.state_saved():
                 if evaluate is not None:
                     metrics = run_evaluation(run, model, evaluate)
                 if run.is_first:
@@ -69,12 +73,12 @@ def fit(
     return metrics
 
 
-def run_evaluation(run: Run, model: nn.Module, evaluate: Evaluate) -> dict[str, float]:
-    """Evaluate, log the metrics and write them to `evaluate.txt`; every process gets those of the first.
+def run_evaluation(run: Run[Any], model: nn.Module, evaluate: Evaluate) -> dict[str, float]:
+    """Evaluate, log the metrics, write them to `evaluate.txt`, and return them: on every process those of the first.
 
     Args:
-        evaluate: model, in eval mode and without gradients -> metrics; called on every process, and what the first
-            returns counts. What is no number (a comparison with published figures) goes into `evaluate.txt` only.
+        evaluate: model, in eval mode and without gradients -> metrics. It is called on every process. What is no number
+            (a comparison with published figures) goes into `evaluate.txt` only.
     """
     model.to(run.device).eval()
     # Evaluations see many shapes, each of which compiled blocks would be compiled for anew.
@@ -82,13 +86,13 @@ def run_evaluation(run: Run, model: nn.Module, evaluate: Evaluate) -> dict[str, 
     with preserved_rng(), torch.no_grad(), run.autocast(run.config.eval_precision), eager:
         found = broadcast_object(evaluate(model))
     run.write_json("evaluate.txt", found)
-    metrics = {name: value for name, value in found.items() if isinstance(value, float | int)}
+    metrics: dict[str, float] = {name: value for name, value in found.items() if isinstance(value, float | int)}
     logger.info("evaluation: %s", "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
     return metrics
 
 
 class Training:
-    """A training under way: all that a checkpoint must hold, and the steps of an epoch."""
+    """The state of a training, which checkpoints hold, and the steps of an epoch."""
 
     def __init__(
         self, run: Run[TrainConfig], model: nn.Module, loader: Loader, train_step: TrainStep, schedule: Schedule
@@ -102,7 +106,7 @@ class Training:
         self.lr = 0.0
         set_seed(run.seed + run.rank)  # from here on processes differ, in their dropout for one
         if run.resume_from is not None:
-            self._resume()
+            self._resume(run.resume_from)
         self.speed = Speed(run.device, self._samples_per_step)
         self.events = Events(run.output_dir, dataclasses.asdict(run.config), self.step, run.is_first)
         self.preemption = Preemption()
@@ -112,7 +116,7 @@ class Training:
         return self.loader.batch_size * self.config.accumulation_steps * self.run.world_size
 
     def train_epoch(self) -> None:
-        """The steps of the epoch that are not done yet, and a checkpoint after the last."""
+        """Do the steps of the epoch that are not done yet, and save a checkpoint after the last."""
         accumulated = self.config.accumulation_steps
         self.loader.set_epoch(self.epoch, start_batch=self.index * accumulated)
         steps = len(self.loader) // accumulated
@@ -121,7 +125,7 @@ class Training:
         with preserved_rng():  # a loader may draw a seed for its workers here, in a resumed run anew
             batches = iter(self.loader)
         self.model.train()
-        reporter = Reporter(f"epoch {self.epoch}", steps, self.index, self.run.is_first)
+        display = ProgressDisplay(f"epoch {self.epoch}", steps, self.index, self.run.is_first)
         self.speed.restart()
         while self.index < steps:
             progress = Progress(self.epoch, self.index, steps, self.step)
@@ -135,11 +139,11 @@ class Training:
             self.index += 1
             self.step += 1
             self.speed.count_step()
-            reporter.advance()
+            display.advance()
             stop = self.preemption.agreed()
             save = stop or self.index == steps or (self.config.save_every and self.step % self.config.save_every == 0)
             if save or self.index % self.config.print_freq == 0:
-                self._report(reporter, steps)
+                self._report(display, steps)
             if save:
                 self._save()
                 self.speed.restart()
@@ -147,11 +151,11 @@ class Training:
             if stop:
                 logger.warning("stopped by a signal after step %d; go on with --resume", self.step)
                 raise SystemExit(PREEMPTED)
-        reporter.close()
+        display.close()
 
     @contextlib.contextmanager
-    def _count_flops(self):
-        """Count the first step's floating-point operations, where the share of a known peak can be told from them."""
+    def _count_flops(self) -> Iterator[None]:
+        """Count the floating-point operations of the first step inside, for MFU, if the device's peak is known."""
         if not self.speed.peak_flops or self.speed.flops_per_step:
             yield
             return
@@ -159,11 +163,11 @@ class Training:
             yield
         self.speed.flops_per_step = counter.get_total_flops()
 
-    def _report(self, reporter: Reporter, steps: int) -> None:
+    def _report(self, display: ProgressDisplay, steps: int) -> None:
         losses = self.losses.fetch()
         speed = self.speed.report()
         left = (self.config.max_epoch - self.epoch) * steps - self.index
-        reporter.report(self.index, describe(losses, speed, self.lr), left * speed["s_per_step"])
+        display.report(self.index, status_line(losses, speed, self.lr), left * speed["s_per_step"])
         self.events.write({**losses, **speed, "lr": self.lr}, self.step)
 
     def next_epoch(self) -> None:
@@ -172,8 +176,8 @@ class Training:
         self.losses = Losses()
 
     @contextlib.contextmanager
-    def nothing_to_lose(self):
-        """All is saved, an evaluation runs: a signal ends the process at once."""
+    def state_saved(self) -> Iterator[None]:
+        """For what follows a checkpoint (an evaluation): inside, a signal ends the process at once."""
         self.preemption.state_is_saved = True
         if self.preemption.received:
             raise SystemExit(PREEMPTED)
@@ -182,7 +186,7 @@ class Training:
         self.preemption.state_is_saved = False
 
     def keep_weights(self, metrics: dict[str, float], best: str | None) -> None:
-        """Write this epoch's weights if every epoch's are kept (`best` None), or if they are the best so far."""
+        """Write this epoch's weights: always if `best` is None, else if the metric `best` is the highest so far."""
         weights = {
             "model": self.model.state_dict(),
             "config": dataclasses.asdict(self.config),
@@ -219,8 +223,7 @@ class Training:
             checkpoint.save_last(self.run.output_dir, state, self.config.keep_checkpoints)
         barrier()  # nobody leaves, to be taken for dead by the launcher, while the file is being written
 
-    def _resume(self) -> None:
-        path = self.run.resume_from
+    def _resume(self, path: Path) -> None:
         state = checkpoint.load(path)
         for key, value in dataclasses.asdict(self.config).items():
             before = state["config"].get(key)

@@ -1,4 +1,4 @@
-"""The words between scripts and engine: where training stands, and the functions that a script passes."""
+"""The types that scripts and the engine share: the progress of training, and the functions that a script passes."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from engine.schedules import cosine_lr
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands: `index` of `steps` steps done in `epoch`, `step` steps in all."""
+    """How far training is: `index` of `steps` steps done in `epoch`, `step` steps done in all."""
 
     epoch: int
     index: int
@@ -21,15 +21,15 @@ class Progress:
 
     @property
     def epochs(self) -> float:
-        """Epochs done, the running one's share included."""
+        """Epochs done, with the fraction of the current one."""
         return self.epoch + self.index / self.steps
 
 
 class Loader(Protocol):
-    """What `fit` asks of a training loader: batches as dicts, their size, and a start in the middle of an epoch.
+    """What `fit` needs of a training loader: batches as dicts, their size, and a start in the middle of an epoch.
 
     A batch may name the files it was read from, as `files: list[str]`, for the report of a loss that is not finite.
-    What a loader counts over a run travels in its checkpoints: `state_dict` of this process, `load_state_dicts` of all.
+    Checkpoints hold what loaders count over a run: the `state_dict` of each process, all given to `load_state_dicts`.
     """
 
     batch_size: int
@@ -41,9 +41,16 @@ class Loader(Protocol):
     def __iter__(self) -> Iterator[dict[str, Any]]: ...
 
 
+class Batches(Protocol):
+    """What `Run.batches` needs of an evaluation's loader: batches as dicts, and how many."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[dict[str, Any]]: ...
+
+
 TrainStep = Callable[[nn.Module, dict[str, Any], Progress], dict[str, Tensor]]
 Schedule = Callable[[Progress], float]
-Evaluate = Callable[[nn.Module], dict[str, Any]]
+Evaluate = Callable[[Any], dict[str, Any]]  # of the script's own model
 
 
 def cosine_by_epoch(config: TrainConfig) -> Schedule:

@@ -1,4 +1,4 @@
-"""The random generators of a process: seeded, saved, put back."""
+"""The random generators of a process: seeded, saved, restored."""
 
 import random
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ def rng_state() -> dict[str, Any]:
     name, key, position, has_gauss, gauss = np.random.get_state()
     return {
         "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(key.astype(np.int64)), position, has_gauss, gauss),
+        "numpy": (name, torch.from_numpy(np.asarray(key, np.int64)), position, has_gauss, gauss),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
     }
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Put every random generator of this process into a state that `rng_state` returned."""
+    """Restore every random generator of this process to a state that `rng_state` returned."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, key, *rest = state["numpy"]
@@ -40,7 +40,7 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 @contextmanager
 def preserved_rng() -> Iterator[None]:
-    """What happens inside leaves no trace in the random generators, so that it may be skipped or repeated."""
+    """Restore the random generators at the end, so that what happens inside may be skipped or repeated."""
     state = rng_state()
     try:
         yield

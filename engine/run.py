@@ -1,4 +1,4 @@
-"""The beginning and the surroundings of a run: arguments, config, processes, output folder."""
+"""How a run starts and what it knows of itself: arguments, config, processes, device, output folder."""
 
 import argparse
 import dataclasses
@@ -7,10 +7,10 @@ import json
 import logging
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,7 +19,8 @@ from engine import checkpoint, distributed
 from engine.config import RunConfig, TrainConfig
 from engine.device import choose_device, precision_of
 from engine.failure import exit_on_user_error
-from engine.log import Reporter, set_up_logging, write_json
+from engine.log import ProgressDisplay, set_up_logging, write_json
+from engine.progress import Batches
 from engine.randomness import set_seed
 from files import resolve
 from settings import ConfigError, describe, load_config, save_config
@@ -28,16 +29,25 @@ logger = logging.getLogger("blip.engine")
 
 Item = TypeVar("Item")
 Config = TypeVar("Config", bound=RunConfig)
+Config_co = TypeVar("Config_co", bound=RunConfig, covariant=True)
 
 CONFIG = "config.yaml"  # in the output folder, with every key as the run was started
-REFUSED = "refused"  # there, and empty, from the refusal to overwrite an earlier run until one goes on rightly
+REFUSED = "refused"  # an empty file there, from a refusal to overwrite an earlier run until a training starts
+
+
+class Share(TypedDict):
+    """Arguments for a loader: which process loads, of how many, and whether into memory that copies fast to a GPU."""
+
+    rank: int
+    world_size: int
+    pin_memory: bool
 
 
 @dataclasses.dataclass(frozen=True)
-class Run(Generic[Config]):
-    """What a script needs to know of the run that it is part of."""
+class Run(Generic[Config_co]):
+    """The run that a script is part of: its config, device, processes and output folder."""
 
-    config: Config
+    config: Config_co
     output_dir: Path
     device: torch.device
     seed: int
@@ -52,12 +62,12 @@ class Run(Generic[Config]):
         return self.rank == 0
 
     @property
-    def share(self) -> dict[str, Any]:
-        """What makes a loader give this process its part of the data, in memory that copies fast to its device."""
+    def share(self) -> Share:
+        """Arguments by which a loader gives this process its share of the data."""
         return {"rank": self.rank, "world_size": self.world_size, "pin_memory": self.device.type == "cuda"}
 
     def autocast(self, precision: str) -> torch.autocast:
-        """Autocast of this device to 'bf16', 'fp16', 'fp32' (off) or 'auto'."""
+        """Autocast on this device to 'bf16', 'fp16', 'fp32' (off) or 'auto' (see `precision_of`)."""
         dtype = precision_of(precision, self.device)
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32)
 
@@ -69,19 +79,22 @@ class Run(Generic[Config]):
         }
 
     def progress(self, items: Iterable[Item], title: str, work: Sequence[float]) -> Iterator[Item]:
-        """The items one by one, with progress; `work` says how long each takes beside the others."""
-        reporter = Reporter(title, len(work), shown=self.is_first)
+        """Yield `items` unchanged and show how many are done, under `title`.
+
+        `work` has one number an item, in any unit: its share of the total is its share of the time that is left.
+        """
+        display = ProgressDisplay(title, len(work), shown=self.is_first)
         began, total, done = time.perf_counter(), sum(work), 0.0
         for step, (item, amount) in enumerate(zip(items, work, strict=True), 1):
             yield item
             done += amount
-            reporter.advance()
+            display.advance()
             if step % self.config.print_freq == 0:
                 elapsed = time.perf_counter() - began
-                reporter.report(step, f"{step / elapsed:.3g}/s", elapsed * (total - done) / done)
-        reporter.close()
+                display.report(step, f"{step / elapsed:.3g}/s", elapsed * (total - done) / done)
+        display.close()
 
-    def batches(self, loader: Collection[dict[str, Any]], title: str) -> Iterator[dict[str, Any]]:
+    def batches(self, loader: Batches, title: str) -> Iterator[dict[str, Any]]:
         """The loader's batches on the device, for an evaluation, with progress."""
         for batch in self.progress(loader, title, [1] * len(loader)):
             yield self.to_device(batch)
@@ -96,16 +109,16 @@ class Run(Generic[Config]):
 
 @contextmanager
 def start(
-    kind: type[Config], doc: str, config: str, output_dir: str, arguments: Sequence[str] | None = None
+    kind: type[Config], doc: str | None, config: str, output_dir: str, arguments: Sequence[str] | None = None
 ) -> Iterator[Run[Config]]:
-    """Begin a run from the command line, and end it: join the other processes, choose the device, read the config.
+    """Start a run from the command line: join the other processes, choose the device, read the config. Ends it too.
 
-    What a person can mend (UserError) ends the script with its message and status 1.
+    An error that the user can fix (UserError) ends the script with its message and status 1.
 
     Args:
         kind: the script's config dataclass.
         doc: the script's docstring, shown by `--help` above the keys of `kind`.
-        config, output_dir: defaults of the flags of these names.
+        config, output_dir: defaults of `--config` and `--output_dir`.
         arguments: in place of `sys.argv[1:]`.
     """
     flags = _parse(kind, doc, config, output_dir, arguments)
@@ -139,7 +152,9 @@ def start(
             gc.collect()
 
 
-def _parse(kind: type, doc: str, config: str, output_dir: str, arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse(
+    kind: type, doc: str | None, config: str, output_dir: str, arguments: Sequence[str] | None
+) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=doc,
         epilog=f"keys of the config, each also settable here as key=value:\n{describe(kind)}",
@@ -180,10 +195,10 @@ def _output_folder(flags: argparse.Namespace) -> Path:
     return folder
 
 
-def _prepare(run: Run) -> None:
-    """Note the config, unless an evaluation visits the folder of a training; sweep away what a killed run left."""
-    visits = run.evaluate_only and any(run.output_dir.glob("checkpoint_*.pth"))
-    if not (visits or _restarted() and (run.output_dir / CONFIG).exists()):
+def _prepare(run: Run[Any]) -> None:
+    """Write the config, unless this evaluates in the folder of a training; delete what a killed run left unfinished."""
+    in_training_folder = run.evaluate_only and any(run.output_dir.glob("checkpoint_*.pth"))
+    if not (in_training_folder or _restarted() and (run.output_dir / CONFIG).exists()):
         save_config(run.config, run.output_dir / CONFIG)
     if not run.evaluate_only:
         checkpoint.remove_unfinished(run.output_dir)
@@ -196,13 +211,13 @@ def _restarted() -> bool:
 
 
 def _is_of_this_run(path: Path) -> bool:
-    """Whether a restarted run wrote `path` itself: after its config, which it notes once, when it first starts."""
+    """Whether a restarted run wrote `path` itself: after its config, which it writes once, when it first starts."""
     config = path.parent / CONFIG
     return config.exists() and path.stat().st_mtime_ns > config.stat().st_mtime_ns
 
 
 def _checkpoint_to_resume(flags: argparse.Namespace, output: Path, evaluate_only: bool) -> Path | None:
-    """The file that --resume means. A process that torchrun started anew after a failure resumes by itself."""
+    """The checkpoint that --resume names, if any; the newest one for a process that torchrun started anew."""
     if evaluate_only and flags.resume is not None:
         raise ConfigError("--resume goes on with a training: to evaluate a checkpoint, give it with --checkpoint")
     if evaluate_only:

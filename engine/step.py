@@ -1,9 +1,9 @@
-"""One optimizer step, and what becomes of its losses. Nothing here waits for the device until losses are fetched."""
+"""One optimizer step, and the losses of many. Nothing here waits for the device until losses are fetched."""
 
 import contextlib
 import inspect
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,10 +21,10 @@ from settings import UserError
 
 
 class Optimization:
-    """A model with its optimizer: forward, backward, guard, update.
+    """A model with its optimizer: forward, backward, finite guard, update.
 
-    The guard: from the first loss or gradient that is not finite on, the optimizer is told on the device to leave the
-    weights alone, so that they are intact when the host learns of it at the next fetch.
+    The guard: after the first loss or gradient that is not finite, the optimizer skips every step, as it is told on the
+    device. So the weights are intact when the host learns of it at the next fetch.
     """
 
     def __init__(self, run: Run[TrainConfig], model: nn.Module, train_step: TrainStep) -> None:
@@ -44,17 +44,18 @@ class Optimization:
             # Buffers are equal on all processes (queues take everybody's features), and large: not sent each step.
             # torch 2.14 renamed the argument.
             renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+            options: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
             self.model = DistributedDataParallel(
                 model,
                 device_ids=[run.device] if run.device.type == "cuda" else None,
                 gradient_as_bucket_view=True,
-                **{"forward_sync_buffers" if renamed else "broadcast_buffers": False},
+                **options,
             )
 
     def step(self, batches: list[dict[str, Any]], progress: Progress, lr: float) -> dict[str, Tensor]:
-        """Update the weights by the mean loss of `batches`, of which one at a time is moved to the device.
+        """Update the weights by the mean loss of `batches`, moved to the device one at a time.
 
-        Returns the means of what the script's train_step returned, detached, with `grad_norm` and `broken`.
+        Returns the means of what the script's train_step returned, detached, and `grad_norm` and `broken`.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -69,27 +70,27 @@ class Optimization:
                     loss = loss * torch.where(loss.isfinite() & (self.broken == 0), 1.0, torch.nan)
                 self.scaler.scale(loss).backward()
             outputs.append({name: value.detach() for name, value in output.items()})
-        means = {name: sum(output[name] for output in outputs) / len(outputs) for name in outputs[0]}
+        means = {name: torch.stack([output[name].float() for output in outputs]).mean() for name in outputs[0]}
         means["grad_norm"] = self._update(means["loss"])
         means["broken"] = self.broken.clone()
         return means
 
-    def _sync_gradients(self, last: bool) -> contextlib.AbstractContextManager:
-        """Gradients are averaged over the processes once a step, in the backward pass of the last batch."""
+    def _sync_gradients(self, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Average gradients over the processes in the backward pass of the last batch only, once a step."""
         if last or not isinstance(self.model, DistributedDataParallel):
             return contextlib.nullcontext()
         return self.model.no_sync()
 
     def _update(self, loss: Tensor) -> Tensor:
-        """Clip and apply the gradients unless something is broken; returns their norm before clipping."""
+        """Clip and apply the gradients unless something was not finite; returns their norm before clipping."""
         self.scaler.unscale_(self.optimizer)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         norm = get_total_norm(gradients)
         if self.clip is not None:
             clip_grads_with_norm_(self.parameters, self.clip, norm)
-        if self.scaler.is_enabled():  # infinite gradients are the scaler's trade: it skips the step and scales down
+        if self.scaler.is_enabled():  # it handles infinite gradients itself: it skips the step and scales down
             self.broken = all_reduce(torch.maximum(self.broken, (~loss.isfinite()).float()), dist.ReduceOp.MAX)
-            norm = torch.where(norm.isfinite(), norm, 0.0)  # of a step that moves nothing; an average needs a number
+            norm = torch.where(norm.isfinite(), norm, 0.0)  # of a skipped step; an average needs a number
         else:
             finite = loss.isfinite() & norm.isfinite()
             self.broken = all_reduce(torch.maximum(self.broken, (~finite).float()), dist.ReduceOp.MAX)
@@ -102,7 +103,7 @@ class Optimization:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned, by the settings of now: weight decay and precision may differ."""
+        """Restore what `state_dict` returned; weight decay and precision stay those of this run's config."""
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:
             group["weight_decay"] = self.run.config.weight_decay
@@ -110,9 +111,15 @@ class Optimization:
             self.scaler.load_state_dict(state["scaler"])
 
 
-def unwrap(model: nn.Module) -> nn.Module:
-    """The script's own model, out of what train_step gets when several processes train."""
-    return model.module if isinstance(model, DistributedDataParallel) else model
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def unwrap(model: nn.Module, kind: type[Model]) -> Model:
+    """The script's own model, of its own class, out of what train_step gets when several processes train."""
+    own = model.module if isinstance(model, DistributedDataParallel) else model
+    if not isinstance(own, kind):
+        raise TypeError(f"expected a {kind.__name__}, found a {type(own).__name__}")
+    return own
 
 
 COMPILED_VARIANTS = 32  # of one piece of code. Pre-training calls a text layer in 13 ways: with images, causally, ...
@@ -121,8 +128,8 @@ COMPILED_VARIANTS = 32  # of one piece of code. Pre-training calls a text layer 
 def compile_blocks(model: nn.Module) -> None:
     """Compile each repeated block (of an `nn.ModuleList` or `nn.Sequential`) in place.
 
-    All blocks of a kind share one compilation for each way of calling them, and what is around them (tokenising lists
-    of strings, whose every value would be compiled anew) stays as it is.
+    All blocks of a kind share one compilation for each way of calling them. What is around them is not compiled:
+    tokenizing strings would be compiled anew for every string.
     """
     allow_compiled_variants(COMPILED_VARIANTS)
     for module in model.modules():
@@ -136,7 +143,7 @@ class NotFinite(UserError, FloatingPointError):
 
 
 class Losses:
-    """The scalars of each step: kept on the device until fetched, summed up over the epoch."""
+    """The scalars of each step: kept on the device until fetched, then summed over the epoch."""
 
     def __init__(self) -> None:
         self._pending: list[tuple[int, dict[str, Tensor], list[str]]] = []
@@ -144,7 +151,7 @@ class Losses:
         self.count = 0
 
     def add(self, step: int, values: dict[str, Tensor], files: list[str]) -> None:
-        """Remember what step number `step` returned, and the files that its batch was read from."""
+        """Keep what step number `step` returned, and the names of the files that its batch was read from."""
         self._pending.append((step, values, files))
 
     def fetch(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The samples of an evaluation as people look at them: what was wanted, what was got, how far off it is."""
+"""The findings of each task: scores under their names, and samples as people look at them, each with its error."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,21 +7,51 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from evaluation.gallery import Case
-from evaluation.report import Findings
+from evaluation.findings import Case, Findings
 from metrics.caption import CaptionScores
+from metrics.nlvr import score_nlvr, statement_of
 from metrics.retrieval import labelled, ranks, retrieval_scores
+from metrics.vqa import VqaScores
 
 Files = Sequence[str | Path]
 
 
-def caption_cases(
+def caption_findings(
+    predictions: Sequence[Mapping[str, Any]],
+    references: Mapping[Any, Sequence[str]],
+    scores: CaptionScores,
+    files: Mapping[Any, Files],
+) -> Findings:
+    """Captions and their scores, and what the best weights are chosen by: the sum of CIDEr and BLEU-4."""
+    metrics = scores.scores | {"CIDEr+BLEU-4": scores.scores.get("CIDEr", 0.0) + scores.scores["BLEU-4"]}
+    cases = _caption_cases(predictions, references, scores, files)
+    return Findings(metrics, scores.scores, cases, scores.not_computed, scores.remarks)
+
+
+def nocaps_findings(
+    predictions: Sequence[Mapping[str, Any]],
+    references: Mapping[Any, Sequence[str]],
+    domains: Mapping[str, CaptionScores],
+    files: Mapping[Any, Files],
+) -> Findings:
+    """Captions and their scores by domain, as `metrics.nocaps.score_nocaps` gives them."""
+    metrics, figures, not_computed = {}, {}, {}
+    for domain, scored in domains.items():
+        prefix = "" if domain == "all" else f"{domain}-domain "
+        metrics |= {f"{domain}_{name}": value for name, value in scored.scores.items()}
+        figures |= {f"{prefix}{name}": value for name, value in scored.scores.items()}
+        not_computed |= {f"{prefix}{name}": reason for name, reason in scored.not_computed.items()}
+    cases = _caption_cases(predictions, references, domains["all"], files)
+    return Findings(metrics, figures, cases, not_computed, domains["all"].remarks)
+
+
+def _caption_cases(
     predictions: Sequence[Mapping[str, Any]],
     references: Mapping[Any, Sequence[str]],
     scores: CaptionScores,
     files: Mapping[Any, Files],
 ) -> list[Case]:
-    """Captions by their CIDEr (of one image alone, where words have no weight, by ROUGE-L)."""
+    """Captions by their CIDEr, or by ROUGE-L for one image alone, where CIDEr cannot weigh words."""
     by = "CIDEr" if "CIDEr" in scores.scores else "ROUGE-L"
     cases = []
     for prediction in predictions:
@@ -32,13 +62,36 @@ def caption_cases(
     return cases
 
 
-def answer_cases(
+def answer_findings(
+    predictions: Sequence[Mapping[str, Any]],
+    annotations: Mapping[Any, Mapping[str, Any]],
+    scores: VqaScores,
+    questions: Mapping[Any, tuple[str, Files]],
+    log_question_types: bool,
+) -> Findings:
+    """Answers and their accuracy, overall and by the type of answer and question.
+
+    Args:
+        annotations: what people answered; questions without annotations are left out of the cases.
+        questions: question_id -> the question, and its pictures.
+        log_question_types: put VQA v2's 65 types of question among the metrics, too.
+    """
+    metrics = {"acc": scores.overall}
+    metrics |= {f"acc_{kind}": accuracy for kind, accuracy in scores.by_answer_type.items()}
+    if log_question_types:
+        metrics |= {f"acc_question_{kind}": accuracy for kind, accuracy in scores.by_question_type.items()}
+    figures = {"accuracy": scores.overall, **scores.by_answer_type, **scores.by_question_type}
+    cases = _answer_cases(predictions, annotations, scores.per_question, questions)
+    return Findings(metrics, figures, cases, remarks=scores.remarks)
+
+
+def _answer_cases(
     predictions: Sequence[Mapping[str, Any]],
     annotations: Mapping[Any, Mapping[str, Any]],
     accuracy: Mapping[Any, float],
     questions: Mapping[Any, tuple[str, Files]],
 ) -> list[Case]:
-    """Answers by their accuracy; questions without annotations are left out. `questions`: id -> question, pictures."""
+    """Answers by their accuracy; questions without annotations are left out."""
     cases = []
     for prediction in predictions:
         number = prediction["question_id"]
@@ -51,11 +104,26 @@ def answer_cases(
     return cases
 
 
-def judgement_cases(predictions: Sequence[Mapping[str, Any]], files: Mapping[int, Files]) -> list[Case]:
-    """NLVR2's pairs by the probability given to the wrong label.
+def judgment_findings(predictions: Sequence[Mapping[str, Any]], files: Mapping[int, Files]) -> Findings:
+    """NLVR2's judgments: their accuracy, their consistency over the pairs of one statement, and every pair.
 
-    `predictions`: {index, sentence, label, prediction, probability (that the sentence is true)} each.
+    Args:
+        predictions: {index, identifier, sentence, label, prediction, probability (that the sentence is true)} each.
+        files: index -> the two pictures.
     """
+    scores = score_nlvr(
+        [one["prediction"] for one in predictions],
+        [one["label"] for one in predictions],
+        [statement_of(one["identifier"], one["sentence"]) for one in predictions],
+    )
+    values = {"consistency": scores.consistency}
+    return Findings(
+        {"acc": scores.accuracy, **values}, {"accuracy": scores.accuracy, **values}, _judgment_cases(predictions, files)
+    )
+
+
+def _judgment_cases(predictions: Sequence[Mapping[str, Any]], files: Mapping[int, Files]) -> list[Case]:
+    """NLVR2's pairs by the probability given to the wrong label."""
     return [
         Case(
             files[one["index"]],
@@ -67,21 +135,25 @@ def judgement_cases(predictions: Sequence[Mapping[str, Any]], files: Mapping[int
     ]
 
 
-class Candidates(Protocol):
+class Ranked(Protocol):
     """What was scored for each of N queries: ids [N, k] and scores [N, k]."""
 
-    ids: np.ndarray
-    scores: np.ndarray
+    @property
+    def ids(self) -> np.ndarray: ...
+    @property
+    def scores(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
-class Searched:
-    """The two sides of a retrieval: images or clips (`visual` is 'img' or 'vid'), and texts.
+class SearchedSplit:
+    """What a retrieval searched in: the images (or clips) and the texts of a split, and which belong together.
 
     Attributes:
+        texts: all of them.
         texts_of: the right texts of each image.
         image_of: the right image of each text.
         files: the pictures, or the clip, of each image.
+        visual: 'img' for images, 'vid' for clips.
     """
 
     texts: Sequence[str]
@@ -91,11 +163,9 @@ class Searched:
     visual: str = "img"
 
 
-def retrieval_findings(
-    to_text: Candidates, to_image: Candidates, searched: Searched
-) -> tuple[dict[str, float], Findings]:
-    """Recall in both directions under the names of the 2022 logs, and labelled by direction with every query's rank."""
-    one = searched
+def retrieval_findings(to_text: Ranked, to_image: Ranked, split: SearchedSplit) -> Findings:
+    """Recall in both directions, and the rank of every query's right answer."""
+    one = split
     text_ranks = ranks(to_text.ids, to_text.scores, one.texts_of, len(one.texts))
     image_ranks = ranks(to_image.ids, to_image.scores, one.image_of, len(one.files))
     scores = retrieval_scores(text_ranks, image_ranks, one.visual)
@@ -110,10 +180,10 @@ def retrieval_findings(
         pictures = [*one.files[right], *(one.files[image] if image != right else [])]
         lines = {"direction": f"text-to-{name}", "text": one.texts[text], "rank": rank + 1}
         cases.append(Case(pictures, lines, rank, f"text-to-{name}, rank {rank + 1}"))
-    return scores, Findings(labelled(scores), cases)
+    return Findings(scores, labelled(scores), cases)
 
 
-def _first(found: Candidates) -> list[int]:
+def _first(found: Ranked) -> list[int]:
     """The best-scored candidate of each query; of equal scores the later, as ranks count."""
     best = found.scores.max(axis=1, keepdims=True)
     return np.where(found.scores == best, found.ids, -1).max(axis=1).tolist()

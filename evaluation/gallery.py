@@ -3,16 +3,14 @@
 import base64
 import html
 import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageOps
 
+from evaluation.findings import Case, Picture
 from files import atomic_write
-
-Picture = Image.Image
 
 _THUMBNAIL = 256  # pixels on the longer side
 _STYLE = """
@@ -24,27 +22,6 @@ body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem
 .score { float: right; font-variant-numeric: tabular-nums; color: #555; }
 .missing { background: #eee; padding: 2rem .6rem; color: #777; }
 """
-
-
-@dataclass(frozen=True)
-class Case:
-    """One sample: its pictures, what there is to read about it, how well it went.
-
-    Attributes:
-        images: paths or pictures; two for NLVR2, the retrieved ones for a caption's query.
-        lines: label -> text, number, or several of them: {'prediction': ..., 'references': [...]}.
-        error: larger is worse, as in `report.write_samples`.
-        score: what is printed in the corner, such as `CIDEr 132.1` or `rank 7`.
-    """
-
-    images: Sequence[str | Path | Picture]
-    lines: Mapping[str, Any]
-    error: float
-    score: str = field(default="")
-
-    def record(self) -> dict[str, Any]:
-        """The case as JSON takes it: its lines, its files, its error."""
-        return {**self.lines, "images": [str(image) for image in self.images], "error": self.error}
 
 
 def open_picture(source: str | Path | Picture) -> Picture:

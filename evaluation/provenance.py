@@ -5,18 +5,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.config import RETRIEVAL_FILES, CaptionData, NLVRData
+from data.records.published import SPLITS
 from files import resolve
 from models.weights.files import read_state
 from models.weights.released import Released, find_released
 
-# What the paper fine-tunes on, by the task and the config's `dataset`; and by the names in `train_files`.
-_SPLITS = {
-    ("caption", None): "COCO Karpathy train",
-    ("retrieval", "coco"): "COCO Karpathy train",
-    ("retrieval", "flickr"): "Flickr30k train",
-    ("nlvr", None): "NLVR2 train",
+# What each task is fine-tuned on where no own file is named.
+_PUBLISHED_TRAINING = {
+    "caption": CaptionData.published["train"],
+    "nlvr": NLVRData.published["train"],
+    **{f"retrieval {dataset}": files["train"] for dataset, files in RETRIEVAL_FILES.items()},
 }
-_VQA_SPLITS = {"vqa_train": "VQA v2 train", "vqa_val": "VQA v2 val", "vg_qa": "Visual Genome QA"}
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Trained:
 
     Attributes:
         task: as in `Released`, told by the model's parts.
-        finetuned_on: what its last training saw: splits under the names of `Released`, own annotation files by their
-            whole path. And what the released checkpoint saw that it began with, if it did.
+        finetuned_on: what its last training saw: published splits as in `Released`, own annotation files by their whole
+            path. And what the released checkpoint saw that it began with, if it did.
         scores: none; nothing was published of it.
     """
 
@@ -66,8 +66,10 @@ def _seen(task: str, config: Mapping[str, Any]) -> Iterator[str]:
         yield from (str(resolve(file).absolute()) for file in ([own] if isinstance(own, str) else own))
     elif task == "vqa":
         for name in config.get("train_files", ()):
-            yield _VQA_SPLITS.get(name) or str(resolve(f"{config.get('ann_root', '')}/{name}.json").absolute())
-    elif "ann_root" in config and (task, config.get("dataset")) in _SPLITS:
-        yield _SPLITS[task, config.get("dataset")]
+            yield name if name in SPLITS else str(resolve(f"{config.get('ann_root', '')}/{name}.json").absolute())
+    elif "ann_root" in config:
+        dataset = f"retrieval {config.get('dataset')}" if task == "retrieval" else task
+        if file := _PUBLISHED_TRAINING.get(dataset):
+            yield Path(file).stem
     if began_with := find_released(str(config.get("pretrained") or "")):
         yield from began_with.finetuned_on

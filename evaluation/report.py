@@ -3,46 +3,34 @@
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from evaluation.gallery import Case, Picture, open_picture, write_gallery
+from data.records.published import SPLITS
+from evaluation.findings import Findings, Picture
+from evaluation.gallery import open_picture, write_gallery
 from files import atomic_write, resolve
 
-logger = logging.getLogger("blip.metrics")
+logger = logging.getLogger("blip.evaluation")
 
 
 class Checkpoint(Protocol):
-    """What is known of a checkpoint: see `evaluation.provenance`.
+    """What is known of a checkpoint; see `evaluation.provenance`.
 
     Attributes:
         task: 'retrieval', 'caption', 'vqa', 'nlvr', or 'pretrain' for one that was not fine-tuned.
-        finetuned_on: what its training saw: splits by name (`VQA v2 val`), own annotation files by their whole path.
+        finetuned_on: what its training saw: published splits by their file's name without suffix (`vqa_val`), own
+            annotation files by their whole path.
         scores: published figures by name; of a released checkpoint only.
     """
 
-    task: str
-    finetuned_on: Sequence[str]
-    scores: Mapping[str, float]
-
-
-# Annotation file -> the split it is, and the words that its published figures begin with (where there are any).
-_SPLITS = {
-    **{f"coco_karpathy_{split}": (f"COCO Karpathy {split}", None) for split in ("train", "val")},
-    "coco_karpathy_test": ("COCO Karpathy test", "COCO"),
-    **{f"flickr30k_{split}": (f"Flickr30k {split}", None) for split in ("train", "val")},
-    "flickr30k_test": ("Flickr30k test", "Flickr30k"),
-    **{f"vqa_{split}": (f"VQA v2 {split}", None) for split in ("train", "val")},
-    "vqa_test": ("VQA v2 test", "VQA"),
-    "vg_qa": ("Visual Genome QA", None),
-    "nlvr_train": ("NLVR2 train", None),
-    "nlvr_dev": ("NLVR2 dev", None),
-    "nlvr_test": ("NLVR2 test-P", None),
-    "nocaps_val": ("NoCaps val", "NoCaps"),
-    "nocaps_test": ("NoCaps test", None),
-    "msrvtt_test": ("MSR-VTT test", "MSR-VTT"),
-}
+    @property
+    def task(self) -> str: ...
+    @property
+    def finetuned_on(self) -> Sequence[str]: ...
+    @property
+    def scores(self) -> Mapping[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -58,11 +46,12 @@ class Comparison:
     def difference(self) -> float | None:
         return None if self.got is None or self.published is None else self.got - self.published
 
-    def record(self) -> dict[str, float | str]:
+    def record(self) -> dict[str, float | str | None]:
         """The line as JSON."""
         if self.got is None:
             return {"published": self.published, "not computed": self.reason}
-        return {"got": self.got, "published": self.published, "difference": round(self.difference, 4)}
+        difference = None if self.difference is None else round(self.difference, 4)
+        return {"got": self.got, "published": self.published, "difference": difference}
 
 
 @dataclass(frozen=True)
@@ -85,9 +74,11 @@ class Evaluated:
 
     def named(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The same values under names that say the split, for a released checkpoint the dataset: `COCO CIDEr`."""
-        names = [_SPLITS.get(Path(file).stem) for file in self.files]
+        splits = [SPLITS.get(Path(file).stem) for file in self.files]
         published = self.checkpoint is not None and self.checkpoint.scores
-        name = self.split if not published or len(names) != 1 or names[0] is None else names[0][1] or names[0][0]
+        name = self.split
+        if published and len(splits) == 1 and splits[0] is not None:
+            name = splits[0].figures or splits[0].name
         return {f"{name} {metric}": value for metric, value in values.items()}
 
     def warnings(self) -> list[str]:
@@ -98,24 +89,14 @@ class Evaluated:
             return ["no checkpoint was given (--checkpoint): the weights are random"]
         if self.checkpoint is None:
             return []
-        splits = [_SPLITS[Path(file).stem][0] for file in self.files if Path(file).stem in _SPLITS]
+        splits = [Path(file).stem for file in self.files if Path(file).stem in SPLITS]
         paths = [str(resolve(file).absolute()) for file in self.files]
         return checkpoint_warnings(splits + paths, self.task, self.checkpoint.task, self.checkpoint.finetuned_on)
 
 
-@dataclass(frozen=True)
-class Findings:
-    """What an evaluation found on one split: figures, its samples, why some figures are missing, what to mind."""
-
-    scores: Mapping[str, float]
-    cases: Sequence[Case]
-    not_computed: Mapping[str, str] = field(default_factory=dict)
-    remarks: Sequence[str] = ()
-
-
 def report(
     folder: Path, evaluated: Evaluated, found: Findings, open_source: Callable[[Any], Picture] = open_picture
-) -> dict[str, dict[str, float | str]]:
+) -> dict[str, dict[str, float | str | None]]:
     """Log the warnings and the table; write `result/SPLIT_samples.json` and `result/SPLIT.html`.
 
     To be called by one process. `open_source` opens the pictures that the cases name.
@@ -126,7 +107,7 @@ def report(
     for warning in (*evaluated.warnings(), *found.remarks):
         logger.warning("%s", warning)
     published = evaluated.checkpoint.scores if evaluated.checkpoint else {}
-    lines = compare(evaluated.named(found.scores), published, evaluated.named(found.not_computed))
+    lines = compare(evaluated.named(found.figures), published, evaluated.named(found.not_computed))
     text = table(lines)
     logger.info("%s\n%s", evaluated.split, text)
     if found.cases:
@@ -198,7 +179,8 @@ def checkpoint_warnings(
         warnings.append(f"the checkpoint was fine-tuned for {checkpoint_task}, not for {task}")
     seen = set(finetuned_on)
     return warnings + [
-        f"the checkpoint was trained on {split}: its score there says nothing about new data"
+        f"the checkpoint was trained on {SPLITS[split].name if split in SPLITS else split}: its score there says "
+        "nothing about new data"
         for split in splits
         if split in seen
     ]

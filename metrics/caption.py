@@ -4,10 +4,10 @@ The scorers are pycocoevalcap's. METEOR and SPICE are Java programs; without Jav
 on the equivalent tokens of metrics/tokenize.py, and these two are named with their reason, never with a number.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 from metrics import java
 from metrics.ground_truth import GroundTruthError, read_json
@@ -19,7 +19,7 @@ Captions = Mapping[Any, list[str]]  # image id -> captions
 
 @dataclass(frozen=True)
 class CaptionScores:
-    """What `score_captions` found.
+    """The scores of `score_captions`.
 
     Attributes:
         scores: metric -> value in percent (CIDEr too: 133.3, as papers print it), over all images.
@@ -39,7 +39,7 @@ class CaptionScores:
 
     @property
     def remarks(self) -> list[str]:
-        """What to mind about the scores."""
+        """What a reader of the scores should know, a sentence each."""
         missing = f"images of the ground truth without a caption, which no score counts: {self.unanswered}"
         return [missing] if self.unanswered else []
 
@@ -68,9 +68,7 @@ def read_references(ground_truth: str | Path | Mapping[str, Any], images: Collec
 
     Raises GroundTruthError where it is in another format, or one of `images` (ids) has no caption.
     """
-    content = ground_truth
-    if not isinstance(content, Mapping):
-        content = read_json(ground_truth)
+    content = ground_truth if isinstance(ground_truth, Mapping) else read_json(ground_truth)
     where = "the ground truth" if isinstance(ground_truth, Mapping) else str(ground_truth)
     if not isinstance(content, Mapping) or "annotations" not in content:
         raise GroundTruthError(f"{where} is not in COCO format: it has no 'annotations' list of {{image_id, caption}}")
@@ -113,7 +111,7 @@ def _score(references: Captions, candidates: Captions, unanswered: int, use_java
     not_computed: dict[str, str] = {}
     per_image: dict[Any, dict[str, float]] = {image: {} for image in candidates}
 
-    def keep(metric: str, total: float, each: Sequence[float]) -> None:
+    def keep(metric: str, total: SupportsFloat, each: Iterable[SupportsFloat]) -> None:
         scores[metric] = 100 * float(total)
         for image, value in zip(candidates, each, strict=True):
             per_image[image][metric] = 100 * float(value)

@@ -1,4 +1,4 @@
-"""Files that say what is right, as people give them to be scored by."""
+"""Reading ground truth files: the references and labels that predictions are compared with."""
 
 import json
 from pathlib import Path
@@ -6,13 +6,13 @@ from typing import Any
 
 
 class GroundTruthError(ValueError):
-    """What predictions are to be compared with is not in its format, or is not of the split that was predicted."""
+    """The ground truth is not in its format, or is of another split than the predictions."""
 
     is_user_error = True  # the message is for a person, and ends a script without a traceback
 
 
 class MissingGroundTruth(FileNotFoundError):
-    """There is no ground truth that can be read where a setting says."""
+    """There is no readable ground truth file at the path given."""
 
     is_user_error = True
 

@@ -1,6 +1,6 @@
-"""What caption scoring takes from Java: Stanford's tokenizer, METEOR and SPICE, with the archives pycocoevalcap ships.
+"""The Java programs of caption scoring: Stanford's tokenizer, METEOR and SPICE, in the archives of pycocoevalcap.
 
-`JavaMissing` says in one sentence what a user lacks and where it goes; scoring reports it in place of a number.
+`JavaMissing` says in one sentence what is not installed and where it goes; scoring reports it in place of a number.
 """
 
 import json
@@ -28,7 +28,7 @@ class JavaMissing(Exception):
 
 
 def java_tokenize(captions: Sequence[str]) -> list[str]:
-    """What Stanford's tokenizer makes of each caption, less the punctuation that pycocoevalcap drops."""
+    """The tokens that Stanford's tokenizer gives for each caption, without the punctuation that pycocoevalcap drops."""
     lines = [" ".join(caption.split()) for caption in captions]  # one caption a line, whatever breaks it holds
     archive = require_scorers() / "tokenizer" / "stanford-corenlp-3.4.1.jar"
     command = ["-Dfile.encoding=UTF-8", "-cp", str(archive), "edu.stanford.nlp.process.PTBTokenizer"]
@@ -51,7 +51,7 @@ def meteor(references: Mapping[int, list[str]], candidates: Mapping[int, list[st
     finally:
         if scorer.lock.locked():  # left locked by an exception; the scorer's destructor would wait for ever
             scorer.lock.release()
-        for pipe in (scorer.meteor_p.stdin, scorer.meteor_p.stdout, scorer.meteor_p.stderr):
+        for pipe in filter(None, (scorer.meteor_p.stdin, scorer.meteor_p.stdout, scorer.meteor_p.stderr)):
             with suppress(OSError):  # what a dead process did not read cannot be flushed
                 pipe.close()
     return total, each

@@ -1,4 +1,4 @@
-"""NLVR2: how many statements about two images are judged rightly, and how many for all their pairs of images."""
+"""NLVR2: accuracy over examples, and consistency over statements, which stand with several pairs of images each."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class NlvrScores:
-    """Attributes:
-    accuracy: share of examples judged rightly, in percent.
-    consistency: share of statements judged rightly for every pair of images they come with, in percent.
-    examples, statements: how many of each.
-    correct: example by example, in the order given.
+    """The scores of `score_nlvr`.
+
+    Attributes:
+        accuracy: share of examples judged rightly, in percent.
+        consistency: share of statements judged rightly for every pair of images they come with, in percent.
+        examples, statements: how many of each.
+        correct: whether each example is judged rightly, in the order given.
     """
 
     accuracy: float
@@ -34,9 +36,9 @@ def statement_of(identifier: str | int | None, sentence: str) -> str:
 
 
 def score_nlvr(predictions: Sequence[bool], labels: Sequence[bool], statements: Sequence[Hashable]) -> NlvrScores:
-    """Scores of true/false `predictions`; `statements` says which examples share a statement.
+    """Accuracy and consistency of true/false `predictions`.
 
-    See `statement_of`.
+    `statements` has one key an example, the same for examples that share a statement: see `statement_of`.
     """
     if not len(predictions) == len(labels) == len(statements) or not len(labels):
         raise ValueError(

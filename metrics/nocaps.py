@@ -11,7 +11,7 @@ DOMAINS = {"in-domain": "in", "near-domain": "near", "out-domain": "out"}
 
 
 def read_domains(ground_truth: str | Path | Mapping[str, Any], images: Iterable[Any]) -> dict[Any, str]:
-    """image id -> 'in', 'near' or 'out', of those `images` by a ground truth as `score_nocaps` takes it.
+    """The domain ('in', 'near' or 'out') of each of these image ids, from a ground truth as `score_nocaps` takes it.
 
     Raises GroundTruthError for the first image whose domain is none of NoCaps's, or which is not in the file.
     """
@@ -31,19 +31,18 @@ def read_domains(ground_truth: str | Path | Mapping[str, Any], images: Iterable[
 def score_nocaps(
     predictions: Sequence[Mapping[str, Any]], ground_truth: str | Path | Mapping[str, Any]
 ) -> dict[str, CaptionScores]:
-    """Scores under 'in', 'near', 'out' (those that occur) and 'all'.
+    """Scores by domain: 'in', 'near', 'out' (those that occur) and 'all'.
 
     The ground truth is COCO format whose `images` carry `id` and `domain` ('in-domain', 'near-domain', 'out-domain').
     Each domain is scored as a set of its own, so CIDEr weighs words by the images of that domain.
     """
-    if not isinstance(ground_truth, Mapping):
-        ground_truth = read_json(ground_truth)
-    domains = read_domains(ground_truth, [prediction["image_id"] for prediction in predictions])
+    content = ground_truth if isinstance(ground_truth, Mapping) else read_json(ground_truth)
+    domains = read_domains(content, [prediction["image_id"] for prediction in predictions])
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for prediction in predictions:
         groups.setdefault(domains[prediction["image_id"]], []).append(prediction)
-    scores = {name: _score_group(groups[name], ground_truth) for name in DOMAINS.values() if name in groups}
-    return scores | {"all": score_captions(predictions, ground_truth)}
+    scores = {name: _score_group(groups[name], content) for name in DOMAINS.values() if name in groups}
+    return scores | {"all": score_captions(predictions, content)}
 
 
 def _score_group(predictions: Sequence[Mapping[str, Any]], ground_truth: Mapping[str, Any]) -> CaptionScores:

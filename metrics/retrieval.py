@@ -29,11 +29,11 @@ def ranks(ids: np.ndarray, scores: np.ndarray, answers: Sequence[Sequence[int] |
     if np.isnan(scores).any():
         query = int(np.isnan(scores).any(axis=1).argmax())
         raise ValueError(f"query {query} has a score that is not a number: a rank cannot be told")
-    answers = [np.atleast_1d(np.asarray(several, dtype=np.int64)) for several in answers]
-    counts = np.array([len(several) for several in answers])
+    right = [np.atleast_1d(np.asarray(several, dtype=np.int64)) for several in answers]
+    counts = np.array([len(several) for several in right])
     if not counts.all():
         raise ValueError(f"query {int(counts.argmin())} has no right answer: leave such queries out")
-    queries, wanted = np.repeat(np.arange(len(answers)), counts), np.concatenate(answers)
+    queries, wanted = np.repeat(np.arange(len(right)), counts), np.concatenate(right)
     if wanted.min() < 0 or wanted.max() >= candidates:
         raise ValueError(f"right answers must lie in 0..{candidates - 1}, found {wanted.min()}..{wanted.max()}")
     step = max(1, _BLOCK // max(1, ids.shape[1]))
@@ -56,14 +56,14 @@ def _rank_pairs(ids: np.ndarray, scores: np.ndarray, wanted: np.ndarray, candida
 
 
 def recall(ranked: np.ndarray) -> dict[str, float]:
-    """Of ranks [N]: `r1`, `r5`, `r10` in percent, their mean `r_mean`, and the median rank `median`, counted from 1."""
+    """Ranks [N] -> recall `r1`, `r5`, `r10` in percent, their mean `r_mean`, and `median`, the median rank from 1."""
     ranked = np.asarray(ranked)
     at = {f"r{k}": 100.0 * int((ranked < k).sum()) / len(ranked) for k in RECALLS}
     return at | {"r_mean": sum(at.values()) / len(at), "median": float(np.median(ranked + 1))}
 
 
 def retrieval_scores(to_text: np.ndarray, to_image: np.ndarray, visual: str = "img") -> dict[str, float]:
-    """Both directions under the names of the 2022 logs.
+    """Recall and median rank in both directions, under the names of the 2022 logs.
 
     Args:
         to_text: ranks of the texts that images (or clips) retrieve, "TR" in papers: `txt_r1`, ..., `txt_median`.

@@ -26,7 +26,7 @@ _LETTER = r"(?:[^\W\d_\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u209c\u2150-\u218f\
 _ALNUM = rf"(?:{_LETTER}|\d)"
 _WORD = rf"{_LETTER}{_ALNUM}*(?:[.!?]{_LETTER}{_ALNUM}*)*"
 
-# Words that keep their full stop whatever follows, only when capitalised, and only before a digit.
+# Words that keep their full stop whatever follows, only when capitalized, and only before a digit.
 _ABBREVIATIONS = (
     "adj|adm|adv|al|ala|alex|apr|ariz|assn|asst|atty|attys|aug|ave|bhd|bldg|blvd|brig|bros|calif|capt|cf|cie|cmdr|co|col|"
     "colo|conn|corp|cos|cpl|ct|dak|dec|dept|det|dr|drs|ens|esq|est|etc|ext|feb|fla|fri|ft|ga|gen|gov|govs|hon|inc|ind|"
@@ -150,11 +150,11 @@ def _longest(text: str, position: int) -> tuple[tuple[str, ...], int]:
     if not matches:
         return ((text[position],) if _SYMBOL.match(text, position) else ()), position + 1
     best = max(matches, key=re.Match.end)  # the first of equals
-    return best.groups(), best.end(best.lastindex)
+    return best.groups(), best.end(best.re.groups)
 
 
 def _written(token: str) -> str:
-    """A token as the Penn Treebank writes it."""
+    """The token in the spelling of the Penn Treebank."""
     if token in _WRITTEN_AS:
         return _WRITTEN_AS[token]
     if _DASHES_OR_DOTS.fullmatch(token):

@@ -59,7 +59,7 @@ def answer_accuracy(answer: str, given: Sequence[str]) -> float:
     """How right `answer` is, from 0 to 1, by the answers people gave.
 
     With fewer than four annotators, three matches among the others cannot be: then all others must agree, and with one
-    annotator the answer must be his.
+    annotator the answer must be theirs.
     """
     answer, given = normalize_answer(answer), [normalize_answer(one) for one in given]
     if len(given) == 1:
@@ -71,12 +71,14 @@ def answer_accuracy(answer: str, given: Sequence[str]) -> float:
 
 @dataclass(frozen=True)
 class VqaScores:
-    """Attributes:
-    overall: accuracy in percent over all questions with annotations.
-    by_answer_type, by_question_type: the same for each type that the annotations name ('yes/no', 'number', 'other';
-        'how many', ...); empty where they name none.
-    per_question: question_id -> accuracy from 0 to 1.
-    unanswered: annotated questions without a prediction; they count as wrong.
+    """The scores of `score_vqa`.
+
+    Attributes:
+        overall: accuracy in percent over all questions with annotations.
+        by_answer_type, by_question_type: the same for each type that the annotations name ('yes/no', 'number', 'other';
+            'how many', ...); empty where they name none.
+        per_question: question_id -> accuracy from 0 to 1.
+        unanswered: annotated questions without a prediction; they count as wrong.
     """
 
     overall: float
@@ -87,7 +89,7 @@ class VqaScores:
 
     @property
     def remarks(self) -> list[str]:
-        """What to mind about the scores."""
+        """What a reader of the scores should know, a sentence each."""
         missing = f"annotated questions without an answer, which count as wrong: {self.unanswered}"
         return [missing] if self.unanswered else []
 
@@ -95,7 +97,7 @@ class VqaScores:
 def read_annotations(
     source: str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]], questions: Collection[Any] | None = None
 ) -> dict[Any, dict[str, Any]]:
-    """question_id -> {answers: list[str], answer_type, question_type (where named)}.
+    """Annotations by question_id: {answers: list[str], answer_type, question_type (where named)} each.
 
     Takes the official file (`annotations` with `answers: [{answer}]`) or a training list (`{question_id, answer: [..]}`
     each), as a path or as its content. Entries without a question_id (Visual Genome's) are left out.

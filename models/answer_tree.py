@@ -1,4 +1,4 @@
-"""Answers as a tree: what several of them begin with is computed once, and nothing is padding.
+"""Answers merged into a tree of tokens (a trie): the beginning that several share is computed once, without padding.
 
 VQA's candidates all start with `[DEC]`, and since their first token chooses them, they come in families ("black",
 "black and white", "black cat"). A decoder's state depends on what stands before a token alone, so such answers share
@@ -37,12 +37,12 @@ class AnswerTree:
         return AnswerTree(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
-def grow(ids: Tensor, lengths: Tensor) -> AnswerTree:
-    """Merge answers that begin alike. Best done on the CPU: it is little work, in many steps.
+def merge_answers(ids: Tensor, lengths: Tensor) -> AnswerTree:
+    """The tree of each question's answers. Best made on the CPU: it is little work in many small steps.
 
     Args:
         ids: `[B, c, L]`, padded on the right; each question's answers in an order that has those beginning alike side
-            by side, as sorting gives.
+            by side, as when sorted.
         lengths: `[B, c]`, the number of tokens of each.
     """
     inputs, targets = ids[:, :, :-1], ids[:, :, 1:]  # the last token predicts nothing

@@ -56,11 +56,11 @@ class SelfAttentionCache:
         self.layers = layers
         self.max_length = max_length
         self.length = 0
-        self._buffer: Tensor | None = None  # [layers, 2 (key, value), R, heads, max_length, d]
+        self._buffer = torch.empty(0)  # [layers, 2 (key, value), R, heads, max_length, d] from the first token on
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> KeyValue:
         """Write key, value [R, heads, L, d] of new tokens -> those of all tokens so far [R, heads, length + L, d]."""
-        if self._buffer is None:
+        if not self._buffer.numel():
             rows, heads, _, width = key.shape
             self._buffer = key.new_empty(self.layers, 2, rows, heads, self.max_length, width)
         end = self.length + key.shape[2]

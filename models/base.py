@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import ModelConfig
-from models.tokenizer import build_tokenizer, tokenize
+from models.tokenizer import SpecialTokens, build_tokenizer, tokenize
 from models.vit import VisionTransformer
 
 
@@ -15,6 +15,7 @@ class VisionLanguageModel(nn.Module):
 
     Attributes:
         tokenizer: a Hugging Face fast tokenizer.
+        special: the ids of its tokens that are no words.
         visual_encoder: images [B, 3, H, W], normalized -> states [B, T, vision_width].
         text_config: the sizes of the text models.
     """
@@ -22,6 +23,7 @@ class VisionLanguageModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.tokenizer = build_tokenizer(config.vocab_file)
+        self.special = SpecialTokens.of(self.tokenizer)
         self.visual_encoder = VisionTransformer(config.vision)
         self.text_config = config.text
 
@@ -31,7 +33,7 @@ class VisionLanguageModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.visual_encoder.cls_token.device
+        return next(self.parameters()).device
 
     def tokenize_for(
         self,

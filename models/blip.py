@@ -11,8 +11,13 @@ from models.base import VisionLanguageModel
 from models.config import ModelConfig
 from models.generation import Generated, SearchOptions, generate
 from models.med import TextDecoder, TextModel
-from models.tokenizer import tokenize
-from models.weights.load import load_checkpoint
+from models.names_2022 import create_vit as create_vit
+from models.names_2022 import init_tokenizer as init_tokenizer
+from models.names_2022 import is_url as is_url
+from models.names_2022 import load_checkpoint as load_checkpoint
+from models.tokenizer import decode, tokenize
+from models.vit import interpolate_pos_embed as interpolate_pos_embed
+from models.weights.load import load_checkpoint as load_weights
 
 
 class BLIPFeatureExtractor(VisionLanguageModel):
@@ -47,26 +52,27 @@ class BLIPFeatureExtractor(VisionLanguageModel):
         """Features of every token.
 
         Args:
-            image: `[B, 3, H, W]`, normalised; not read in mode 'text'.
+            image: `[B, 3, H, W]`, normalized; not read in mode 'text'.
             caption: B texts; not read in mode 'image'.
             mode: 'image' -> `[B, 1 + patches, D_image]`, 'text' -> `[B, L, D]`, 'multimodal' -> `[B, L, D]`. Texts are
                 padded to the longest; the states of padding are zero.
 
         Raises:
-            ValueError: an unknown mode, texts that do not fit the images, or a text longer than the text model's
-                positions.
+            ValueError: an unknown mode, an image or caption that the mode reads and that is None, texts that do not fit
+                the images, or a text longer than the text model's positions.
         """
-        if mode == "image":
-            return self.visual_encoder(image)
-        if mode not in ("text", "multimodal"):
+        if mode not in ("image", "text", "multimodal"):
             raise ValueError(f"mode={mode!r} must be 'image', 'text' or 'multimodal'")
-        if mode == "text":
+        if mode == "image" and image is not None:
+            return self.visual_encoder(image)
+        if mode == "text" and caption is not None:
             ids, mask = tokenize(self.tokenizer, caption, self.device)
-            memory = None
-        else:
-            ids, mask = self.tokenize_for(image, caption, first_token=self.tokenizer.enc_token_id)
+            return self.text_encoder(ids, mask) * mask[:, :, None]
+        if mode == "multimodal" and image is not None and caption is not None:
+            ids, mask = self.tokenize_for(image, caption, first_token=self.special.enc)
             memory = self.text_encoder.project(self.visual_encoder(image))
-        return self.text_encoder(ids, mask, memory) * mask[:, :, None]
+            return self.text_encoder(ids, mask, memory) * mask[:, :, None]
+        raise ValueError(f"mode={mode!r} reads {'an image' if image is None else 'a caption'}, and none was given")
 
 
 class BLIPDecoder(VisionLanguageModel):
@@ -101,7 +107,7 @@ class BLIPDecoder(VisionLanguageModel):
         )
         self.text_decoder = TextDecoder(self.text_config, len(self.tokenizer), self.vision_width)
         self.prompt = prompt
-        self.prompt_ids = [self.tokenizer.dec_token_id, *self.tokenizer(prompt).input_ids[1:-1]]
+        self.prompt_ids = [self.special.dec, *self.tokenizer(prompt).input_ids[1:-1]]
         self.label_smoothing = label_smoothing
 
     @property
@@ -110,8 +116,8 @@ class BLIPDecoder(VisionLanguageModel):
         return len(self.prompt_ids)
 
     def forward(self, image: Tensor, caption: str | Sequence[str]) -> Tensor:
-        """image [B, 3, H, W], normalised, and B captions, each starting with the prompt -> loss, mean over tokens."""
-        ids, mask = self.tokenize_for(image, caption, first_token=self.tokenizer.dec_token_id, max_length=40)
+        """image [B, 3, H, W], normalized, and B captions, each starting with the prompt -> loss, mean over tokens."""
+        ids, mask = self.tokenize_for(image, caption, first_token=self.special.dec, max_length=40)
         memory = self.text_decoder.project(self.visual_encoder(image))
         labels = ids.masked_fill(mask == 0, -100)
         labels[:, : len(self.prompt_ids)] = -100
@@ -157,16 +163,13 @@ class BLIPDecoder(VisionLanguageModel):
             self.text_decoder.project(self.visual_encoder(image)),
             torch.tensor(self.prompt_ids, device=image.device).repeat(len(image), 1),
             options,
-            end_token=self.tokenizer.sep_token_id,
-            pad_token=self.tokenizer.pad_token_id,
+            end_token=self.special.sep,
+            pad_token=self.special.pad,
         )
         # The tokenizer spaces a prompt in its own way ("a close - up of"): its text is cut off, and the space after it.
-        prompt = self.tokenizer.decode(self.prompt_ids, skip_special_tokens=True)
+        prompt = decode(self.tokenizer, self.prompt_ids)
         start = len(prompt) + 1 if prompt else 0
-        captions = [
-            [self.tokenizer.decode(ids, skip_special_tokens=True)[start:] for ids in texts]
-            for texts in generated.ids.tolist()
-        ]
+        captions = [[decode(self.tokenizer, ids)[start:] for ids in texts] for texts in generated.ids.tolist()]
         return captions, generated
 
 
@@ -199,7 +202,7 @@ def blip_decoder(
         vocab_file=vocab_file,
     )
     if pretrained:
-        load_checkpoint(model, pretrained)
+        load_weights(model, pretrained)
     return model
 
 
@@ -228,5 +231,10 @@ def blip_feature_extractor(
         vocab_file=vocab_file,
     )
     if pretrained:
-        load_checkpoint(model, pretrained)
+        load_weights(model, pretrained)
     return model
+
+
+# Their names in 2022; what else programs of then import from here comes from models.names_2022.
+BLIP_Base = BLIPFeatureExtractor
+BLIP_Decoder = BLIPDecoder

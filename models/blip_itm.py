@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from models.config import ModelConfig
+from models.face import callable_as_its_function
 from models.image_text import MAX_TEXT_LENGTH, ImageTextModel, similarities
 from models.weights.load import load_checkpoint
 
@@ -45,7 +46,7 @@ class BLIPMatcher(ImageTextModel):
         """Compare images with captions.
 
         Args:
-            image: `[B, 3, H, W]`, normalised.
+            image: `[B, 3, H, W]`, normalized.
             caption: B texts; those over 35 tokens are cut.
             match_head: 'itm' -> logits `[B, 2]` of the pairs (i, i), index 1 meaning "they match"; 'itc' -> cosine
                 similarities `[B, B]`, a row for each image. 'itm' starts the text with `[CLS]` although the head was
@@ -91,3 +92,7 @@ def blip_itm(
     if pretrained:
         load_checkpoint(model, pretrained)
     return model
+
+
+BLIP_ITM = BLIPMatcher  # its name in 2022
+callable_as_its_function(__name__)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.base import VisionLanguageModel
 from models.config import ModelConfig
+from models.face import callable_as_its_function
 from models.med import TextModel
 from models.tokenizer import tokenize
 from models.weights.load import load_checkpoint
@@ -50,7 +51,7 @@ class BLIPNLVR(VisionLanguageModel):
         """Judge B sentences.
 
         Args:
-            image: `[2B, 3, H, W]`, normalised: the B first images, then the B second ones.
+            image: `[2B, 3, H, W]`, normalized: the B first images, then the B second ones.
             text: B sentences.
             targets: `[B]`, 1 where the sentence is true; in training.
             train: return the loss.
@@ -59,16 +60,20 @@ class BLIPNLVR(VisionLanguageModel):
             the mean loss, or logits `[B, 2]`, float32; index 1 means "true".
 
         Raises:
-            ValueError: the images are not two for each sentence.
+            ValueError: the images are not two for each sentence; no targets in training.
         """
         text = [text] if isinstance(text, str) else text
         if len(image) != 2 * len(text):
             raise ValueError(f"{len(text)} sentences need {2 * len(text)} images, and there are {len(image)}")
         first, second = self.visual_encoder(image).chunk(2)
-        ids, mask = tokenize(self.tokenizer, text, image.device, first_token=self.tokenizer.enc_token_id)
+        ids, mask = tokenize(self.tokenizer, text, image.device, first_token=self.special.enc)
         states = self.text_encoder(ids, mask, self.text_encoder.project(first, second), first_only=True)
         logits = self.cls_head(states[:, 0]).float()
-        return F.cross_entropy(logits, targets) if train else logits
+        if not train:
+            return logits
+        if targets is None:
+            raise ValueError("training reads targets, and none were given")
+        return F.cross_entropy(logits, targets)
 
 
 def blip_nlvr(
@@ -101,3 +106,7 @@ def blip_nlvr(
     if pretrained:
         load_checkpoint(model, pretrained, reinitialized=("*.merge_layer.*", "cls_head"))
     return model
+
+
+BLIP_NLVR = BLIPNLVR  # its name in 2022
+callable_as_its_function(__name__)

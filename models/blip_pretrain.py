@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from models.config import ModelConfig
+from models.face import callable_as_its_function
 from models.image_text import similarities
 from models.med import TextDecoder, TextModel
 from models.momentum import MomentumModel, sample_negatives
@@ -63,7 +64,7 @@ class BLIPPretrain(MomentumModel):
         """One training step's losses; updates momentum copies and queues.
 
         Args:
-            image: `[B, 3, H, W]`, normalised.
+            image: `[B, 3, H, W]`, normalized.
             caption: B texts; those over 30 tokens are cut.
             alpha: share of the momentum models' similarities in the contrastive targets.
 
@@ -95,7 +96,7 @@ class BLIPPretrain(MomentumModel):
         )
 
         decoded = ids.clone()
-        decoded[:, 0] = self.tokenizer.dec_token_id
+        decoded[:, 0] = self.special.dec
         labels = decoded.masked_fill(mask == 0, -100)
         loss_lm = self.text_decoder.mean_loss(decoded, labels, memory, self.label_smoothing)
         return loss_ita, loss_itm, loss_lm
@@ -104,7 +105,7 @@ class BLIPPretrain(MomentumModel):
 def share_all_but_self_attention(encoder: TextModel, decoder: TextDecoder) -> None:
     """Let `decoder` use the encoder's own embeddings, cross-attentions and feed-forward blocks."""
     decoder.bert.embeddings = encoder.embeddings
-    decoder.cls["predictions"].decoder.weight = encoder.embeddings.word_embeddings.weight
+    decoder.cls.predictions.decoder.weight = encoder.embeddings.word_embeddings.weight
     for mine, theirs in zip(decoder.bert.layers, encoder.layers, strict=True):
         mine.crossattention = theirs.crossattention
         mine.intermediate = theirs.intermediate
@@ -146,3 +147,7 @@ def blip_pretrain(
     if pretrained:
         load_checkpoint(model, pretrained)
     return model
+
+
+BLIP_Pretrain = BLIPPretrain  # its name in 2022
+callable_as_its_function(__name__)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from models.config import ModelConfig
+from models.face import callable_as_its_function
 from models.image_text import MAX_TEXT_LENGTH, similarities
 from models.momentum import MomentumModel, gather, gather_with_gradient, sample_negatives
 from models.weights.load import load_checkpoint
@@ -28,6 +29,8 @@ class BLIPRetrieval(MomentumModel):
         drop_path_rate: stochastic depth of the image encoder; by default 0.1 for 'large' and none elsewhere.
         vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
     """
+
+    idx_queue: Tensor  # [1, queue_size]
 
     def __init__(
         self,
@@ -58,7 +61,7 @@ class BLIPRetrieval(MomentumModel):
         """One training step's losses; updates momentum copies and queues.
 
         Args:
-            image: `[B, 3, H, W]`, normalised.
+            image: `[B, 3, H, W]`, normalized.
             caption: B texts; those over 35 tokens are cut.
             alpha: share of the momentum models' similarities in the contrastive targets.
             idx: `[B]` (or `[B, 1]`), the image id of each pair: all pairs of one id are positives.
@@ -153,3 +156,7 @@ def blip_retrieval(
     if pretrained:
         load_checkpoint(model, pretrained)
     return model
+
+
+BLIP_Retrieval = BLIPRetrieval  # its name in 2022
+callable_as_its_function(__name__)

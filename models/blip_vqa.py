@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from transformers import BatchEncoding
 
-from models.answer_tree import grow
+from models.answer_tree import merge_answers
 from models.attention import Memory
 from models.base import VisionLanguageModel
 from models.config import ModelConfig
+from models.face import callable_as_its_function
 from models.generation import SearchOptions, generate
 from models.med import TextDecoder, TextModel
-from models.tokenizer import tokenize
+from models.tokenizer import decode, tokenize
 from models.weights.load import load_checkpoint
 
 MAX_QUESTION_LENGTH = 35  # tokens
@@ -70,7 +71,7 @@ class BLIPVQA(VisionLanguageModel):
         """Train on answers, choose among them, or write them.
 
         Args:
-            image: `[B, 3, H, W]`, normalised.
+            image: `[B, 3, H, W]`, normalized.
             question: B texts; those over 35 tokens are cut.
             answer: in training, the answers of all questions one after another; for ranking, the candidates, as texts
                 or as the tokenizer returns them.
@@ -84,20 +85,25 @@ class BLIPVQA(VisionLanguageModel):
             the loss; or with 'rank' each question's best candidate `[B]`, an index; or with 'generate' B answers.
 
         Raises:
-            ValueError: an unknown `inference`, or questions or answers whose number does not fit.
+            ValueError: an unknown `inference`, answers that are read and were not given, or questions or answers whose
+                number does not fit.
         """
         if train:
+            if answer is None or n is None or weights is None:
+                raise ValueError("training reads answer, n and weights, and one of them was not given")
             return self._loss(self.read_question(image, question), answer, n, weights)
         if inference == "generate":
             return self.generate_answers(image, question)
         if inference != "rank":
             raise ValueError(f"inference={inference!r} must be 'rank' or 'generate'")
+        if answer is None:
+            raise ValueError("inference='rank' chooses among answers, and none were given")
         candidates, _ = self.rank_answers(image, question, answer, k_test)
         return candidates[:, 0]
 
     def read_question(self, image: Tensor, question: str | Sequence[str]) -> Memory:
         """Encode B questions with their images, and project them for the decoder -> their memory, padding masked."""
-        enc = self.tokenizer.enc_token_id
+        enc = self.special.enc
         ids, mask = self.tokenize_for(image, question, first_token=enc, max_length=MAX_QUESTION_LENGTH)
         states = self.text_encoder(ids, mask, self.text_encoder.project(self.visual_encoder(image)))
         return self.text_decoder.project(states, mask)
@@ -107,12 +113,18 @@ class BLIPVQA(VisionLanguageModel):
     ) -> tuple[Tensor, Tensor]:
         """Answers -> ids starting with `[DEC]`, and mask, each [A, L]."""
         if not isinstance(answer, BatchEncoding):
-            return tokenize(self.tokenizer, answer, device, first_token=self.tokenizer.dec_token_id)
+            return tokenize(self.tokenizer, answer, device, first_token=self.special.dec)
         ids = answer.input_ids.clone()
-        ids[:, 0] = self.tokenizer.dec_token_id
+        ids[:, 0] = self.special.dec
         return ids.to(device), answer.attention_mask.to(device)
 
-    def _loss(self, memory: Memory, answer: str | Sequence[str] | BatchEncoding, n: Any, weights: Tensor) -> Tensor:
+    def _loss(
+        self,
+        memory: Memory,
+        answer: str | Sequence[str] | BatchEncoding,
+        n: Sequence[int] | Tensor,
+        weights: Tensor,
+    ) -> Tensor:
         """Each answer's summed loss times its weight, over the number of questions."""
         ids, mask = self._answer_tokens(answer, self.device)
         counts = torch.as_tensor(n)
@@ -131,12 +143,12 @@ class BLIPVQA(VisionLanguageModel):
         generated = generate(
             self.text_decoder,
             memory,
-            torch.full((len(memory), 1), self.tokenizer.dec_token_id, device=image.device),
+            torch.full((len(memory), 1), self.special.dec, device=image.device),
             SearchOptions(num_beams=3, max_length=MAX_ANSWER_LENGTH, min_length=1),
-            end_token=self.tokenizer.sep_token_id,
-            pad_token=self.tokenizer.pad_token_id,
+            end_token=self.special.sep,
+            pad_token=self.special.pad,
         )
-        return [self.tokenizer.decode(ids[0], skip_special_tokens=True) for ids in generated.ids.tolist()]
+        return [decode(self.tokenizer, ids[0]) for ids in generated.ids.tolist()]
 
     @torch.no_grad()
     def rank_answers(
@@ -149,7 +161,7 @@ class BLIPVQA(VisionLanguageModel):
         """Rank the k candidates with the most probable first token by the loss of the whole answer.
 
         Args:
-            image: `[B, 3, H, W]`, normalised.
+            image: `[B, 3, H, W]`, normalized.
             question: B texts.
             answer: the candidates of all questions.
             k: how many are ranked; all, if there are fewer.
@@ -169,7 +181,7 @@ class BLIPVQA(VisionLanguageModel):
         ids, mask = self._answer_tokens(answer, torch.device("cpu"))
         if k < 1 or not len(ids):
             raise ValueError(f"cannot rank the best k={k} of {len(ids)} candidate answers: give at least one of each")
-        start = torch.full((len(memory), 1), self.tokenizer.dec_token_id, device=self.device)
+        start = torch.full((len(memory), 1), self.special.dec, device=self.device)
         first = self.text_decoder.logits(self.text_decoder.bert(start, memory=memory, causal=True)[:, 0])
         probabilities = first.softmax(dim=1)[:, ids[:, 1].to(self.device)]
         chosen = probabilities.topk(min(k, len(ids)), dim=1).indices.cpu()
@@ -186,7 +198,7 @@ class BLIPVQA(VisionLanguageModel):
 
     def _answer_scores(self, memory: Memory, ids: Tensor, lengths: Tensor) -> Tensor:
         """Negative losses of each question's answers, ids [B, c, L] in alphabetical order, lengths [B, c] -> [B, c]."""
-        tree = grow(ids, lengths).to(self.device)
+        tree = merge_answers(ids, lengths).to(self.device)
         states = self.text_decoder.bert(tree.ids, tree.seen, memory, positions=tree.positions)
         # The vocabulary costs as much as three layers: only real nodes pass through it, each once for all its answers.
         log_p = self.text_decoder.logits(states[tree.real]).log_softmax(dim=1)  # [all nodes, vocabulary]
@@ -227,3 +239,7 @@ def blip_vqa(
     if pretrained:
         load_checkpoint(model, pretrained, reinitialized=(f"{READS_QUESTION}.key.*", f"{READS_QUESTION}.value.*"))
     return model
+
+
+BLIP_VQA = BLIPVQA  # its name in 2022
+callable_as_its_function(__name__)

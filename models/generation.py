@@ -78,8 +78,8 @@ class _Rules:
         """scores [R, V] of the next token after ids [R, L] -> scores with the rules applied."""
         if self.repetition_penalty != 1.0:
             seen = scores.gather(1, ids)
-            penalised = torch.where(seen < 0, seen * self.repetition_penalty, seen / self.repetition_penalty)
-            scores = scores.scatter(1, ids, penalised)
+            penalized = torch.where(seen < 0, seen * self.repetition_penalty, seen / self.repetition_penalty)
+            scores = scores.scatter(1, ids, penalized)
         if ids.shape[1] < self.min_length:
             ends = torch.tensor([self.end_token], device=scores.device)
             scores = scores.index_fill(1, ends, float("-inf"))
@@ -92,7 +92,7 @@ class Generated:
 
     Attributes:
         ids: `[N, n, T]`, start, prompt and end token included, padded on the right.
-        scores: `[N, n]`, what ranks them: in beam search, the sum of (penalised) log-probabilities divided by the
+        scores: `[N, n]`, what ranks them: in beam search, the sum of (penalized) log-probabilities divided by the
             number of tokens, start and prompt counted and the end token not; elsewhere the log-probability.
         log_probs: `[N, n]`, log-probability that the model gives to the generated tokens, the end token included and
             the prompt not, before any penalty or truncation.
@@ -156,8 +156,7 @@ def _continue_rows(
         scores = rules.apply(logits, ids)
         if options.sample:
             weights = truncate(scores, options.top_k, options.top_p).softmax(dim=1)
-            source = {} if options.generator is None else {"generator": options.generator}
-            token = torch.multinomial(weights, 1, **source).squeeze(1)
+            token = _draw(weights, options.generator)
         else:
             token = scores.argmax(dim=1)
         log_prob = logits.log_softmax(dim=1).gather(1, token[:, None]).squeeze(1)
@@ -171,6 +170,13 @@ def _continue_rows(
     log_probs = log_probs.unflatten(0, (-1, rows_per_image))
     log_probs, order = log_probs.sort(dim=1, descending=True, stable=True)
     return Generated(_take(ids.unflatten(0, (-1, rows_per_image)), order), log_probs, log_probs)
+
+
+def _draw(weights: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One column of each row of weights [R, V] at random -> [R]."""
+    if generator is None:
+        return torch.multinomial(weights, 1).squeeze(1)
+    return torch.multinomial(weights, 1, generator=generator).squeeze(1)
 
 
 def _take(x: Tensor, index: Tensor) -> Tensor:
@@ -205,7 +211,8 @@ def _beam_search(
     rank = torch.arange(2 * beams, device=ids.device)
     first_row = torch.arange(images, device=ids.device)[:, None] * beams
 
-    for length in range(start, rules.max_length):
+    length = start
+    while True:
         raw = logits.log_softmax(dim=1)
         total = rules.apply(raw, ids[:, :, :length].flatten(0, 1)) + scores.view(-1, 1)
         # Of 2 * beams candidates at most `beams` end their text, so that `beams` are left to go on.
@@ -227,12 +234,13 @@ def _beam_search(
         log_probs = raw_sum.gather(1, going_on)
         ids = _take(ids, parent)
         ids[:, :, length] = token
-        if length + 1 == rules.max_length or done.all():
+        length += 1
+        if length == rules.max_length or done.all():
             break
         cache.reorder((first_row + parent).flatten())
         logits = _next_logits(decoder, memory, token.view(-1, 1), cache)
 
-    unfinished = Generated(ids, (scores / (length + 1)).masked_fill(done[:, None], float("-inf")), log_probs)
+    unfinished = Generated(ids, (scores / length).masked_fill(done[:, None], float("-inf")), log_probs)
     best = _keep_best(best, unfinished, num_return_sequences)
     used = (best.ids != rules.pad_token).any(dim=(0, 1))
     longest = int((used * torch.arange(1, rules.max_length + 1, device=ids.device)).max())

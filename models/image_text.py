@@ -52,7 +52,7 @@ class ImageTextModel(VisionLanguageModel):
         return F.normalize(self.vision_proj(image_embeds[:, 0]).float(), dim=-1)
 
     def encode_image(self, image: Tensor) -> Tensor:
-        """image [B, 3, H, W], normalised -> unit vectors [B, embed_dim], comparable with those of texts."""
+        """image [B, 3, H, W], normalized -> unit vectors [B, embed_dim], comparable with those of texts."""
         return self.project_image(self.visual_encoder(image))
 
     def encode_text(self, text: str | Sequence[str]) -> Tensor:
@@ -76,7 +76,7 @@ class ImageTextModel(VisionLanguageModel):
         """Matching probability and cosine of every image with every text, or of image i with text i.
 
         Args:
-            image: `[B, 3, H, W]`, normalised.
+            image: `[B, 3, H, W]`, normalized.
             text: M texts; B of them with `pairwise`. Those over 35 tokens are cut.
             pairwise: score only the pairs (i, i).
             batch_size: how many texts are encoded, or look at an image, at once.
@@ -92,7 +92,7 @@ class ImageTextModel(VisionLanguageModel):
             raise ValueError(
                 f"pairwise scores need as many texts as images, and there are {len(text)} and {len(image)}"
             )
-        enc = self.tokenizer.enc_token_id
+        enc = self.special.enc
         image_embeds = self.visual_encoder(image)
         vectors = [self.encode_text(text[i : i + batch_size]) for i in range(0, max(len(text), 1), batch_size)]
         cosine = similarities(self.project_image(image_embeds), torch.cat(vectors))

@@ -1,6 +1,6 @@
 """All that this repository uses of torch and timm which they do not document: what an upgrade may break."""
 
-from collections.abc import Sequence
+# pyright: reportPrivateUsage=false
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -16,9 +16,9 @@ def embed_positions(vit: VisionTransformer, patches: Tensor) -> Tensor:
     return vit._pos_embed(patches)
 
 
-def lerp_all(targets: Sequence[Tensor], sources: Sequence[Tensor], weight: float) -> None:
+def lerp_all(targets: list[Tensor], sources: list[Tensor], weight: float) -> None:
     """targets += weight * (sources - targets), in place, in a few launches for all tensors together."""
-    torch._foreach_lerp_(targets, sources, weight)
+    torch._foreach_lerp_(targets, sources, weight)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def skip_step_where(optimizer: Optimizer, broken: Tensor) -> None:
@@ -26,7 +26,7 @@ def skip_step_where(optimizer: Optimizer, broken: Tensor) -> None:
 
     `found_inf` is how torch's GradScaler tells a fused optimizer; it stays until it is set anew.
     """
-    optimizer.found_inf = broken
+    optimizer.found_inf = broken  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def allow_compiled_variants(count: int) -> None:

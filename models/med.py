@@ -8,6 +8,7 @@ image-grounded decoder (with memory, causal). It has no, one or two cross-attent
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +24,25 @@ from models.attention import (
     attend_packed,
     first_tokens,
 )
+from models.bert_calls import BERT_NAMES, decode, encode, resize_decoder, resize_encoder
 from models.config import TextConfig
 from models.errors import ConfigError
+from models.face import lazy_names
+
+if TYPE_CHECKING:
+    from transformers import BertConfig as BertConfig
+
+    from models.names_2022 import BertLMHeadModel as BertLMHeadModel
+    from models.names_2022 import BertModel as BertModel
+else:  # the names of 2022
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "BertConfig": "transformers",
+            "BertLMHeadModel": "models.names_2022",
+            "BertModel": "models.names_2022",
+        },
+    )
 
 # In NLVR2 the contexts of the two images are averaged in the layers before this one, and merged by a layer from it on.
 FIRST_MERGING_LAYER = 6
@@ -64,11 +82,13 @@ class QueryKeyValue(nn.Module):
             need_weights=inputs.maps is not None,
         )
 
-    def look_at_image(self, hidden: Tensor, inputs: AttentionInputs, number: int) -> tuple[Tensor, Tensor | None]:
-        """hidden [B, L, D] attends to image `number` (0, for NLVR2 also 1) -> context [B, L, D], probabilities."""
+    def look_at_image(
+        self, hidden: Tensor, key_value: KeyValue, inputs: AttentionInputs
+    ) -> tuple[Tensor, Tensor | None]:
+        """hidden [B, L, D] attends to the keys and values of its image -> context [B, L, D], probabilities."""
         return attend(
             self._split(self.query(hidden)),
-            *inputs.memory[number],
+            *key_value,
             inputs.memory_mask,
             index=inputs.index,
             dropout=self._dropout_now,
@@ -81,7 +101,7 @@ class QueryKeyValue(nn.Module):
 
 
 class AddNorm(nn.Module):
-    """Project, drop out, add to the residual, normalise: how every block of BERT ends."""
+    """Project, drop out, add to the residual, normalize: how every block of BERT ends."""
 
     def __init__(self, config: TextConfig, width: int) -> None:
         super().__init__()
@@ -123,8 +143,8 @@ class CrossAttention(nn.Module):
     def project(self, source: Tensor) -> list[KeyValue]:
         return [self.self.project(source)]
 
-    def forward(self, hidden: Tensor, inputs: AttentionInputs) -> Tensor:
-        context, weights = self.self.look_at_image(hidden, inputs, 0)
+    def forward(self, hidden: Tensor, memory: Sequence[KeyValue], inputs: AttentionInputs) -> Tensor:
+        context, weights = self.self.look_at_image(hidden, memory[0], inputs)
         inputs.record_cross_attention(weights)
         return self.output(context, hidden)
 
@@ -158,9 +178,9 @@ class TwinCrossAttention(nn.Module):
     def project(self, source0: Tensor, source1: Tensor) -> list[KeyValue]:
         return [self.self0.project(source0), self.self1.project(source1)]
 
-    def forward(self, hidden: Tensor, inputs: AttentionInputs) -> Tensor:
-        context0, weights0 = self.self0.look_at_image(hidden, inputs, 0)
-        context1, weights1 = self.self1.look_at_image(hidden, inputs, 1)
+    def forward(self, hidden: Tensor, memory: Sequence[KeyValue], inputs: AttentionInputs) -> Tensor:
+        context0, weights0 = self.self0.look_at_image(hidden, memory[0], inputs)
+        context1, weights1 = self.self1.look_at_image(hidden, memory[1], inputs)
         inputs.record_cross_attention(weights0, weights1)
         return self.output(context0, context1, hidden)
 
@@ -177,7 +197,7 @@ class Intermediate(nn.Module):
 
 
 class Layer(nn.Module):
-    """Self-attention, cross-attention (if there is a memory), feed-forward; each normalised at its end."""
+    """Self-attention, cross-attention (if there is a memory), feed-forward; each normalized at its end."""
 
     def __init__(self, config: TextConfig, number: int, cross_attentions: int, source_width: int) -> None:
         super().__init__()
@@ -193,12 +213,20 @@ class Layer(nn.Module):
         """hidden [B, L, D] -> [B, L, D], or the first position only [B, 1, D]."""
         hidden = self.attention(hidden, inputs, first_only)
         if inputs.memory is not None:
-            hidden = self.crossattention(hidden, inputs)
+            hidden = self.crossattention(hidden, inputs.memory, inputs)
         return self.output(self.intermediate(hidden), hidden)
 
 
+class LayerStack(nn.Module):
+    """The layers under the name that they have in the checkpoints."""
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(layers)
+
+
 class Embeddings(nn.Module):
-    """Word and position embeddings, summed and normalised."""
+    """Word and position embeddings, summed and normalized."""
 
     def __init__(self, config: TextConfig, vocabulary: int) -> None:
         super().__init__()
@@ -226,12 +254,21 @@ class TextModel(nn.Module):
         self.config = config
         self.embeddings = Embeddings(config, vocabulary)
         layers = [Layer(config, i, cross_attentions, source_width) for i in range(config.num_hidden_layers)]
-        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(layers)})
+        self.encoder = LayerStack(layers)
         self.apply(lambda module: initialize(module, config))
 
     @property
-    def layers(self) -> nn.ModuleList:
-        return self.encoder["layer"]
+    def layers(self) -> list[Layer]:
+        """The layers, from the first to the last."""
+        return [layer for layer in self.encoder.layer if isinstance(layer, Layer)]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """`forward`, or the call of 2022, `models.bert_calls.encode`, where an argument has one of BERT's names."""
+        if BERT_NAMES.isdisjoint(kwargs):
+            return super().__call__(*args, **kwargs)
+        return encode(self, *args, **kwargs)
+
+    resize_token_embeddings = resize_encoder
 
     def project(self, *sources: Tensor, mask: Tensor | None = None) -> Memory:
         """Keys and values of images, made once for all that will look at them.
@@ -285,7 +322,7 @@ class TextModel(nn.Module):
         inputs = AttentionInputs(mask, index=index, causal=causal and ids.shape[1] > 1, maps=maps)
         if positions is None:
             positions = torch.arange(start, longest, device=ids.device)
-        hidden = self._run_layers(self.embeddings(ids, positions), inputs, memory, cache, first_only)
+        hidden = self.run_layers(self.embeddings(ids, positions), inputs, memory, cache, first_only)
         if cache is not None:
             cache.advance(ids.shape[1])
         return hidden
@@ -304,22 +341,24 @@ class TextModel(nn.Module):
         ids = torch.cat([run.flatten() for run in runs])[None]  # [1, P]
         positions = torch.cat([torch.arange(run.shape[1], device=run.device).expand_as(run).flatten() for run in runs])
         inputs = AttentionInputs(runs=[(run.shape[0], run.shape[1]) for run in runs])
-        return self._run_layers(self.embeddings(ids, positions[None]), inputs, memory, None, first_only=True)[0]
+        return self.run_layers(self.embeddings(ids, positions[None]), inputs, memory, first_only=True)[0]
 
-    def _run_layers(
+    def run_layers(
         self,
         hidden: Tensor,
         inputs: AttentionInputs,
-        memory: Memory | None,
-        cache: SelfAttentionCache | None,
-        first_only: bool,
+        memory: Memory | None = None,
+        cache: SelfAttentionCache | None = None,
+        first_only: bool = False,
     ) -> Tensor:
-        for number, layer in enumerate(self.layers):
+        """Embedded tokens hidden [B, L, D] -> the states that `forward` makes of them, with the same arguments."""
+        layers = self.layers
+        for number, layer in enumerate(layers):
             if memory is not None:
                 inputs = replace(inputs, memory=memory.layers[number], memory_mask=memory.mask)
             if cache is not None:
                 inputs = replace(inputs, append=partial(cache.append, number))
-            hidden = layer(hidden, inputs, first_only=first_only and layer is self.layers[-1])
+            hidden = layer(hidden, inputs, first_only=first_only and layer is layers[-1])
         return hidden
 
 
@@ -349,6 +388,14 @@ class LMHead(nn.Module):
         return self.decoder(self.transform(states))
 
 
+class Head(nn.Module):
+    """The language-model head under the name that it has in the checkpoints."""
+
+    def __init__(self, predictions: LMHead) -> None:
+        super().__init__()
+        self.predictions = predictions
+
+
 class TextDecoder(nn.Module):
     """A causal `TextModel` (`bert`) with a language-model head (`cls.predictions`)."""
 
@@ -358,7 +405,11 @@ class TextDecoder(nn.Module):
         head = LMHead(config, self.bert.embeddings.word_embeddings)
         head.transform.apply(lambda module: initialize(module, config))
         nn.init.zeros_(head.bias)
-        self.cls = nn.ModuleDict({"predictions": head})
+        self.cls = Head(head)
+
+    # The call of 2022. Our own code uses the methods below, which read the image once for all its texts.
+    forward = decode
+    resize_token_embeddings = resize_decoder
 
     def project(self, source: Tensor, mask: Tensor | None = None) -> Memory:
         """The memory of `source` [N, T, source_width]; see `TextModel.project`."""
@@ -366,7 +417,7 @@ class TextDecoder(nn.Module):
 
     def logits(self, states: Tensor) -> Tensor:
         """states [.., D] -> logits [.., vocabulary], float32."""
-        return self.cls["predictions"](states).float()
+        return self.cls.predictions(states).float()
 
     def token_losses(
         self,
@@ -401,7 +452,7 @@ class TextDecoder(nn.Module):
 
 
 def initialize(module: nn.Module, config: TextConfig) -> None:
-    """BERT's initialisation of one module: normal weights, no biases, identity norms."""
+    """BERT's initialization of one module: normal weights, no biases, identity norms."""
     if isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=config.initializer_range)
         nn.init.zeros_(module.bias)

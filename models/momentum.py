@@ -16,7 +16,9 @@ from models.attention import Memory
 from models.config import ModelConfig
 from models.image_text import MATCH, ImageTextModel
 from models.library_internals import lerp_all
+from models.med import TextModel
 from models.tokenizer import tokenize
+from models.vit import VisionTransformer
 
 
 def gather(x: Tensor) -> Tensor:
@@ -35,8 +37,8 @@ class _GatherWithGradient(torch.autograd.Function):
         return gather(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        grad = grad.clone(memory_format=torch.contiguous_format)  # the engine may still need its own
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        grad = grad_outputs[0].clone(memory_format=torch.contiguous_format)  # the engine may still need its own
         dist.all_reduce(grad)
         return grad[dist.get_rank() * ctx.rows :][: ctx.rows]
 
@@ -83,6 +85,12 @@ class MomentumModel(ImageTextModel):
     """
 
     MIRRORED = ("visual_encoder", "vision_proj", "text_encoder", "text_proj")
+    visual_encoder_m: VisionTransformer
+    vision_proj_m: nn.Linear
+    text_encoder_m: TextModel
+    text_proj_m: nn.Linear
+    image_queue: Tensor  # [embed_dim, queue_size], as the next
+    text_queue: Tensor
 
     def __init__(self, config: ModelConfig, embed_dim: int, queue_size: int, momentum: float, *, pointer: str) -> None:
         super().__init__(config, embed_dim)
@@ -112,7 +120,7 @@ class MomentumModel(ImageTextModel):
     def update_momentum(self) -> None:
         """mirror = momentum * mirror + (1 - momentum) * parameter, in one fused pass."""
         mirrors, parameters = zip(*self._mirrored(), strict=True)
-        lerp_all(mirrors, [p.detach() for p in parameters], 1 - self.momentum)
+        lerp_all(list(mirrors), [parameter.detach() for parameter in parameters], 1 - self.momentum)
 
     @torch.no_grad()
     def enqueue(self, **features: Tensor) -> None:
@@ -121,14 +129,14 @@ class MomentumModel(ImageTextModel):
         Args:
             features: rows `[B, D]` by the name of their queue `[D, queue_size]`.
         """
-        pointer = getattr(self, self.pointer)
+        pointer, count = getattr(self, self.pointer), 0
         for name, rows in features.items():
             rows = gather(rows)
-            kept = rows[-self.queue_size :]
-            position = (pointer + len(rows) - len(kept) + torch.arange(len(kept), device=rows.device)) % self.queue_size
+            count, kept = len(rows), rows[-self.queue_size :]
+            position = (pointer + count - len(kept) + torch.arange(len(kept), device=rows.device)) % self.queue_size
             queue = getattr(self, name)
             queue[:, position] = kept.T.to(queue.dtype)
-        pointer.copy_((pointer + len(rows)) % self.queue_size)
+        pointer.copy_((pointer + count) % self.queue_size)
 
     def contrast(
         self, image: Tensor, ids: Tensor, mask: Tensor, alpha: float, positive: Tensor
@@ -136,7 +144,7 @@ class MomentumModel(ImageTextModel):
         """The image-text contrastive loss; updates the momentum copies first.
 
         Args:
-            image: `[B, 3, H, W]`, normalised.
+            image: `[B, 3, H, W]`, normalized.
             ids, mask: texts starting with `[CLS]`, `[B, L]`.
             alpha: share of the momentum models' similarities in the targets.
             positive: `[B, B + queue_size]`, nonzero where a candidate belongs to a row: the batch, then the queue.
@@ -225,5 +233,5 @@ class MomentumModel(ImageTextModel):
     def grounded(self, ids: Tensor) -> Tensor:
         """The same ids [B, L], starting with `[ENC]`."""
         ids = ids.clone()
-        ids[:, 0] = self.tokenizer.enc_token_id
+        ids[:, 0] = self.special.enc
         return ids

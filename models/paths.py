@@ -10,7 +10,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 """The folder that holds `models/` and `configs/`: this repository, or a project that both were copied into."""
 
 
-def resolve(path: str | os.PathLike) -> Path:
+def resolve(path: str | os.PathLike[str]) -> Path:
     """The file that `path` means: as given if it exists from here, else the same path inside the repository.
 
     `configs/med_config.json` therefore works from any working directory. A path that exists in neither place comes
@@ -23,7 +23,7 @@ def resolve(path: str | os.PathLike) -> Path:
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a file whole or not at all: yields a temporary path beside `path`, renamed onto it when the block succeeds.
 
     The temporary name keeps the suffix (writers such as `numpy.savez` would append a missing one) and is unique, so

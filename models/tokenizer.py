@@ -1,6 +1,7 @@
 """The text tokenizer: BERT WordPiece from a vocabulary file, with the two tokens that BLIP adds."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,6 +22,22 @@ SPECIAL_TOKENS = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """The ids of the tokens that are no words: padding, the end of a text, and what begins one (see `DEC`, `ENC`)."""
+
+    pad: int
+    sep: int
+    dec: int
+    enc: int
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerFast) -> "SpecialTokens":
+        """Those of a tokenizer from `build_tokenizer`."""
+        ids = tokenizer.get_vocab()
+        return cls(ids[SPECIAL_TOKENS["pad_token"]], ids[SPECIAL_TOKENS["sep_token"]], ids[DEC], ids[ENC])
 
 
 def build_tokenizer(vocab_file: str | Path | None = None) -> PreTrainedTokenizerFast:
@@ -65,6 +82,12 @@ def build_tokenizer(vocab_file: str | Path | None = None) -> PreTrainedTokenizer
     return tokenizer
 
 
+def decode(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
+    """The text of some ids, tokens that are no words left out."""
+    text = tokenizer.decode(ids, skip_special_tokens=True)
+    return text if isinstance(text, str) else " ".join(text)  # a list only for a batch of ids, which this is not
+
+
 def tokenize(
     tokenizer: PreTrainedTokenizerFast,
     texts: str | Sequence[str],
@@ -84,7 +107,8 @@ def tokenize(
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     if not texts:
-        nothing = torch.empty(0, max_length if pad_to_max_length else 1, dtype=torch.long, device=device)
+        width = max_length if pad_to_max_length and max_length is not None else 1
+        nothing = torch.empty(0, width, dtype=torch.long, device=device)
         return nothing, nothing.clone()
     encoded = tokenizer(
         texts,

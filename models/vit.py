@@ -12,6 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from models.config import VisionConfig
 from models.library_internals import embed_positions
 
+LAYER_NORM_EPS = 1e-6
+MLP_RATIO = 4  # width of the feed-forward block, in widths of the states
 STANDARD_WIDTH = 768
 
 
@@ -20,6 +22,8 @@ class StochasticDepth(nn.Module):
 
     timm's `DropPath`, but for the rate, which is a tensor: compiled code is then the same for every block.
     """
+
+    rate: Tensor
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -42,7 +46,8 @@ class VisionTransformer(TimmVisionTransformer):
             embed_dim=config.embed_dim,
             depth=config.depth,
             num_heads=config.num_heads,
-            norm_layer=partial(nn.LayerNorm, eps=1e-6),
+            mlp_ratio=MLP_RATIO,
+            norm_layer=partial(nn.LayerNorm, eps=LAYER_NORM_EPS),
             num_classes=0,
             global_pool="",
         )
@@ -63,8 +68,8 @@ class VisionTransformer(TimmVisionTransformer):
         """Side of the square input, in pixels."""
         return self.config.image_size
 
-    def forward(self, image: Tensor) -> Tensor:
-        """image [B, 3, H, W], normalised -> states of the class token and the patches [B, 1 + H/p * W/p, D]."""
+    def forward(self, image: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]: no masks here
+        """image [B, 3, H, W], normalized -> states of the class token and the patches [B, 1 + H/p * W/p, D]."""
         if image.shape[-2:] != (self.image_size, self.image_size):
             raise ValueError(
                 f"the image encoder was built for {self.image_size}x{self.image_size} pixels and got images of shape "
@@ -91,12 +96,17 @@ def create_vit(
     return VisionTransformer(VisionConfig.read(vit, image_size, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate))
 
 
-def interpolate_pos_embed(pos_embed: Tensor, num_patches: int) -> Tensor:
-    """Resize learned position embeddings [1, 1 + N, D] of a square image to [1, 1 + num_patches, D].
+def interpolate_pos_embed(pos_embed: Tensor, target: int | TimmVisionTransformer) -> Tensor:
+    """Resize learned position embeddings [1, 1 + N, D] of a square image to [1, 1 + M, D].
 
     Bicubic, corners not aligned, no antialiasing, as the released fine-tuned checkpoints were made; the class token's
     row is kept.
+
+    Args:
+        pos_embed: the embeddings, the class token's first.
+        target: M, the number of patches, or an image encoder that has so many.
     """
+    num_patches = target if isinstance(target, int) else target.patch_embed.num_patches
     old_side = round((pos_embed.shape[1] - 1) ** 0.5)
     new_side = round(num_patches**0.5)
     if old_side == new_side:

@@ -1,9 +1,13 @@
-"""Typed configurations: dataclasses of documented fields, filled from YAML and `key=value`, each mistake named."""
+"""Configs: dataclasses of documented fields (`Settings`, `setting`), filled from YAML and `key=value` (`load_config`).
+
+`settings.model` holds the keys of the models. The errors that a user can fix (`UserError`, `ConfigError`,
+`MissingFile`) and `check`, which raises one for a value, are offered here too.
+"""
 
 from models.errors import ConfigError, MissingFile, UserError, check
 from settings.extras import MissingPackage, needs_extra
 from settings.fields import Settings, setting
-from settings.reader import describe, load_config, save_config
+from settings.reader import describe, find_config, load_config, save_config
 
 __all__ = [
     "ConfigError",
@@ -13,6 +17,7 @@ __all__ = [
     "UserError",
     "check",
     "describe",
+    "find_config",
     "load_config",
     "needs_extra",
     "save_config",

@@ -1,4 +1,4 @@
-"""What a config is made of: documented fields, in parts that scripts mix together."""
+"""The parts of a config: dataclasses of documented fields, which scripts combine by inheritance."""
 
 import dataclasses
 from typing import Any
@@ -6,13 +6,14 @@ from typing import Any
 
 @dataclasses.dataclass
 class Settings:
-    """A part of a config: what a script's config class mixes in is made of these.
+    """A part of a config. A script's config class inherits from the parts it needs and adds its own fields.
 
-    Rules between values are a part's `__post_init__`, which ends with `super().__post_init__()`: the next part's.
+    A part checks its values in `__post_init__`, which ends with `super().__post_init__()` so that the next part checks
+    its own.
     """
 
     def __post_init__(self) -> None:
-        """The end of the row."""
+        """The last in the chain of checks: nothing to check."""
 
 
 def setting(default: Any, meaning: str) -> Any:

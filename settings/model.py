@@ -1,4 +1,4 @@
-"""The model's keys in the configs of the tasks; a script mixes them into its own and hands on the values."""
+"""The config keys of the models. A script's config inherits from them, and passes their values to a constructor."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,9 @@ from settings.fields import Settings, setting
 
 
 class ModelArguments(TypedDict):
-    """What every constructor of `models` takes beside the image size."""
+    """The arguments that every constructor of `models` takes."""
 
+    image_size: int
     vit: str | dict[str, int]
     vit_grad_ckpt: bool
     vit_ckpt_layer: int
@@ -23,14 +24,17 @@ class ModelArguments(TypedDict):
 
 @dataclass
 class ModelSettings(Settings):
-    """Which model, and which weights it starts from. Borrows the data's `image_size`, where there is one."""
+    """Which model, and which weights it starts from.
+
+    The `image_size` of its input is a key of the data, with which a script's config combines this.
+    """
 
     pretrained: str = setting("", "weights to start from or to evaluate: a released name, a path, an address")
     vit: str | dict[str, int] = setting(
         "base", "image encoder: tiny, small, base, large, or {embed_dim, depth, num_heads, patch_size}"
     )
     vit_grad_ckpt: bool = setting(False, "recompute activations of the image encoder in the backward pass, for memory")
-    vit_ckpt_layer: int = setting(0, "how many of the last blocks vit_grad_ckpt is about; all, where there are fewer")
+    vit_ckpt_layer: int = setting(0, "how many of the last blocks vit_grad_ckpt applies to; all, if there are fewer")
     med_config: str | dict[str, Any] = setting(
         "configs/med_config.json", "sizes of the text models: a BERT configuration, as a file or a mapping"
     )
@@ -38,16 +42,22 @@ class ModelSettings(Settings):
 
     def __post_init__(self) -> None:
         patch_size = vit_size(self.vit)["patch_size"]
-        image_size: int | None = getattr(self, "image_size", None)
-        if image_size is not None:
-            check_image_size(image_size, patch_size)
+        if self._image_size is not None:
+            check_image_size(self._image_size, patch_size)
         check(self.vit_ckpt_layer >= 0, "vit_ckpt_layer", self.vit_ckpt_layer, "0 or more")
         TextConfig.read(self.med_config)
         super().__post_init__()
 
+    @property
+    def _image_size(self) -> int | None:
+        return getattr(self, "image_size", None)
+
     def architecture(self) -> ModelArguments:
         """The arguments of these names that every constructor of `models` takes."""
+        if self._image_size is None:
+            raise TypeError(f"{type(self).__name__} has no image_size: mix a data config into it")
         return {
+            "image_size": self._image_size,
             "vit": self.vit,
             "vit_grad_ckpt": self.vit_grad_ckpt,
             "vit_ckpt_layer": self.vit_ckpt_layer,
@@ -58,7 +68,7 @@ class ModelSettings(Settings):
 
 @dataclass
 class CaptionSettings(Settings):
-    """What captions begin with, and how they are searched for."""
+    """The prompt of captions, and the beam search that generates them."""
 
     prompt: str = setting("a picture of ", "words that every caption starts with")
     max_length: int = setting(20, "most tokens of a caption, the prompt's counted")
@@ -76,13 +86,20 @@ class CaptionSettings(Settings):
         super().__post_init__()
 
     def search(self) -> SearchOptions:
-        """The search that these keys describe."""
+        """These keys as the options of a search."""
         return SearchOptions(num_beams=self.num_beams, max_length=self.max_length, min_length=self.min_length)
+
+
+class ContrastArguments(TypedDict):
+    """The arguments that the constructors of contrastive models take besides `ModelArguments`."""
+
+    embed_dim: int
+    queue_size: int
 
 
 @dataclass
 class ContrastSettings(Settings):
-    """The contrastive loss with a momentum model and queues of its features."""
+    """The contrastive loss, with a momentum model and queues of its features."""
 
     embed_dim: int = setting(256, "width of the space in which images and texts are compared")
     queue_size: int = setting(57600, "features kept as further candidates of the contrastive loss")
@@ -96,10 +113,14 @@ class ContrastSettings(Settings):
         check(0 <= self.alpha <= 1, "alpha", self.alpha, "from 0 to 1")
         super().__post_init__()
 
+    def contrast(self) -> ContrastArguments:
+        """The arguments of these names that `blip_pretrain` and `blip_retrieval` take."""
+        return {"embed_dim": self.embed_dim, "queue_size": self.queue_size}
+
 
 @dataclass
 class RerankSettings(Settings):
-    """The second stage of retrieval."""
+    """The second stage of retrieval: re-ranking by the matching head."""
 
     k_test: int = setting(256, "candidates of each query that the matching head re-ranks")
     states_gib: float = setting(

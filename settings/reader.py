@@ -1,12 +1,13 @@
-"""Typed configurations: a dataclass filled from YAML and `key=value` overrides, each mistake named with its place.
+"""Reading a config: a dataclass filled from YAML and `key=value` overrides; an error names the file and line.
 
-YAML 1.2, where `1e-5` is a number and `no` is a text. Rules between values live in the dataclass's `__post_init__` as
-`ValueError`s that begin with their key; here they get its place.
+The YAML is 1.2, where `1e-5` is a number and `no` is a text. A dataclass checks its values in `__post_init__`, by
+`ValueError`s whose message begins with the key; the file and line of that key are added here.
 """
 
 import dataclasses
 import difflib
 import io
+import logging
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -14,25 +15,34 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from models.errors import ConfigError
-from models.paths import atomic_write, resolve
+from models.paths import REPOSITORY, atomic_write, resolve
 from settings.fields import Settings
+
+_log = logging.getLogger("blip.settings")
 
 Config = TypeVar("Config", bound=Settings)
 
+_MISSPELLED = 0.9  # how alike (difflib) a key of another part and one of this part are when it is taken for a mistake
 
-def load_config(kind: type[Config], path: str | Path | None, overrides: Iterable[str] = ()) -> Config:
+
+def load_config(
+    kind: type[Config], path: str | Path | None, overrides: Iterable[str] = (), *, part: bool = False
+) -> Config:
     """A `kind` from the YAML file at `path` (None: all defaults) with `key=value` overrides on top.
 
-    Raises ConfigError on an unknown key, a wrong type, a missing key or a broken rule.
+    With `part`, `kind` is a part of what the file configures: keys of the other parts are skipped, except one that
+    looks like a misspelled key of this part.
+
+    Raises ConfigError on an unknown key, a wrong type, a missing key or a broken rule, and as `find_config`.
     """
     kinds = typing.get_type_hints(kind)
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
     if path is not None:
-        file = resolve(path)
+        file = find_config(path)
         values, lines = _read_yaml(file)
         places = {key: f"{file} line {line}" for key, line in lines.items()}
     for override in overrides:
@@ -43,25 +53,51 @@ def load_config(kind: type[Config], path: str | Path | None, overrides: Iterable
         values[key], places[key] = "" if empty else _parse_value(override, text), "command line"
 
     names = [field.name for field in dataclasses.fields(kind)]
+    converted: dict[str, Any] = {}
     for key, value in values.items():
+        place = places.get(str(key), str(path))
         if key not in names:
-            nearest = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)[0]
-            place = places.get(str(key), str(path))
-            raise ConfigError(f"{place}: unknown key {key!r}; the nearest valid key is {nearest!r}")
+            nearest = difflib.get_close_matches(str(key), names, n=1, cutoff=_MISSPELLED if part else 0.0)
+            if nearest:
+                raise ConfigError(f"{place}: unknown key {key!r}; the nearest valid key is {nearest[0]!r}")
+            continue  # a key of another part
         try:
-            values[key] = _convert(value, kinds[key])
+            converted[key] = _convert(value, kinds[key])
         except TypeError:
             found = f"{value!r} ({_name(type(value))})"
-            raise ConfigError(f"{places[key]}: {key} is {found}, expected {_name(kinds[key])}") from None
+            raise ConfigError(f"{place}: {key} is {found}, expected {_name(kinds[key])}") from None
     source = "the defaults" if path is None else str(path)
-    missing = [f.name for f in dataclasses.fields(kind) if f.name not in values and _required(f)]
+    missing = [f.name for f in dataclasses.fields(kind) if f.name not in converted and _required(f)]
     if missing:
         raise ConfigError(f"{source}: missing {', '.join(missing)}")
     try:
-        return kind(**values)
+        return kind(**converted)
     except ValueError as error:
         key = str(error).partition(" ")[0].rstrip(":")
         raise ConfigError(f"{places.get(key, source)}: {error}") from None
+
+
+def find_config(path: str | Path) -> Path:
+    """The config file that `path` means: that file, or where it is missing the one whose name differs in case alone.
+
+    The README of 2022 says `./configs/Pretrain.yaml` of a file that is called pretrain.yaml. A path without any such
+    file comes back as given.
+
+    Raises ConfigError where several names differ in case alone.
+    """
+    file = resolve(path)
+    if file.exists():
+        return file
+    for folder in (file.parent, REPOSITORY / file.parent):
+        alike = sorted(folder.glob("*")) if folder.is_dir() else []
+        alike = [other for other in alike if other.name.lower() == file.name.lower()]
+        if len(alike) > 1:
+            names = ", ".join(other.name for other in alike)
+            raise ConfigError(f"{path}: no such config file, and several names differ from it in case alone: {names}")
+        if alike:
+            _log.info("%s: no such config file; reading %s", path, alike[0])
+            return alike[0]
+    return file
 
 
 def save_config(config: Any, path: Path) -> None:
@@ -101,11 +137,13 @@ def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise ConfigError(f"{file} line {line}: not valid YAML: {error.problem}") from None
+    except YAMLError as error:  # a character that YAML does not allow
+        raise ConfigError(f"{file}: not valid YAML: {error}") from None
     if values is None:
         return {}, {}
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected `key: value` lines, found {_name(type(values))}")
-    return values, {key.value: key.start_mark.line + 1 for key, _ in root.value}
+    return values, {str(key.value): key.start_mark.line + 1 for key, _ in root.value}
 
 
 def _parse_value(override: str, text: str) -> Any:
@@ -115,7 +153,7 @@ def _parse_value(override: str, text: str) -> Any:
         raise ConfigError(f"command line: {override!r} is not valid YAML: {error.problem}") from None
 
 
-def _required(field: dataclasses.Field) -> bool:
+def _required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
@@ -164,7 +202,7 @@ NAMES = {
 
 
 def _name(kind: Any) -> str:
-    """A type in the words of somebody who edits YAML."""
+    """The name of a type for people who edit YAML."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_name(part) for part in parts)

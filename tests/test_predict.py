@@ -14,6 +14,7 @@ from data.media.image_file import open_image
 from models.blip import blip_decoder
 from models.blip_itm import blip_itm
 from models.blip_vqa import blip_vqa
+from models.generation import SearchOptions
 from transform.image import EvalTransform, normalize
 
 SIZES = {
@@ -82,9 +83,8 @@ def test_captions_of_a_folder_as_json_lines(models, pictures, tmp_path, capsys):
 def test_several_captions_and_their_probabilities(models, pictures, capsys):
     model, checkpoint = models["caption"]
     assert predict.main(["caption", str(pictures / "a.png"), "--checkpoint", checkpoint, "--n_best", "4"]) == 0
-    captions, generated = model.generate_n_best(
-        pixels_of(pictures / "a.png"), 4, num_beams=4, max_length=20, min_length=5
-    )
+    options = SearchOptions(num_return_sequences=4, num_beams=4, max_length=20, min_length=5)
+    captions, generated = model.generate_n_best(pixels_of(pictures / "a.png"), options)
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [line[2] for line in lines] == [text.strip("\n") for text in captions[0]]
     assert [line[1] for line in lines] == [f"{value:.2f}" for value in generated.log_probs[0].tolist()]

@@ -17,6 +17,7 @@ import pretrain
 from engine import Progress
 from files import REPOSITORY
 from settings import ConfigError, load_config
+from transform.image import TrainTransform
 
 CONFIG = "configs/demo/pretrain.yaml"
 
@@ -75,8 +76,10 @@ def test_the_rate_rises_along_a_line_then_falls_with_each_epoch(facts):
 def test_alpha_is_reached_after_two_epochs():
     seen = []
 
-    class Model(torch.nn.Module):
-        statistics: dict = {}
+    class Model(pretrain.BLIPPretrain):
+        def __init__(self):
+            torch.nn.Module.__init__(self)
+            self.statistics = {}
 
         def forward(self, image, caption, alpha):
             seen.append(alpha)
@@ -92,7 +95,7 @@ def test_every_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overf
     config = read(*quick)
     model = pretrain.blip_pretrain(image_size=64, embed_dim=64, queue_size=64, **config.architecture())
     dataset = pretrain.PretrainDataset(
-        config.annotations("train"), pretrain.TrainTransform(64, 0.2), image_root=config.image_root
+        config.annotations("train"), TrainTransform(64, 0.2), image_root=config.image_root
     )
     batch = dataset.collate([dataset[0, i] for i in range(8)])
     first, last = overfit(model, batch, partial(pretrain.train_step, config), steps=300)

@@ -7,6 +7,7 @@ import torch
 
 import train_caption
 from settings import load_config
+from transform.image import TrainTransform
 
 CONFIG = "configs/demo/caption.yaml"
 
@@ -86,7 +87,7 @@ def test_gradient_checkpointing_changes_no_gradient(in_demo_folder, quick):
 def test_the_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overfit):
     config = load_config(train_caption.Config, CONFIG, [*quick, "pretrained=''"])
     dataset = train_caption.CaptionTrain(
-        config.annotations("train"), config.image_root, train_caption.TrainTransform(64, 0.5), prompt=config.prompt
+        config.annotations("train"), config.image_root, TrainTransform(64, 0.5), prompt=config.prompt
     )
     batch = dataset.collate([dataset[0, i] for i in range(0, 40, 5)])
     first, last = overfit(train_caption.build_model(config), batch, train_caption.train_step, steps=150)

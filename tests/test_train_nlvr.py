@@ -7,6 +7,7 @@ import torch
 
 import train_nlvr
 from settings import load_config
+from transform.image import TrainTransform
 
 CONFIG = "configs/demo/nlvr.yaml"
 
@@ -55,7 +56,7 @@ def test_two_processes_train_as_one_on_the_same_global_batch(arguments, quick, t
 
 def test_the_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overfit):
     config = load_config(train_nlvr.Config, CONFIG, [*quick, "pretrained=''"])
-    dataset = train_nlvr.NLVRTrain(config.annotations("train"), config.image_root, train_nlvr.TrainTransform(64, 0.5))
+    dataset = train_nlvr.NLVRTrain(config.annotations("train"), config.image_root, TrainTransform(64, 0.5))
     batch = dataset.collate([dataset[0, i] for i in range(8)])
     first, last = overfit(train_nlvr.build_model(config), batch, train_nlvr.train_step, steps=150)
     assert last["loss"] < 0.5 * first["loss"]

@@ -10,6 +10,7 @@ import torch
 import train_retrieval
 from files import REPOSITORY
 from settings import load_config
+from transform.image import TrainTransform
 
 CONFIG = "configs/demo/retrieval.yaml"
 
@@ -25,8 +26,8 @@ import train_retrieval
 search = train_retrieval.search
 
 
-def saving(run, model, dataset):
-    found = search(run, model, dataset)
+def saving(run, model, dataset, *others):
+    found = search(run, model, dataset, *others)
     for name, one in zip(("to_text", "to_image"), found):
         np.savez(run.output_dir / f"{{name}}_{{len(dataset.text)}}_{{run.rank}}.npz", ids=one.ids, scores=one.scores)
     return found
@@ -104,9 +105,7 @@ def test_two_processes_train(arguments, tmp_path, torchrun_script, all_rank):
 
 def test_every_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overfit):
     config = load_config(train_retrieval.Config, CONFIG, [*quick, "pretrained=''", "queue_size=64"])
-    dataset = train_retrieval.RetrievalTrain(
-        config.annotations("train"), config.image_root, train_retrieval.TrainTransform(64, 0.5)
-    )
+    dataset = train_retrieval.RetrievalTrain(config.annotations("train"), config.image_root, TrainTransform(64, 0.5))
     batch = dataset.collate([dataset[0, i] for i in range(0, 40, 5)])
     step = partial(train_retrieval.train_step, config)
     torch.manual_seed(0)  # else the model's first weights depend on the tests that ran before

@@ -9,6 +9,7 @@ import torch
 import train_vqa
 from metrics.ground_truth import GroundTruthError
 from settings import load_config
+from transform.image import TrainTransform
 
 CONFIG = "configs/demo/vqa.yaml"
 KINDS = ("color", "comparison", "count", "existence", "relation", "shape")
@@ -71,9 +72,7 @@ def test_a_wrong_file_ends_the_run_before_it_begins(arguments, tmp_path, monkeyp
 
 def test_the_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overfit):
     config = load_config(train_vqa.Config, CONFIG, [*quick, "pretrained=''"])
-    dataset = train_vqa.VQATrain(
-        config.annotations("train"), train_vqa.TrainTransform(64, 0.5), image_root=config.image_root
-    )
+    dataset = train_vqa.VQATrain(config.annotations("train"), TrainTransform(64, 0.5), image_root=config.image_root)
     batch = dataset.collate([dataset[0, i] for i in range(8)])
     assert isinstance(batch["weights"], torch.Tensor)
     first, last = overfit(train_vqa.build_model(config), batch, train_vqa.train_step, steps=100)
@@ -88,11 +87,14 @@ def test_what_stands_in_for_the_test_split_keeps_its_name(arguments, tmp_path):
     assert "val_acc" in json.loads((tmp_path / "evaluate.txt").read_text())
 
 
-def test_a_validation_file_brings_its_ground_truth(tmp_path):
+def test_a_validation_file_brings_its_ground_truth(in_demo_folder, quick, tmp_path):
+    asked = json.loads((in_demo_folder / "output/demo/world/vqa_val.json").read_text())[0]["question_id"]
     truth = tmp_path / "truth.json"
-    truth.write_text(json.dumps([{"question_id": 7, "answer": ["red"]}]))
-    config = train_vqa.Config(val_file="val.json", val_gt_file=str(truth))
-    asked = SimpleNamespace(question_ids=[7, 8])
-    assert train_vqa.ground_truth(config, "val", asked)[7]["answers"] == ["red"]
-    with pytest.raises(GroundTruthError, match="none of 2 questions has a question_id among the 1 annotated"):
-        train_vqa.ground_truth(config, "val", SimpleNamespace(question_ids=["7", "8"]))
+    config = load_config(train_vqa.Config, CONFIG, [*quick, "pretrained=''", f"val_gt_file={truth}"])
+    run = SimpleNamespace(config=config, share={}, evaluate_only=False, is_first=True)
+    truth.write_text(json.dumps([{"question_id": asked, "answer": ["red"]}]))
+    (questions,) = train_vqa.build_splits(run).values()
+    assert questions.annotated == {asked: {"answers": ["red"]}}
+    truth.write_text(json.dumps([{"question_id": "another", "answer": ["red"]}]))
+    with pytest.raises(GroundTruthError, match="questions has a question_id among the 1 annotated"):
+        train_vqa.build_splits(run)

@@ -1,11 +1,11 @@
-"""Pictures to model input: the evaluation and training pipelines, and the normalisation that ends both on the device.
+"""Pictures to model input: the evaluation and the training transform, and the normalization, which runs on the device.
 
     batch = torch.stack([EvalTransform(384)(image) for image in images])   # uint8 [B, 3, 384, 384], in loader workers
     model(normalize(batch.to(device)))                                     # float32, a quarter of the bytes copied
 
 Evaluation resizes with Pillow, because published numbers were made so. In training Pillow's resize would be the largest
 cost of a loader worker; torch's antialiased bicubic on uint8 takes a fifth of the time and differs by its rounding
-between the two passes: 0.1 grey levels in the mean (`benchmarks/loader.py`).
+between the two passes: 0.1 gray levels in the mean (`benchmarks/loader.py`).
 """
 
 import math
@@ -28,8 +28,8 @@ Box = tuple[int, int, int, int]
 """left, top, right, bottom in pixels, as Pillow has them."""
 
 
-class Picture(Protocol):
-    """A picture that need not be decoded yet, so that a crop of it can be read at a reduced scale."""
+class LazyImage(Protocol):
+    """A picture that is not decoded yet, so that a crop of it can be read at a reduced scale."""
 
     size: tuple[int, int]
 
@@ -46,7 +46,7 @@ def normalize(images: torch.Tensor) -> torch.Tensor:
 
 @lru_cache
 def _statistics(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Kept on the device: copying them there with each batch would wait for it."""
+    """Mean and standard deviation, cached on the device: a copy with each batch would wait for the device."""
     mean, std = torch.tensor([MEAN, STD], device=device).view(2, 3, 1, 1)
     return mean, std
 
@@ -65,18 +65,18 @@ class EvalTransform:
 class TrainTransform:
     """Picture -> uint8 [3, S, S]: random resized crop, horizontal flip, RandAugment(2, 5).
 
-    `min_scale` is the smallest share of the area that a crop may have. Every random draw comes from the generator of
-    the call, so a sample depends on nothing but it.
+    `min_scale` is the smallest share of the area that a crop may have. Every random draw comes from the generator that
+    the caller passes, so a sample depends on nothing else.
 
     `augmentation` says how much of this is done: 'full'; 'crop', without RandAugment, for pictures whose colors matter;
-    'none', the whole picture resized, for texts that a crop or a flip would make false ("a cup left of a plate").
+    'none', the whole picture resized, for texts that a crop or a flip would make wrong ("a cup left of a plate").
     """
 
     def __init__(self, image_size: int, min_scale: float, augmentation: Augmentation = "full") -> None:
         self.image_size, self.min_scale, self.augmentation = image_size, min_scale, augmentation
         self.augment = RandAugment(num_ops=2, level=5)
 
-    def __call__(self, picture: Image.Image | Picture, rng: np.random.Generator) -> torch.Tensor:
+    def __call__(self, picture: Image.Image | LazyImage, rng: np.random.Generator) -> torch.Tensor:
         """`picture`: RGB, or a file that is still to be decoded, of which only the crop is read."""
         whole = (0, 0, *picture.size)
         box = whole if self.augmentation == "none" else random_crop(*picture.size, self.min_scale, rng)
@@ -117,15 +117,16 @@ def random_crop(
 
 
 def resize(image: Image.Image, image_size: int) -> torch.Tensor:
-    """RGB -> uint8 [3, S, S]: bicubic with antialiasing, as Pillow's, by torch."""
+    """RGB picture -> uint8 [3, S, S]: bicubic with antialiasing, like Pillow's, but by torch."""
     size = (image_size, image_size)
     return F.interpolate(_channels_last(image)[None], size, mode="bicubic", antialias=True)[0, :3]
 
 
 def _channels_last(image: Image.Image) -> torch.Tensor:
-    """RGB -> uint8 [4 or 3, H, W]. Four are Pillow's own memory, where a fourth byte follows those of a pixel.
+    """RGB picture -> its pixels, uint8 [4 or 3, H, W], in memory as [H, W, C].
 
-    To pack three out of four takes a fifth of the time of the resize, which is as fast on four.
+    Four channels are Pillow's own memory, where each pixel has a fourth byte: copying the other three out would take a
+    fifth of the time of the resize, which is as fast on four.
     """
     try:
         import pyarrow  # an extra; without it the same pixels are packed

@@ -1,4 +1,4 @@
-"""RandAugment (arXiv 1909.13719) as BLIP trains with it: two operations of level 5, each applied with probability 0.5.
+"""RandAugment (arXiv 1909.13719) with BLIP's settings: two operations of level 5, each applied with probability 0.5.
 
 The operations, their magnitudes and their order of random draws are those of the 2022 recipe, which used OpenCV on
 numpy arrays; `tests/golden/randaugment` holds its results. Here they are tensor operations on uint8 [3, H, W]. Three
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-FILL = 128  # grey, where an operation shows what lies outside of the picture
+FILL = 128  # gray, where an operation shows what lies outside of the picture
 MAX_LEVEL = 10
 
 
@@ -27,10 +27,10 @@ def identity(image: torch.Tensor) -> torch.Tensor:
 
 
 def auto_contrast(image: torch.Tensor) -> torch.Tensor:
-    """Stretch each channel so that its brightest value becomes 255 (and see above for its darkest)."""
+    """Stretch each channel so that its brightest value becomes 255; what it does to the darkest is said above."""
     darkest, brightest = image.amin((1, 2)).tolist(), image.amax((1, 2)).tolist()
     levels = torch.arange(256.0)
-    tables = []
+    tables: list[torch.Tensor] = []
     for low, high in zip(darkest, brightest, strict=True):
         if low == high:
             tables.append(levels)
@@ -42,7 +42,7 @@ def auto_contrast(image: torch.Tensor) -> torch.Tensor:
 
 def equalize(image: torch.Tensor) -> torch.Tensor:
     """Spread the values of each channel evenly over 0..255, by its histogram (as Pillow's `ImageOps.equalize`)."""
-    tables = []
+    tables: list[torch.Tensor] = []
     for channel in image:
         histogram = torch.bincount(channel.flatten(), minlength=256)
         step = (channel.numel() - histogram[histogram.nonzero()[-1]]) // 255
@@ -57,7 +57,7 @@ def brightness(image: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 def sharpness(image: torch.Tensor, factor: float) -> torch.Tensor:
-    """Away from (`factor` > 1) or towards a 3x3 blur of the picture; the outermost pixels stay."""
+    """Move the picture away from its 3x3 blur (`factor` > 1) or toward it; the outermost pixels stay."""
     if factor == 1 or min(image.shape[1:]) < 3:
         return image
     kernel = torch.ones(3, 1, 3, 3)
@@ -90,7 +90,7 @@ def translate_y(image: torch.Tensor, pixels: float) -> torch.Tensor:
 
 
 def rotate(image: torch.Tensor, degrees: float) -> torch.Tensor:
-    """Clockwise, about (W / 2, H / 2)."""
+    """Rotate clockwise about (W / 2, H / 2)."""
     _, height, width = image.shape
     x, y = width / 2, height / 2
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
@@ -98,14 +98,14 @@ def rotate(image: torch.Tensor, degrees: float) -> torch.Tensor:
 
 
 def _look_up(image: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
-    """Each channel of `image` [3, H, W] through its row of `tables` [3, 256]."""
+    """Map the values of each channel of `image` [3, H, W] by its row of `tables` [3, 256]."""
     tables = tables.clamp(0, 255).to(torch.uint8)
     channels = [table.index_select(0, channel.flatten().int()) for channel, table in zip(image, tables, strict=True)]
     return torch.stack(channels).view(image.shape)
 
 
 def _shift(image: torch.Tensor, pixels: int) -> torch.Tensor:
-    """Left by `pixels` (right where negative) along the last dimension."""
+    """Move the picture left by `pixels` (right where negative) along the last dimension."""
     shifted = torch.full_like(image, FILL)
     kept = max(image.shape[-1] - abs(pixels), 0)
     from_, to = (pixels, 0) if pixels > 0 else (0, -pixels)
@@ -137,7 +137,7 @@ def _shear(image: torch.Tensor, shear: float) -> torch.Tensor:
 def _warp(image: torch.Tensor, source: tuple[tuple[float, ...], tuple[float, ...]]) -> torch.Tensor:
     """Bilinear resampling: output pixel (x, y) shows the input at `source @ (x, y, 1)`.
 
-    The picture is shifted so that grey is 0: zero padding then is the fill, blended at the edges as OpenCV does. At 384
+    The picture is shifted so that gray is 0: zero padding then is the fill, blended at the edges as OpenCV does. At 384
     this takes 1.2 ms a picture against 5 ms of torchvision's `affine`, which carries the fill as a fourth channel.
     """
     _, height, width = image.shape
@@ -146,8 +146,8 @@ def _warp(image: torch.Tensor, source: tuple[tuple[float, ...], tuple[float, ...
     for axis, (size, (a, b, c)) in enumerate(zip((width, height), source, strict=True)):
         unit = 2 / size  # `grid_sample` counts from -1 to 1 and from edge to edge, so pixel 0 lies half a pixel inside
         torch.add(a * unit * x + ((c + 0.5) * unit - 1), b * unit * y, out=grid[0, ..., axis])
-    centred = image.float().sub_(FILL)[None]
-    warped = F.grid_sample(centred, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
+    centered = image.float().sub_(FILL)[None]
+    warped = F.grid_sample(centered, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
     return warped.add_(FILL + 0.5).to(torch.int16).to(torch.uint8)  # by way of int16: a direct cast is 4 times slower
 
 
@@ -160,7 +160,8 @@ class Operation:
     signed: bool = False
 
 
-def _share(largest: float) -> Callable[[int], float]:
+def _linear(largest: float) -> Callable[[int], float]:
+    """The magnitude that grows with the level up to `largest`."""
     return lambda level: level / MAX_LEVEL * largest
 
 
@@ -174,11 +175,11 @@ OPERATIONS = {
     "Brightness": Operation(brightness, _enhancement),
     "Sharpness": Operation(sharpness, _enhancement),
     "Equalize": Operation(equalize),
-    "ShearX": Operation(shear_x, _share(0.3), signed=True),
-    "ShearY": Operation(shear_y, _share(0.3), signed=True),
-    "TranslateX": Operation(translate_x, _share(10), signed=True),
-    "TranslateY": Operation(translate_y, _share(10), signed=True),
-    "Rotate": Operation(rotate, _share(30), signed=True),
+    "ShearX": Operation(shear_x, _linear(0.3), signed=True),
+    "ShearY": Operation(shear_y, _linear(0.3), signed=True),
+    "TranslateX": Operation(translate_x, _linear(10), signed=True),
+    "TranslateY": Operation(translate_y, _linear(10), signed=True),
+    "Rotate": Operation(rotate, _linear(30), signed=True),
 }
 
 

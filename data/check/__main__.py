@@ -1,11 +1,11 @@
-"""Look over a config's data before a run does: `python -m data.check configs/caption_coco.yaml`
+"""Check a config's data before a run: `python -m data.check configs/caption_coco.yaml`
 
-For each split: how many records and texts there are; records with wrong fields, and images that are missing or cannot
-be read, each with file and record; ids that occur twice; and a contact sheet (PNG) to see whether texts fit their
-images. The exit status is 0 when nothing is wrong, 1 when something is, 2 when the config cannot be read.
+It prints for each split how many records and texts there are, and each problem with its file and record: wrong fields,
+ids that occur twice, images that are missing or cannot be read. A contact sheet (PNG) for each split shows whether
+texts fit their images. The exit status is 0 when nothing is wrong, 1 when something is, 2 when the config is wrong.
 
 The task follows from the config's file name (pretrain, caption, retrieval, msrvtt, vqa, nlvr, nocaps) or from --task.
-That an image exists is checked for all records; `--read` of a split's images, evenly spread, are decoded.
+Every image is looked for; `--read` of them in each split, evenly spread, are decoded.
 """
 
 import argparse
@@ -18,30 +18,31 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from PIL import Image
-from ruamel.yaml.error import YAMLError
 
 from data.caption import CaptionEval
 from data.check.contact_sheet import contact_sheet
-from data.check.tasks import TASKS, Record, Task, read_config, task_of
-from data.config import CaptionData, DataConfig, PretrainData, VideoData, VQAData
+from data.check.tasks import TASKS, Annotation, Task, task_of
+from data.config import CaptionData, PretrainData, VideoData, VQAData
+from data.config_base import DataConfig, PublishedData
 from data.media.image_file import BadImage, open_image
 from data.media.video import read_frames
 from data.records.annotations import AnnotationError, records
 from data.records.shards import Shards, shard_files
 from data.vqa import answer_list
-from files import atomic_write, resolve
-from settings import MissingPackage
+from files import atomic_write
+from settings import ConfigError, MissingPackage, load_config
+from settings.reader import find_config
 from transform.image import EvalTransform
 
-Thing = TypeVar("Thing")
+Item = TypeVar("Item")
 
-_SHOWN = 10  # problems of a kind that are printed
-_SHEET = 24  # pictures of a contact sheet
+_PRINTED = 10  # problems of each kind that are printed
+_ON_SHEET = 24  # pictures of a contact sheet
 _COCO_TRUTH = '{"images": [{"id": 1}], "annotations": [{"image_id": 1, "id": 1, "caption": "a cat"}]}'
 
 
-class Findings:
-    """What was counted and what is wrong in one split."""
+class SplitCheck:
+    """What was counted in one split, and what is wrong with it."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
@@ -56,61 +57,61 @@ class Findings:
     def __str__(self) -> str:
         lines = ["  " + ", ".join(f"{number:,} {what}" for what, number in self.counts.items() if number)]
         for kind, places in self.problems.items():
-            lines += [f"  {len(places):,} x {kind}", *(f"      {place}" for place in places[:_SHOWN])]
-            if len(places) > _SHOWN:
-                lines.append(f"      ... and {len(places) - _SHOWN:,} more")
+            lines += [f"  {len(places):,} x {kind}", *(f"      {place}" for place in places[:_PRINTED])]
+            if len(places) > _PRINTED:
+                lines.append(f"      ... and {len(places) - _PRINTED:,} more")
         return "\n".join(lines)
 
 
-def check_split(task: Task, config: DataConfig, split: str, read: int) -> tuple[Findings, Image.Image | None]:
-    """Everything that is wrong with a split, and its contact sheet (None where no picture can be read)."""
-    findings = Findings()
+def check_split(task: Task, config: DataConfig, split: str, read: int) -> tuple[SplitCheck, Image.Image | None]:
+    """Check one split: the result, and a contact sheet (None where no picture can be read)."""
+    result = SplitCheck()
     unique = task.unique + (() if split == "train" else task.unique_in_evaluation)
     first_of: dict[tuple[str, object], str] = {}
-    sample: _Sample[tuple[str, str, list[str]]] = _Sample(read)
-    for place, record in _good_records(task, config, split, findings):
+    chosen: _EvenSubset[tuple[str, str, list[str]]] = _EvenSubset(read)
+    for place, record in _good_records(task, config, split, result):
         for name in unique:
             if record[name] is not None and first_of.setdefault((name, record[name]), place) != place:
-                findings.problem(f"{name} that an earlier record has", f"{place}: {record[name]!r}")
+                result.problem(f"{name} that an earlier record has", f"{place}: {record[name]!r}")
         missing = [file for file in task.files(config, record) if not os.path.exists(file)]
         if missing:
-            findings.problem("missing image", f"{place}: {', '.join(missing)}")
+            result.problem("missing image", f"{place}: {', '.join(missing)}")
         else:
-            sample.offer((place, task.text(record), task.files(config, record)))
-    shown: _Sample[tuple[Image.Image, str]] = _Sample(_SHEET)  # no more of the pictures stay in memory
-    for place, text, files in sample.kept:
-        picture = _read(config, place, files, findings)
+            chosen.offer((place, task.text(record), task.files(config, record)))
+    shown: _EvenSubset[tuple[Image.Image, str]] = _EvenSubset(_ON_SHEET)  # only these stay in memory
+    for place, text, files in chosen.kept:
+        picture = _read_picture(config, place, files, result)
         if picture is not None:
             shown.offer((picture, text))
     try:
         if isinstance(config, PretrainData):
-            _read_shards(config, read, findings, shown)
+            _check_shards(config, read, result, shown)
         elif isinstance(config, CaptionData) and split != "train":
-            _check_ground_truth(config, split, findings)
+            _check_ground_truth(config, split, result)
         elif isinstance(config, VQAData) and split != "train" and (config.answer_list or not config.train_file):
-            findings.count("candidate answers", len(answer_list(config.answer_file())))
+            result.count("candidate answers", len(answer_list(config.answer_file())))
     except (OSError, ValueError) as error:
-        findings.problem("broken file", str(error))
-    return findings, contact_sheet(*zip(*shown.kept, strict=True)) if shown.kept else None
+        result.problem("broken file", str(error))
+    return result, contact_sheet(shown.kept) if shown.kept else None
 
 
-class _Sample(Generic[Thing]):
-    """An even choice of at most `size` of the things offered, in their order, whose number nobody knows beforehand."""
+class _EvenSubset(Generic[Item]):
+    """At most `size` of the items offered, evenly spread and in their order; how many will come need not be known."""
 
     def __init__(self, size: int) -> None:
         self.size, self.every, self.offered = size, 1, 0
-        self.kept: list[Thing] = []
+        self.kept: list[Item] = []
 
-    def offer(self, thing: Thing) -> None:
+    def offer(self, item: Item) -> None:
         if self.offered % self.every == 0:
             if len(self.kept) == self.size:  # full: keep every second one, and choose half as often from here on
                 self.kept, self.every = self.kept[::2], 2 * self.every
             if self.offered % self.every == 0:
-                self.kept.append(thing)
+                self.kept.append(item)
         self.offered += 1
 
 
-def _good_records(task: Task, config: DataConfig, split: str, findings: Findings) -> Iterator[tuple[str, Record]]:
+def _good_records(task: Task, config: DataConfig, split: str, result: SplitCheck) -> Iterator[tuple[str, Annotation]]:
     """The records that are in their format, each with its place; the others become problems."""
     format = task.formats[split]
     files = config.annotations(split) + (config.laion_files() if isinstance(config, PretrainData) else [])
@@ -118,29 +119,29 @@ def _good_records(task: Task, config: DataConfig, split: str, findings: Findings
         try:
             for number, raw in enumerate(records(file), start=1):
                 place = f"{file}, record {number}"
-                findings.count("records")
+                result.count("records")
                 try:
-                    record = format.restored(format.row(raw))
+                    record = format.from_row(format.to_row(raw))
                 except ValueError as error:
-                    findings.problem("wrong field", f"{place}: {error}")
+                    result.problem("wrong field", f"{place}: {error}")
                     continue
-                findings.count("captions", len(record.get("caption") or []))
+                result.count("captions", len(record.get("caption") or []))
                 if record.get("label", "True") not in ("True", "False"):
-                    findings.problem("label that is neither 'True' nor 'False'", f"{place}: {record['label']!r}")
+                    result.problem("label that is neither 'True' nor 'False'", f"{place}: {record['label']!r}")
                 yield place, record
         except (AnnotationError, OSError) as error:
-            findings.problem("broken file", str(error))
+            result.problem("broken file", str(error))
 
 
-def _read(config: DataConfig, place: str, files: list[str], findings: Findings) -> Image.Image | None:
-    """The record's picture (the first frame of a clip, two pictures side by side); None if it cannot be read."""
-    findings.count("records whose images were read")
+def _read_picture(config: DataConfig, place: str, files: list[str], result: SplitCheck) -> Image.Image | None:
+    """The record's picture: of a clip its first frame, of a pair both side by side. None if it cannot be read."""
+    result.count("records whose images were read")
     try:
         if isinstance(config, VideoData):
             return read_frames(files[0], config.num_frm_test)[0]
         pictures = [open_image(file) for file in files]
     except BadImage as error:
-        findings.problem("unreadable image", f"{place}: {error}")
+        result.problem("unreadable image", f"{place}: {error}")
         return None
     side = max(max(picture.size) for picture in pictures)
     return pictures[0] if len(pictures) == 1 else _side_by_side([p.resize((side, side)) for p in pictures])
@@ -153,12 +154,15 @@ def _side_by_side(pictures: list[Image.Image]) -> Image.Image:
     return page
 
 
-def _read_shards(config: PretrainData, read: int, findings: Findings, shown: _Sample[tuple[Image.Image, str]]) -> None:
+def _check_shards(
+    config: PretrainData, read: int, result: SplitCheck, shown: _EvenSubset[tuple[Image.Image, str]]
+) -> None:
+    """Count the samples of the shards, and read some of their pictures."""
     if not config.shards:
         return
     shards = Shards(shard_files(config.shards))
-    findings.count("shards", len(shards.files))
-    findings.count("samples in shards", len(shards))
+    result.count("shards", len(shards.files))
+    result.count("samples in shards", len(shards))
     if not len(shards):
         raise ValueError(f"no sample with a picture and a caption in shards: {', '.join(config.shards)}")
     for row in range(0, len(shards), -(-len(shards) // read)):
@@ -166,35 +170,37 @@ def _read_shards(config: PretrainData, read: int, findings: Findings, shown: _Sa
         try:
             shown.offer((open_image(sample["image"], sample["name"]), sample["caption"][0]))
         except BadImage as error:
-            findings.problem("unreadable image", str(error))
+            result.problem("unreadable image", str(error))
 
 
-def _check_ground_truth(config: CaptionData, split: str, findings: Findings) -> None:
-    """That the split's ground truth speaks of the split's images."""
+def _check_ground_truth(config: CaptionData, split: str, result: SplitCheck) -> None:
+    """Check that every image of the split has a caption in the split's ground truth."""
     file = config.ground_truth(split)
-    if file is None or findings.problems:  # with wrong records or ids there is nothing to compare
+    if file is None or result.problems:  # with wrong records or ids there is nothing to compare
         return
     try:
         known = {caption["image_id"] for caption in json.loads(file.read_text(encoding="utf-8"))["annotations"]}
     except (TypeError, KeyError):
         raise ValueError(f"{file}: expected ground truth as COCO has it: {_COCO_TRUTH}") from None
-    findings.count("images with ground truth", len(known))
+    result.count("images with ground truth", len(known))
     for image_id in CaptionEval(config.annotations(split), config.image_root, EvalTransform(1)).image_ids:
         if image_id not in known:
-            findings.problem(f"image without a caption in {file}", f"image_id {image_id!r}")
+            result.problem(f"image without a caption in {file}", f"image_id {image_id!r}")
 
 
-def _has(config: DataConfig, split: str) -> bool:
-    """Whether the split has annotations of its own, own or published."""
+def _has_split(config: DataConfig, split: str) -> bool:
+    """Whether the config has annotations for the split: an own file, or published ones."""
+    if not isinstance(config, PublishedData):
+        return True
     try:
         own = config.own_split(split)
-    except ValueError:  # an own val or test alone, to evaluate on
+    except ConfigError:  # only an own val or test, to evaluate on
         return False
-    return own == split or (own is None and (split == "train" or split in config.published))
+    return own == split or (own is None and (split == "train" or config.published_file(split) is not None))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m data.check", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m data.check", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("config", type=Path, help="YAML file of a task")
     parser.add_argument("--task", choices=TASKS, help="what the config is for, where its name does not tell")
     parser.add_argument("--out", type=Path, default=Path("output/check"), help="folder of the contact sheets")
@@ -203,30 +209,30 @@ def main(arguments: list[str] | None = None) -> int:
     if options.read < 1:
         parser.error(f"--read {options.read}: it must be at least 1")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    file = resolve(options.config)
-    name = options.task or task_of(file)
-    if name is None:
-        parser.error(f"the name {file.name} does not tell the task: add --task, one of {', '.join(TASKS)}")
     try:
-        config = read_config(file, TASKS[name])
-    except (OSError, ValueError, TypeError, YAMLError) as error:
-        parser.error(f"{file}: {error}")
+        file = find_config(options.config)
+        name = options.task or task_of(file)
+        if name is None:
+            parser.error(f"the name {file.name} does not tell the task: add --task, one of {', '.join(TASKS)}")
+        config = load_config(TASKS[name].config, file, part=True)  # the scripts read the model's and training's keys
+    except ConfigError as error:
+        parser.error(str(error))
 
     good = True
     for split in TASKS[name].formats:
-        if not _has(config, split):
+        if not _has_split(config, split):
             continue
         print(f"{split}: {name} data of {file}")
         try:
-            findings, sheet = check_split(TASKS[name], config, split, options.read)
+            result, sheet = check_split(TASKS[name], config, split, options.read)
         except MissingPackage as error:
             parser.error(str(error))
         except (OSError, ValueError) as error:
             print(f"  {error}")
             good = False
             continue
-        print(findings)
-        good = good and not findings.problems and bool(findings.counts)
+        print(result)
+        good = good and not result.problems and bool(result.counts)
         if sheet is not None:
             page = options.out / f"{file.stem}_{split}.png"
             with atomic_write(page) as temporary:

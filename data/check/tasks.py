@@ -1,20 +1,14 @@
-"""What each task's records are and where their pictures lie, for those who look at data whatever its task."""
+"""For each task: its config, the formats of its records, and where their pictures are."""
 
-import dataclasses
-import difflib
-import inspect
 import os
-import types
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
-
-from ruamel.yaml import YAML
+from typing import Any
 
 from data import caption, nlvr, nocaps, pretrain, retrieval, video_retrieval, vqa
 from data.config import (
     CaptionData,
-    DataConfig,
     NLVRData,
     NoCapsData,
     PretrainData,
@@ -22,48 +16,57 @@ from data.config import (
     VideoData,
     VQAData,
 )
+from data.config_base import DataConfig
 from data.records.formats import Format
 
-Record = dict[str, Any]
+Annotation = dict[str, Any]  # one record of an annotation file
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Task:
-    """What a task's records are and where their pictures lie."""
+    """What the check needs to know of a task."""
 
     config: type[DataConfig]
-    formats: dict[str, Format]  # split -> format
-    files: Callable[[Any, Record], list[str]]  # config, record -> picture or clip files
-    text: Callable[[Record], str]
-    unique: tuple[str, ...] = ()  # fields whose values may not occur twice in a split
+    formats: dict[str, Format]  # split -> format of its records
+    files: Callable[[Any, Annotation], list[str]]  # config, record -> picture or clip files
+    text: Callable[[Annotation], str]
+    unique: tuple[str, ...] = ()  # fields that must differ from record to record of a split
     unique_in_evaluation: tuple[str, ...] = ()  # the same, in val and test only
 
 
-def _joined(key: str, root: str = "image_root") -> Callable[[Any, Record], list[str]]:
-    def files(config: Any, record: Record) -> list[str]:
-        names = record[key] if isinstance(record[key], list) else [record[key]]
-        return [os.path.join(getattr(config, root), name) for name in names]
-
-    return files
+def _image_file(config: CaptionData | RetrievalData | NoCapsData, record: Annotation) -> list[str]:
+    return [os.path.join(config.image_root, record["image"])]
 
 
-def _pretrain_files(config: PretrainData, record: Record) -> list[str]:
+def _nlvr_files(config: NLVRData, record: Annotation) -> list[str]:
+    return [os.path.join(config.image_root, image) for image in record["images"]]
+
+
+def _clip_file(config: VideoData, record: Annotation) -> list[str]:
+    return [str(video_retrieval.clip_file(config.video_root, record["clip_name"]))]
+
+
+def _pretrain_files(config: PretrainData, record: Annotation) -> list[str]:
     if record["image"] is not None:
         return [os.path.join(config.image_root, record["image"])]
     return [os.path.join(config.url_root, pretrain.downloaded_name(record["url"]))]
 
 
-def _vqa_files(config: VQAData, record: Record) -> list[str]:
-    folders = vqa.Folders(config.image_root, config.vqa_root, config.vg_root)
-    return [os.path.join(folders[record["dataset"]], record["image"])]
+def _vqa_files(config: VQAData, record: Annotation) -> list[str]:
+    roots = vqa.ImageRoots(config.image_root, config.vqa_root, config.vg_root)
+    return [os.path.join(roots[record["dataset"]], record["image"])]
 
 
-def _captions(record: Record) -> str:
+def _captions(record: Annotation) -> str:
     return " | ".join(record["caption"] or [])
 
 
-def _question(record: Record) -> str:
+def _question(record: Annotation) -> str:
     return f"{record['question']} {' / '.join(dict.fromkeys(record['answer'] or []))}"
+
+
+def _statement(record: Annotation) -> str:
+    return f"{record['sentence']} ({record['label']})"
 
 
 TASKS = {
@@ -71,14 +74,14 @@ TASKS = {
     "caption": Task(
         CaptionData,
         {"train": caption.TRAIN, "val": caption.EVAL, "test": caption.EVAL},
-        _joined("image"),
+        _image_file,
         _captions,
         unique_in_evaluation=("image", "image_id"),
     ),
     "retrieval": Task(
         RetrievalData,
         {"train": caption.TRAIN, "val": retrieval.EVAL, "test": retrieval.EVAL},
-        _joined("image"),
+        _image_file,
         _captions,
         unique_in_evaluation=("image",),
     ),
@@ -88,57 +91,26 @@ TASKS = {
     "nlvr": Task(
         NLVRData,
         dict.fromkeys(("train", "val", "test"), nlvr.PAIR),
-        _joined("images"),
-        lambda record: f"{record['sentence']} ({record['label']})",
+        _nlvr_files,
+        _statement,
         unique=("identifier",),
     ),
     "nocaps": Task(
         NoCapsData,
         dict.fromkeys(("val", "test"), nocaps.EVAL),
-        _joined("image"),
+        _image_file,
         lambda _: "",
         unique=("image", "img_id"),
     ),
     "msrvtt": Task(
         VideoData,
         {"test": video_retrieval.EVAL},
-        lambda config, record: [str(video_retrieval.clip_file(config.video_root, record["clip_name"]))],
+        _clip_file,
         _captions,
     ),
 }
 
 
-def read_config(file: Path, task: Task) -> DataConfig:
-    """The data keys of a config file; what belongs to the model and the training is left to the scripts.
-
-    Raises ValueError for a value of the wrong type, and for a key that looks like a misspelt one of the data.
-    """
-    values = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8")) or {}
-    if not isinstance(values, dict):
-        raise ValueError("expected `key: value` lines")
-    kinds = get_type_hints(task.config)
-    keys = [field.name for field in dataclasses.fields(task.config)]
-    for key, value in values.items():
-        nearest = difflib.get_close_matches(str(key), keys, n=1, cutoff=0.9)
-        if key in keys and not _fits(value, kinds[key]):
-            raise ValueError(f"{key} is {value!r}, expected {inspect.formatannotation(kinds[key])}")
-        if key not in keys and nearest:
-            raise ValueError(f"unknown key {key!r}; the nearest valid key is {nearest[0]!r}")
-    return task.config(**{key: value for key, value in values.items() if key in keys})
-
-
-def _fits(value: object, kind: Any) -> bool:
-    """Whether a value of YAML is of the type that a config's field has; whole numbers are numbers too."""
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin is types.UnionType:
-        return any(_fits(value, part) for part in parts)
-    if origin is Literal:
-        return value in parts
-    if origin is list:
-        return isinstance(value, list) and all(_fits(item, parts[0]) for item in value)
-    return type(value) is kind or (kind is float and type(value) is int)
-
-
 def task_of(file: Path) -> str | None:
-    """The task that a config's file name speaks of."""
+    """The task that a config's file name contains."""
     return next((name for name in ("msrvtt", *TASKS) if name in file.stem), None)

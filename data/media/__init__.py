@@ -1,0 +1,6 @@
+"""Pictures and clips, from file to pixels.
+
+image_file      a picture file: opened, checked, turned upright, read as RGB
+video           frames taken evenly from a clip, and a writer of small clips
+folder          pictures from files, folders and globs, in batches
+"""

@@ -1,7 +1,6 @@
-"""Any pictures a person names: files, folders and globs, read in batches, broken ones set aside."""
+"""Pictures from files, folders and globs, read in batches; those that cannot be read are returned with the reason."""
 
 import glob
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,15 +15,17 @@ from transform.image import EvalTransform
 
 
 def picture_suffixes() -> set[str]:
-    """The file suffixes that can be read as pictures (Pillow also knows some that it can only write, as .pdf)."""
+    """The file suffixes that can be read as pictures (Pillow also knows some that it can only write, such as .pdf)."""
     return {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
 
 
 def find_pictures(names: Iterable[str]) -> list[Path]:
-    """The files that names mean, in their order: a file itself, a folder's pictures at any depth, a glob's matches.
+    """The picture files that `names` stand for, in their order.
+
+    A name is a file, a folder (its pictures at any depth) or a glob.
 
     Raises:
-        MissingFile: a name that means nothing.
+        MissingFile: for a name that matches nothing.
     """
     known = picture_suffixes()
     found: dict[Path, None] = {}
@@ -45,10 +46,10 @@ def find_pictures(names: Iterable[str]) -> list[Path]:
 def read_batches(
     paths: Sequence[Path], image_size: int, batch_size: int, threads: int = 4
 ) -> Iterator[tuple[list[Path], Tensor, list[BadImage]]]:
-    """Decode and resize pictures ahead of their use.
+    """Decode and resize pictures in threads, ahead of their use.
 
-    Yields, for every `batch_size` paths: those that could be read, their pixels uint8 `[B, 3, S, S]`, and the others
-    with their reasons. B may be 0.
+    Yields, for every `batch_size` paths: those that could be read, their pixels uint8 `[B, 3, S, S]`, and an error for
+    each of the others. B may be 0.
     """
     transform = EvalTransform(image_size)
 
@@ -63,13 +64,14 @@ def read_batches(
         ahead = [[pool.submit(read, path) for path in batch] for batch in batches[:2]]
         for number, batch in enumerate(batches):
             results = [future.result() for future in ahead.pop(0)]
-            for following in itertools.islice(batches, number + 2, number + 3):
+            for following in batches[number + 2 : number + 3]:
                 ahead.append([pool.submit(read, path) for path in following])
-            good = [i for i, result in enumerate(results) if isinstance(result, Tensor)]
-            pixels = [results[i] for i in good]
+            readable = [
+                (path, result) for path, result in zip(batch, results, strict=True) if isinstance(result, Tensor)
+            ]
             empty = torch.empty(0, 3, image_size, image_size, dtype=torch.uint8)
             yield (
-                [batch[i] for i in good],
-                torch.stack(pixels) if pixels else empty,
+                [path for path, _ in readable],
+                torch.stack([pixels for _, pixels in readable]) if readable else empty,
                 [result for result in results if isinstance(result, BadImage)],
             )

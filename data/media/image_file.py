@@ -1,10 +1,10 @@
-"""Picture files as people have them: opened, checked, turned upright, and read as RGB.
+"""Picture files: opened, checked, turned upright, and read as RGB.
 
     image = open_image("photo.jpg")     # a Pillow picture, RGB; raises BadImage(path, reason)
     crop = ImageFile("photo.jpg").region((10, 20, 410, 320), min_size=(224, 224))      # of 400x300
 
-What a person would see is what is read: the camera's EXIF orientation is applied (the 2022 code ignored it), 16-bit
-grey is scaled to 8 bits instead of clipped to white, CMYK becomes RGB. Palettes and alpha are converted as by Pillow's
+A picture is read as a person would see it: the camera's EXIF orientation is applied (the 2022 code ignored it), 16-bit
+gray is scaled to 8 bits instead of clipped to white, CMYK becomes RGB. Palettes and alpha are converted as by Pillow's
 plain `convert("RGB")`, which drops the alpha channel: the released models saw such pictures that way.
 """
 
@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from settings import UserError
 
 MAX_PIXELS = 89_478_485
-"""Larger pictures are refused as decompression bombs: a quarter of a gigabyte of RGB, from where on Pillow warns."""
+"""Larger pictures are refused as decompression bombs: a quarter of a gigabyte of RGB, where Pillow starts to warn."""
 MAX_BYTES = 2**30
 
 _ORIENTATION_TAG = 0x0112
@@ -37,13 +37,13 @@ _UPRIGHT = {
 }
 _SIDEWAYS = (5, 6, 7, 8)
 
-Source = str | os.PathLike | bytes | BinaryIO
+Source = str | os.PathLike[str] | bytes | BinaryIO
 
 
 class BadImage(UserError):
     """A picture or clip that cannot be read: which one (`path`), and why (`reason`)."""
 
-    def __init__(self, path: str | os.PathLike, reason: str) -> None:
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         super().__init__(str(path), reason)
         self.path, self.reason = str(path), reason
 
@@ -52,7 +52,7 @@ class BadImage(UserError):
 
 
 class TooManyBadImages(UserError):
-    """So many training images cannot be read that the run is not worth going on."""
+    """More training images cannot be read than the run accepts."""
 
 
 def open_image(source: Source, name: str | None = None) -> Image.Image:
@@ -65,7 +65,7 @@ def open_image(source: Source, name: str | None = None) -> Image.Image:
 
 
 class ImageFile:
-    """A picture file whose header is read and whose pixels are not: its upright `size` is known before decoding.
+    """A picture file of which only the header has been read: its upright `size` is known before decoding.
 
     Raises:
         BadImage: here if the header is unreadable or the picture too large, in `read` and `region` if the pixels are.
@@ -77,7 +77,7 @@ class ImageFile:
             self._data = _bytes_of(source, self.name)
             if not self._data:
                 raise BadImage(self.name, "an empty file")
-            self._image: Image.Image | None = Image.open(io.BytesIO(self._data))  # the first decoding takes it over
+            self._image: Image.Image | None = Image.open(io.BytesIO(self._data))  # used up by the first decoding
             width, height = self._image.size
             if width * height > MAX_PIXELS:
                 raise BadImage(self.name, f"{width}x{height} pixels: more than {MAX_PIXELS:,} are refused as a bomb")
@@ -90,7 +90,7 @@ class ImageFile:
             return _to_rgb(self._decode(self.size))
 
     def region(self, box: tuple[int, int, int, int], min_size: tuple[int, int]) -> Image.Image:
-        """What lies in `box` = (left, top, right, bottom) of the upright picture, RGB.
+        """The part of the upright picture in `box` = (left, top, right, bottom), RGB.
 
         A JPEG is decoded at a half, a quarter or an eighth of its size if the box then still has `min_size` (width,
         height), and its edges are rounded to whole pixels of that scale.
@@ -106,13 +106,15 @@ class ImageFile:
     def _decode(self, min_size: tuple[int, int]) -> Image.Image:
         """The whole picture, upright, in its own mode, at the smallest scale whose size is at least `min_size`."""
         image, self._image = self._image or Image.open(io.BytesIO(self._data)), None
-        image.draft(None, min_size[::-1] if self._orientation in _SIDEWAYS else min_size)  # JPEG only, else nothing
+        if self._orientation in _SIDEWAYS:
+            min_size = min_size[1], min_size[0]
+        image.draft(None, min_size)  # for JPEG; no effect on others
         image.load()
         return image.transpose(_UPRIGHT[self._orientation]) if self._orientation in _UPRIGHT else image
 
     @contextmanager
     def _errors_named(self) -> Iterator[None]:
-        """Everything becomes `BadImage`: on broken files Pillow's readers raise whatever their parsers run into."""
+        """Turn every error into a BadImage: on broken files, Pillow's readers raise errors of any type."""
         try:
             yield
         except BadImage:
@@ -137,7 +139,7 @@ def _bytes_of(source: Source, name: str) -> bytes:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) where there is none or the record is broken."""
+    """The EXIF orientation; 1 (upright) where there is none or it is broken."""
     if image.format == "TIFF":  # Pillow turns these itself while decoding, and states the size after it
         return 1
     try:
@@ -149,6 +151,6 @@ def _orientation(image: Image.Image) -> int:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating-point pixels have no agreed range; store 8 or 16 bits a channel")
-    if image.mode.startswith("I"):  # 16-bit grey: `convert` would clip it at 255
+    if image.mode.startswith("I"):  # 16-bit gray: `convert` would clip it at 255
         image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
     return image if image.mode == "RGB" else image.convert("RGB")

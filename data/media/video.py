@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 
-def read_frames(path: str | os.PathLike, num_frames: int) -> list[Image.Image]:
+def read_frames(path: str | os.PathLike[str], num_frames: int) -> list[Image.Image]:
     """`num_frames` RGB pictures: what is on the screen at the start of each of `num_frames` equal parts of the clip.
 
     At a constant rate those are frames `floor(i * length / num_frames)`. A clip of fewer frames repeats some.
@@ -39,18 +39,18 @@ def read_frames(path: str | os.PathLike, num_frames: int) -> list[Image.Image]:
         MissingPackage: PyAV is not installed.
     """
     with needs_extra("video", "reading clips"):
-        import av
+        from av.error import FFmpegError
 
     try:
         times, keyframes, end = _timetable(path)
         if times:
-            wanted = _evenly(times, end, num_frames)
+            wanted = _frames_on_screen(times, end, num_frames)
             pictures = dict(_decode_at(path, sorted(set(wanted)), keyframes))
         else:
             total = sum(1 for _ in _decode_all(path))
             wanted = [i * total // num_frames for i in range(num_frames)]
             pictures = {i: _picture(frame) for i, frame in enumerate(_decode_all(path)) if i in set(wanted)}
-    except (av.FFmpegError, OSError) as error:
+    except (FFmpegError, OSError) as error:
         raise BadImage(path, f"not a readable video ({error.strerror or error})") from error
     missing = [time for time in wanted if time not in pictures]
     if missing or not pictures:
@@ -58,7 +58,7 @@ def read_frames(path: str | os.PathLike, num_frames: int) -> list[Image.Image]:
     return [pictures[time] for time in wanted]
 
 
-def write_clip(path: str | os.PathLike, frames: Iterable[np.ndarray | Image.Image], fps: int) -> None:
+def write_clip(path: str | os.PathLike[str], frames: Iterable[np.ndarray | Image.Image], fps: int) -> None:
     """Write frames (uint8 [H, W, 3] or Pillow pictures, all of one even size) as an H.264 clip, whole or not at all.
 
     The container follows the suffix (.mp4, .mkv, .avi); one thread, so that the same frames give the same bytes.
@@ -66,24 +66,24 @@ def write_clip(path: str | os.PathLike, frames: Iterable[np.ndarray | Image.Imag
     with needs_extra("video", "writing clips"):
         import av
 
-    frames = (np.asarray(frame) for frame in frames)
-    first = next(frames, None)
+    pixels = (np.asarray(frame) for frame in frames)
+    first = next(pixels, None)
     if first is None:
         raise ValueError(f"{path}: a clip needs at least one frame")
     height, width = first.shape[:2]
     if height % 2 or width % 2:
-        raise ValueError(f"{path}: frames are {width}x{height}; H.264 stores colour by 2x2 pixels, use even sizes")
+        raise ValueError(f"{path}: frames are {width}x{height}; H.264 stores color by 2x2 pixels, use even sizes")
     with atomic_write(path) as temporary, av.open(str(temporary), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "12", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.thread_count = 1
-        for frame in chain([first], frames):
+        for frame in chain([first], pixels):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
 
 
-def _timetable(path: str | os.PathLike) -> tuple[list[int], list[int], Fraction]:
-    """Times at which frames appear and those of key frames, both sorted, and the end of the clip, in stream ticks.
+def _timetable(path: str | os.PathLike[str]) -> tuple[list[int], list[int], Fraction]:
+    """The times of all frames, the times of key frames, both sorted, and the end of the clip, in stream ticks.
 
     Reads the packets without decoding them. Returns no times where the container keeps none (raw streams).
     """
@@ -95,7 +95,7 @@ def _timetable(path: str | os.PathLike) -> tuple[list[int], list[int], Fraction]
         for packet in container.demux():
             if packet.is_corrupt:
                 raise BadImage(path, f"truncated or damaged: packet at byte {packet.pos} is incomplete")
-            if packet.size == 0:  # the mark of the end
+            if packet.size == 0:  # marks the end
                 continue
             if packet.pts is not None:
                 read_until = max(read_until, float((packet.pts + (packet.duration or 0)) * packet.time_base))
@@ -120,19 +120,21 @@ def _mean_gap(times: list[int]) -> Fraction:
     return Fraction(times[-1] - times[0], max(len(times) - 1, 1))
 
 
-def _evenly(times: list[int], end: Fraction, num_frames: int) -> list[int]:
-    """The time of the frame on the screen at `start + i / num_frames` of the clip, for each i.
+def _frames_on_screen(times: list[int], end: Fraction, num_frames: int) -> list[int]:
+    """The times of the frames that are on the screen at `num_frames` evenly spaced moments of the clip.
 
-    Containers round times to ticks (Matroska to milliseconds): a frame that rounding put just after the wanted instant
+    Containers round times to ticks (Matroska to milliseconds): a frame that rounding put just after the wanted moment
     still counts, but a tick can be as long as a frame (AVI).
     """
     start, tolerance = times[0], min(Fraction(1), _mean_gap(times) / 10)
     wanted = (start + i * (end - start) / num_frames for i in range(num_frames))
-    return [times[bisect_right(times, instant + tolerance) - 1] for instant in wanted]
+    return [times[bisect_right(times, moment + tolerance) - 1] for moment in wanted]
 
 
-def _decode_at(path: str | os.PathLike, wanted: list[int], keyframes: list[int]) -> Iterator[tuple[int, Image.Image]]:
-    """(time, picture) of the intact frames at the sorted times `wanted`; feeds the decoder nothing else than it needs.
+def _decode_at(
+    path: str | os.PathLike[str], wanted: list[int], keyframes: list[int]
+) -> Iterator[tuple[int, Image.Image]]:
+    """(time, picture) of the intact frames at the sorted times `wanted`; decodes only the packets that they need.
 
     Skips packets rather than seeking: not every container seeks exactly, and reading is cheap beside decoding.
     """
@@ -167,14 +169,14 @@ def _decode_at(path: str | os.PathLike, wanted: list[int], keyframes: list[int])
                 resume_at = key
 
 
-def _decode_all(path: str | os.PathLike) -> "Iterator[av.VideoFrame]":
+def _decode_all(path: str | os.PathLike[str]) -> "Iterator[av.VideoFrame]":
     import av
 
     with av.open(os.fspath(path)) as container:
         yield from container.decode(_video(container, path))
 
 
-def _video(container: "InputContainer", path: str | os.PathLike) -> "VideoStream":
+def _video(container: "InputContainer", path: str | os.PathLike[str]) -> "VideoStream":
     if not container.streams.video:
         raise BadImage(path, "it holds no video stream")
     stream = container.streams.video[0]
@@ -183,7 +185,7 @@ def _video(container: "InputContainer", path: str | os.PathLike) -> "VideoStream
 
 
 def _picture(frame: "av.VideoFrame") -> Image.Image:
-    """RGB, upright: phones store the camera's rotation beside the frames."""
+    """The frame as an upright RGB picture: phones store the camera's rotation beside the frames."""
     image = frame.to_image()
     rotation = frame.rotation
     return image.rotate(rotation, expand=True) if rotation else image

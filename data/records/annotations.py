@@ -1,9 +1,9 @@
-"""Annotation files as memory-mapped stores: a hundred million captions cost a loader worker next to no memory.
+"""Annotation files, converted once to memory-mapped tables: 100 million captions take a worker next to no memory.
 
 A JSON list or a JSON Lines file is read once, record by record, checked against its task's format, and written as an
-Arrow file under `cache_dir()/annotations`. The store's name is made of the source's content and the format, so an
-edited file gets a new store and a moved one keeps its own. Of several processes that start at once, one converts and
-the others wait; a store appears whole or not at all.
+Arrow file (a store) under `cache_dir()/annotations`. The store is named after a hash of the file's content and format:
+an edited file gets a new store, a moved one keeps its own. Where several processes start at once, one converts and the
+others wait; a store appears whole or not at all.
 """
 
 import bisect
@@ -27,20 +27,20 @@ from settings import UserError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_log = logging.getLogger("blip.data")
+logger = logging.getLogger("blip.data")
 
-_LAYOUT = 1  # raised when stores of an older program must not be read
+_LAYOUT = 1  # raise it when the stores of older versions must not be used
 _CHUNK = 1 << 22  # characters parsed at once
 _LONGEST_RECORD = 1 << 26  # characters; what is longer is taken for broken JSON instead of being read to the file's end
-_BETWEEN = re.compile(r"[\s,]*")
+_VALUE_START = re.compile(r"[^\s,]")
 
 
 class AnnotationError(UserError, ValueError):
-    """A file that is no list of records, or a record that is not in its format; names the file and the record."""
+    """A file that is not a list of records, or a record that is not in its format; names the file and the record."""
 
 
 def records(source: Path) -> Iterator[Any]:
-    """The values of a JSON list or JSON Lines file, one after the other, whatever the file's size.
+    """The values of a JSON list or a JSON Lines file, one by one, in memory that does not grow with the file.
 
     Raises AnnotationError where the file stops being JSON.
     """
@@ -49,11 +49,11 @@ def records(source: Path) -> Iterator[Any]:
     with source.open(encoding="utf-8-sig") as file:
         try:
             buffer = file.read(_CHUNK)
-            position = _BETWEEN.match(buffer).end()
+            position = _next_value(buffer, 0)
             listed = buffer[position : position + 1] == "["
             position += listed
             while True:
-                position = _BETWEEN.match(buffer, position).end()
+                position = _next_value(buffer, position)
                 if position == len(buffer):
                     buffer, position = file.read(_CHUNK), 0
                     if not buffer:
@@ -82,18 +82,24 @@ def records(source: Path) -> Iterator[Any]:
         raise AnnotationError(f"{source} ends after record {count} without the closing ]: is it a part of a file?")
 
 
+def _next_value(buffer: str, position: int) -> int:
+    """Where the next value starts, past white space and commas; the buffer's length if there is none."""
+    start = _VALUE_START.search(buffer, position)
+    return start.start() if start else len(buffer)
+
+
 class Annotations:
-    """The records of one or several annotation files in one row, read from their memory-mapped stores.
+    """The records of one or several annotation files, one after the other, read from their memory-mapped stores.
 
     `annotations[row]` is a dict with every field of the format (None where an optional one is missing). Copies in
-    other processes share the pages.
+    other processes share the memory.
     """
 
     def __init__(self, sources: Sequence[str | Path], format: Format) -> None:
         self.sources = [Path(source) for source in sources]
         self._stores = [Store(store_of(source, format)) for source in self.sources]
         self._starts = list(itertools.accumulate(map(len, self._stores), initial=0))
-        self._restore = {field.name: field.restore for field in format.fields if field.restore}
+        self._decode = {field.name: field.decode for field in format.fields if field.decode}
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -101,9 +107,9 @@ class Annotations:
     def __getitem__(self, row: int) -> dict[str, Any]:
         file, row = self._find(row)
         record = self._stores[file][row]
-        for name, restore in self._restore.items():
+        for name, decode in self._decode.items():
             if record[name] is not None:
-                record[name] = restore(record[name])
+                record[name] = decode(record[name])
         return record
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -125,14 +131,14 @@ class Annotations:
         return joined(self._stores, name)
 
     def values(self, name: str) -> list[Any]:
-        """One field of all records, as they have it (None where an optional one is missing)."""
-        stored, restore = self.column(name).to_pylist(), self._restore.get(name)
-        return [value if value is None else restore(value) for value in stored] if restore else stored
+        """One field of all records (None where an optional one is missing)."""
+        stored, decode = self.column(name).to_pylist(), self._decode.get(name)
+        return [value if value is None else decode(value) for value in stored] if decode else stored
 
     def check_distinct(self, name: str, ids: Sequence[Any], rule: str = "it must be its own") -> None:
-        """Raise AnnotationError for the first of `ids`, those of all records, that an earlier record has.
+        """Raise AnnotationError for the first of `ids`, one for each record, that an earlier record has.
 
-        Predictions meet what they are compared with by their ids: of two with one id, one would be lost.
+        Predictions and ground truth are matched by these ids: of two records with one id, one would be lost.
         """
         row_of: dict[Any, int] = {}
         for row, value in enumerate(ids):
@@ -140,14 +146,15 @@ class Annotations:
             if first != row:
                 raise AnnotationError(f"{self.place(row)} has the {name} {value!r} of {self.place(first)}: {rule}")
 
-    def consecutive(self, *names: str) -> np.ndarray:
-        """Equal values get equal numbers, counted from 0 by first appearance: int32 [len(self)].
+    def factorize(self, *names: str) -> np.ndarray:
+        """A number for each record, equal where their values are equal: int32 [len(self)].
 
-        A record's value is that of the first of the fields `names` that it has.
+        Numbers count from 0 in the order of first appearance, as by `pandas.factorize`. A record's value is that of
+        the first of the fields `names` that it has.
         """
         import pyarrow.compute as pc  # is there: the stores were opened with it
 
-        values = pc.coalesce(*(self.column(name) for name in names)).dictionary_encode()
+        values = pc.call_function("coalesce", [self.column(name) for name in names]).dictionary_encode()
         return np.concatenate([np.zeros(0, np.int32), *(chunk.indices.to_numpy() for chunk in values.chunks)])
 
 
@@ -162,16 +169,16 @@ def store_of(source: Path, format: Format) -> Path:
 
 
 def _rows(source: Path, format: Format) -> Iterator[list[Any]]:
-    _log.info("reading %s (once: later starts find it in the cache)", source)
+    logger.info("reading %s (once: later starts find it in the cache)", source)
     for number, record in enumerate(records(source), start=1):
         try:
-            yield format.row(record)
+            yield format.to_row(record)
         except ValueError as error:
             raise AnnotationError(f"{source}, record {number}: {error}") from None
 
 
 def _digest(source: Path) -> str:
-    """The hash of the file's content, remembered for as long as its path, size and times of change stay the same."""
+    """The hash of the file's content, cached for as long as its path, inode, size and times stay the same."""
     status = os.stat(source)
     version = repr((str(source.absolute()), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
     memo = cache_dir() / "annotations" / "digests" / hashlib.blake2b(version.encode(), digest_size=16).hexdigest()

@@ -1,5 +1,6 @@
-"""The annotation files that were published with the paper: their names, and where a missing one comes from."""
+"""The annotation files that were published with the paper: their splits, names and addresses."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from files import download, resolve
@@ -8,20 +9,51 @@ from settings import MissingFile
 ADDRESS = "https://storage.googleapis.com/sfr-vision-language-research/datasets/"
 WEB_ADDRESS = "https://storage.googleapis.com/sfr-vision-language-research/BLIP/datasets/"
 
-_NAMES = (
-    *(f"coco_karpathy_{split}.json" for split in ("train", "val", "test", "val_gt", "test_gt")),
-    *(f"flickr30k_{split}.json" for split in ("train", "val", "test")),
-    *(f"{name}.json" for name in ("vqa_train", "vqa_val", "vg_qa", "vqa_test", "answer_list")),
-    *(f"nlvr_{split}.json" for split in ("train", "dev", "test")),
-    *(f"nocaps_{split}.json" for split in ("val", "test")),
-    "msrvtt_test.jsonl",
+
+@dataclass(frozen=True)
+class PublishedSplit:
+    """One published split.
+
+    Attributes:
+        file: the name of its annotation file; without suffix, it is the key of the split in `SPLITS`.
+        name: the usual name of the split, for people.
+        figures: the beginning of the names of its published figures (`COCO CIDEr`); empty where none were published.
+    """
+
+    file: str
+    name: str
+    figures: str = ""
+
+
+_SPLITS = (
+    PublishedSplit("coco_karpathy_train.json", "COCO Karpathy train"),
+    PublishedSplit("coco_karpathy_val.json", "COCO Karpathy val"),
+    PublishedSplit("coco_karpathy_test.json", "COCO Karpathy test", "COCO"),
+    PublishedSplit("flickr30k_train.json", "Flickr30k train"),
+    PublishedSplit("flickr30k_val.json", "Flickr30k val"),
+    PublishedSplit("flickr30k_test.json", "Flickr30k test", "Flickr30k"),
+    PublishedSplit("vqa_train.json", "VQA v2 train"),
+    PublishedSplit("vqa_val.json", "VQA v2 val"),
+    PublishedSplit("vqa_test.json", "VQA v2 test", "VQA"),
+    PublishedSplit("vg_qa.json", "Visual Genome QA"),
+    PublishedSplit("nlvr_train.json", "NLVR2 train"),
+    PublishedSplit("nlvr_dev.json", "NLVR2 dev", "NLVR2 dev"),
+    PublishedSplit("nlvr_test.json", "NLVR2 test-P", "NLVR2 test-P"),
+    PublishedSplit("nocaps_val.json", "NoCaps val", "NoCaps"),
+    PublishedSplit("nocaps_test.json", "NoCaps test"),
+    PublishedSplit("msrvtt_test.jsonl", "MSR-VTT test", "MSR-VTT"),
 )
+SPLITS = {Path(split.file).stem: split for split in _SPLITS}
+
+_OTHERS = ("coco_karpathy_val_gt.json", "coco_karpathy_test_gt.json", "answer_list.json")
 _WEB_NAMES = (
     f"{source}_{captions}.json"
     for source in ("ccs", "laion")
     for captions in ("filtered", "synthetic_filtered", "synthetic_filtered_large")
 )
-ADDRESSES = {name: ADDRESS + name for name in _NAMES} | {name: WEB_ADDRESS + name for name in _WEB_NAMES}
+ADDRESSES = {name: ADDRESS + name for name in (*(split.file for split in _SPLITS), *_OTHERS)} | {
+    name: WEB_ADDRESS + name for name in _WEB_NAMES
+}
 
 
 def annotation_file(path: str | Path) -> Path:

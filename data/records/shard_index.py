@@ -1,7 +1,7 @@
-"""Where the samples of WebDataset shards lie: one small index a shard in the cache, made once, by many processes.
+"""The index of a WebDataset shard: where in the tar file each sample lies. Made once, then kept in the cache.
 
-An index is named after its shard's path, size and time of change. Indexing that was broken off goes on where it
-stopped, a new shard costs only itself, and processes that start at once (the ranks of a run) share the work.
+An index is named after its shard's path, size and modification time. Indexing that was interrupted continues where it
+stopped, a further shard takes only its own time, and processes that start at once (the ranks of a run) share the work.
 """
 
 import hashlib
@@ -17,26 +17,26 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from data.records.formats import whole_characters
+from data.records.formats import replace_lone_surrogates
 from data.records.table import Columns, Store, store_once, store_path
 from files import atomic_write, cache_dir
 from settings import needs_extra
 
-_log = logging.getLogger("blip.data")
+logger = logging.getLogger("blip.data")
 
-_LAYOUT = 2  # raised when indices of an older program must not be read
+_LAYOUT = 2  # raise it when the indices of older versions must not be used
 _PICTURES = ("jpg", "jpeg", "png", "webp")
 _COLUMNS: Columns = {"key": "string", "caption": "string", "offset": "int64", "size": "int64"}
 _WORKERS = 4  # indexing processes that each process starts; a node runs several of those
 _LONGEST_END = 1 << 20  # bytes of zeros that programs write after the last file, and more than any does
-_FEW = 8  # shards that are indexed sooner than such processes have started
+_FEW = 8  # shards that are indexed in less time than starting such processes takes
 
 Row = tuple[str, str, int, int]  # as in _COLUMNS
 Members = dict[str, tarfile.TarInfo]  # the files of a sample by their suffix
 
 
 def index_key(shard: str) -> str:
-    """The name of a shard's index: another one when the shard changes."""
+    """The name of a shard's index; a changed shard has another one."""
     stat = os.stat(shard)
     return _digest((_LAYOUT, os.path.abspath(shard), stat.st_size, stat.st_mtime_ns))
 
@@ -70,22 +70,22 @@ def _make_missing(shards: Sequence[str], keys: Sequence[str]) -> None:
     missing = [shard for shard in zip(shards, keys, strict=True) if not store_path("shards", shard[1]).exists()]
     if not missing:
         return
-    _log.info("indexing %d of %d shards (once: later starts find them in the cache)", len(missing), len(shards))
+    logger.info("indexing %d of %d shards (once: later starts find them in the cache)", len(missing), len(shards))
     many = len(missing) > _FEW
-    made = DataLoader(  # whose workers end with their process, however that ends
-        _Missing(missing),
-        sampler=np.random.default_rng().permutation(len(missing)).tolist(),  # processes that share them seldom meet
+    indexing = DataLoader(  # its workers end with this process, however that ends
+        _MissingIndices(missing),
+        sampler=np.random.default_rng().permutation(len(missing)).tolist(),  # so processes seldom pick the same one
         batch_size=None,
         num_workers=min(_WORKERS, os.cpu_count() or 1) if many else 0,
         in_order=not many,
         generator=torch.Generator(),  # else the workers' seed would be drawn from the global generator
     )
-    for _ in tqdm(made, desc="shards", disable=None):
+    for _ in tqdm(indexing, desc="shards", disable=None):
         pass
 
 
-class _Missing(Dataset):
-    """Item i makes the index of shard i, unless it is there by now or another process is making it."""
+class _MissingIndices(Dataset[None]):
+    """Item i makes the index of shard i, unless it exists by now or another process is making it."""
 
     def __init__(self, shards: Sequence[tuple[str, str]]) -> None:
         self.shards = shards
@@ -100,7 +100,7 @@ def _rows(shard: str) -> Iterator[Row]:
     try:
         tar = tarfile.open(shard, "r:")  # noqa: SIM115 (only the opening may fail here)
     except tarfile.ReadError as error:  # a download that broke off at once leaves an empty file
-        _log.warning("%s: %s; the shard is left out", shard, error)
+        logger.warning("%s: %s; the shard is left out", shard, error)
         return
     left_out = 0
     with tar:
@@ -110,12 +110,13 @@ def _rows(shard: str) -> Iterator[Row]:
             if picture is None or not caption:
                 left_out += 1
             else:
-                yield whole_characters(key), whole_characters(caption), picture.offset_data, picture.size
+                yield replace_lone_surrogates(key), replace_lone_surrogates(caption), picture.offset_data, picture.size
     if left_out:
-        _log.warning("%s: %d samples without a picture or a caption are left out", shard, left_out)
+        logger.warning("%s: %d samples without a picture or a caption are left out", shard, left_out)
 
 
 def _whole_members(tar: tarfile.TarFile, shard: str) -> Iterator[tarfile.TarInfo]:
+    """The files in a tar, up to where it is cut off or broken."""
     end = os.path.getsize(shard)
     try:
         for member in tar:
@@ -123,34 +124,42 @@ def _whole_members(tar: tarfile.TarFile, shard: str) -> Iterator[tarfile.TarInfo
                 raise tarfile.ReadError("unexpected end of data")
             if member.isfile():
                 yield member
-        _check_end(tar, end)
+        _check_end(shard, tar.offset)
     except tarfile.ReadError as error:
-        _log.warning("%s: %s; only the samples before are used", shard, error)
+        logger.warning("%s: %s; only the samples before are used", shard, error)
 
 
-def _check_end(tar: tarfile.TarFile, end: int) -> None:
-    """Raise ReadError unless the tar ends where its end is marked: `tarfile` takes any broken header for the end.
+def _check_end(shard: str, offset: int) -> None:
+    """Raise ReadError unless the end of the tar is marked at `offset`, where `tarfile` stopped.
 
-    The mark is a block of zeros, and a few more may follow; very many are a file that was given its size, not filled.
+    `tarfile` takes any broken header for the end. The mark is a block of zeros, and a few more may follow; very many
+    mean that the file was allocated at its full size and not filled.
     """
-    tar.fileobj.seek(tar.offset)
-    rest = tar.fileobj.read(_LONGEST_END)
+    end = os.path.getsize(shard)
+    with open(shard, "rb") as file:
+        file.seek(offset)
+        rest = file.read(_LONGEST_END)
     if len(rest) < tarfile.BLOCKSIZE:
-        raise tarfile.ReadError(f"unexpected end of data at byte {tar.offset}")
-    if rest.strip(b"\0") or end - tar.offset > _LONGEST_END:
-        raise tarfile.ReadError(f"broken at byte {tar.offset} of {end}")
+        raise tarfile.ReadError(f"unexpected end of data at byte {offset}")
+    if rest.strip(b"\0") or end - offset > _LONGEST_END:
+        raise tarfile.ReadError(f"broken at byte {offset} of {end}")
 
 
 def _samples(members: Iterable[tarfile.TarInfo], shard: str) -> Iterator[tuple[str, Members]]:
-    """Neighbours with one key, as webdataset groups them; of files with the same name the first."""
+    """(key, files) of each sample: consecutive files with one key, as webdataset groups them.
+
+    Of files with the same name the first is used.
+    """
     with needs_extra("data", "reading shards"):
         from webdataset.tariterators import base_plus_ext
 
-    names, repeated = set(), []
-    key, sample = None, {}
+    names: set[tuple[str, str]] = set()
+    repeated: list[str] = []
+    key = ""
+    sample: Members = {}
     for member in members:
         prefix, suffix = base_plus_ext(member.name)
-        if prefix is None:  # no suffix: a file that belongs to no sample
+        if prefix is None or suffix is None:  # a file without a suffix belongs to no sample
             continue
         suffix = suffix.lower()
         if (prefix, suffix) in names:
@@ -165,7 +174,7 @@ def _samples(members: Iterable[tarfile.TarInfo], shard: str) -> Iterator[tuple[s
     if sample:
         yield key, sample
     if repeated:
-        _log.warning(
+        logger.warning(
             "%s: %d files have the name of an earlier one, which is used; the first is %s",
             shard,
             len(repeated),
@@ -174,12 +183,18 @@ def _samples(members: Iterable[tarfile.TarInfo], shard: str) -> Iterator[tuple[s
 
 
 def _caption(tar: tarfile.TarFile, members: Members) -> str | None:
+    """The sample's caption: its .txt file, or `caption` of its .json file."""
     if "txt" in members:
-        return tar.extractfile(members["txt"]).read().decode("utf-8", errors="replace")
+        return _content(tar, members["txt"]).decode("utf-8", errors="replace")
     if "json" in members:
         try:
-            caption = json.loads(tar.extractfile(members["json"]).read())["caption"]
+            caption = json.loads(_content(tar, members["json"]))["caption"]
         except (ValueError, KeyError, TypeError):  # no JSON, no caption, no object
             return None
         return caption if isinstance(caption, str) else None
     return None
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    return file.read() if file else b""  # None stands for what is not a file

@@ -1,8 +1,8 @@
 """WebDataset shards (tar files of jpg + txt / json, as img2dataset writes them), read at any sample of any shard.
 
-Each shard is walked through once; where every picture lies, and its caption, go into a memory-mapped index. From then
-on a shard is a row of samples like any annotation file: the sampler deals them to processes and workers, batches do
-not depend on either, and a resumed run reads nothing twice. Shards are files of a local or mounted file system.
+Each shard is read through once, and a memory-mapped index keeps the position and the caption of every picture. From
+then on any sample can be read directly, as from an annotation file: batches do not depend on the number of processes
+and workers, and a resumed run reads nothing twice. Shards are files of a local or mounted file system.
 """
 
 import functools
@@ -21,7 +21,7 @@ from data.records.shard_index import index_key, shard_index, shard_sizes
 from data.records.table import Store
 from settings import MissingFile, needs_extra
 
-_OPEN_SHARDS = 64  # that a process keeps open; an epoch's order stays within 16 at a time
+_OPEN_SHARDS = 64  # shards that a process keeps open; an epoch's order stays within 16 at a time
 
 
 def shard_files(patterns: Sequence[str]) -> list[Path]:
@@ -29,7 +29,7 @@ def shard_files(patterns: Sequence[str]) -> list[Path]:
     with needs_extra("data", "reading shards"):
         from webdataset.shardlists import expand_urls
 
-    files = []
+    files: list[Path] = []
     for pattern in itertools.chain.from_iterable(expand_urls(pattern) for pattern in patterns):
         found = sorted(glob.glob(pattern))
         if not found:
@@ -39,9 +39,10 @@ def shard_files(patterns: Sequence[str]) -> list[Path]:
 
 
 class Shards:
-    """The samples of shards in one row: `shards[row]` is {image: bytes, caption: [str], name: 'shard.tar/key'}.
+    """The samples of all shards, one after the other: `shards[row]` is {image: bytes, caption: [str], name}.
 
-    Copies in other processes cost a few hundred bytes a shard: an index is opened when a sample of it is read.
+    `name` is 'shard.tar/key'. A copy in another process takes a few hundred bytes a shard: an index is opened when a
+    sample of it is read.
     """
 
     def __init__(self, files: Sequence[str | Path]) -> None:
@@ -58,14 +59,14 @@ class Shards:
             raise IndexError(f"row {row} of {len(self)}")
         number = int(np.searchsorted(self._ends, row, side="right"))
         file = self.files[number]
-        shard = _opened(file, self._keys[number])
+        shard = _open_shard(file, self._keys[number])
         place = shard.index[int(row - self._ends[number] + self.sizes[number])]
         image = shard.read(place["offset"], place["size"])
         return {"image": image, "caption": [place["caption"]], "name": f"{file}/{place['key']}"}
 
 
 class _OpenShard:
-    """A shard and its index, open until nobody holds them any more."""
+    """A shard and its index, closed when nothing refers to them any more."""
 
     def __init__(self, file: str, key: str) -> None:
         self.index = Store(shard_index(file, key))
@@ -82,5 +83,5 @@ class _OpenShard:
 
 
 @functools.lru_cache(_OPEN_SHARDS)
-def _opened(file: str, key: str) -> _OpenShard:
+def _open_shard(file: str, key: str) -> _OpenShard:
     return _OpenShard(file, key)

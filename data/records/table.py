@@ -1,4 +1,4 @@
-"""Tables on disk, memory-mapped: written once by one process, read by all, whose copies share the pages."""
+"""Memory-mapped tables on disk (Arrow files): written once by one process, read by all, which share the memory."""
 
 import gc
 import itertools
@@ -25,7 +25,7 @@ _ROWS = 1 << 16  # rows of a record batch: the batch of a row is found by divisi
 
 
 class Store:
-    """The rows of one Arrow file; pickled, it is the file's path."""
+    """The rows of one Arrow file; a pickle of it holds only the file's path."""
 
     def __init__(self, file: Path) -> None:
         with needs_extra("data", "reading annotation files"):
@@ -48,16 +48,16 @@ class Store:
 
 
 def store_path(kind: str, key: str) -> Path:
-    """Where the store lies, or will."""
+    """The file of a store, which may not exist yet."""
     return cache_dir() / kind / f"{key}.arrow"
 
 
 def store_once(
     kind: str, key: str, columns: Columns, rows: Callable[[], Iterable[Sequence[Any]]], *, wait: bool = True
 ) -> Path:
-    """The store `store_path(kind, key)`, made of `rows()` if it is not there: by one process, the others wait.
+    """The file `store_path(kind, key)`, made of `rows()` if it is missing: by one process, while the others wait.
 
-    Without `wait` it is left to the process that is making it, and may not be there yet.
+    Without `wait`, a store that another process is making is left to it, and may not exist yet on return.
     """
     store = store_path(kind, key)
     if not store.exists():
@@ -84,7 +84,7 @@ def _write(file: Path, columns: Columns, rows: Iterator[Sequence[Any]]) -> None:
 
     types = {"string": pa.string(), "strings": pa.list_(pa.string()), "int64": pa.int64()}
     schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
-    with _collector_paused(), pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+    with _garbage_collection_paused(), pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         while batch := list(itertools.islice(rows, _ROWS)):
             values = zip(*batch, strict=True)
             arrays = [pa.array(column, kind) for column, kind in zip(values, schema.types, strict=True)]
@@ -92,8 +92,8 @@ def _write(file: Path, columns: Columns, rows: Iterator[Sequence[Any]]) -> None:
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Without the search for cycles, of which records have none, writing a store takes half the time."""
+def _garbage_collection_paused() -> Iterator[None]:
+    """Pause Python's search for reference cycles: records have none, and writing a store takes half the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -10,13 +10,14 @@ from data.shapes.description import ANY_NOUN, NUMBERS, plural
 from data.shapes.scene import COLORS, SHAPES, Kind, Scene
 
 _SINGULAR = {form: noun for noun in (*SHAPES, ANY_NOUN, "object", "shape") for form in (noun, plural(noun))}
-_COUNTS = {word: count for count, number in enumerate(NUMBERS) for word in (number, str(count))}
-_COUNTS |= {"a": 1, "an": 1}
-_JOINTS = {"and", "with", "on", "at", "left", "right", "above", "below", "under", ","}
+_COUNTS = {"a": 1, "an": 1} | {word: count for count, number in enumerate(NUMBERS) for word in (number, str(count))}
+_CONNECTIVES = {"and", "with", "on", "at", "left", "right", "above", "below", "under", ","}
 
 
 @dataclass
 class _Mention:
+    """What a caption says of one thing, or of several of a kind."""
+
     count: int
     shape: str
     color: str | None
@@ -28,7 +29,7 @@ def caption_is_right(caption: str, scene: Scene) -> bool:
     Reads the captions of this package and free text of the kind that a model learns from them: "a red circle and two
     blue stars", "the circle is red", "three things, ...". "the" points back to a thing named before, if there is one.
     Sizes, fills, places and relations are not judged. What names a thing only in part ("a circle"), contradicts itself,
-    or speaks of colors or shapes that the world has not ("a white circle", "a red house") is not right.
+    or speaks of colors or shapes that the world does not have ("a white circle", "a red house") is not right.
     """
     mentions = _read(caption)
     if mentions is None:
@@ -44,7 +45,7 @@ def caption_is_right(caption: str, scene: Scene) -> bool:
 
 
 def _summary_holds(mention: _Mention, scene: Scene) -> bool:
-    """'three things', 'two red things'; 'a thing' and 'the thing' say little."""
+    """Whether 'three things' or 'two red things' is true of the scene; 'a thing' and 'the thing' need only one."""
     count = sum(mention.color in (None, thing.color) for thing in scene.things)
     return count == mention.count if mention.count > 1 else count >= 1
 
@@ -68,7 +69,7 @@ def _read(caption: str) -> list[_Mention] | None:
                 last = _Mention(1 if count is None else count, noun, color)
                 mentions.append(last)
             color, count, definite = None, None, False
-        elif word == "the" or word in _COUNTS or word in _JOINTS:
+        elif word == "the" or word in _COUNTS or word in _CONNECTIVES:
             if color is not None and not _colored(last, color):  # "the circle is red and"
                 return None
             color, count, definite = None, _COUNTS.get(word), word == "the"

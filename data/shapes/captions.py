@@ -19,8 +19,10 @@ RELATION_WORDS = {
 
 
 def write_caption(rng: random.Random, scene: Scene, attributes: Sequence[str], detailed: bool = False) -> str:
-    """One caption. Beyond shape and color it mentions a random choice of `attributes`; all of them where `detailed`,
-    and where a lone thing stands."""
+    """One caption. Beyond shape and color it mentions a random choice of `attributes`.
+
+    A `detailed` one mentions all of them, and where a single thing stands.
+    """
     optional = [name for name in attributes if name not in ALWAYS]
     mentioned = ALWAYS | {name for name in optional if detailed or rng.random() < 0.4}
     patterns = [_located] if detailed and len(scene.things) == 1 else rng.sample(PATTERNS, len(PATTERNS))
@@ -31,7 +33,7 @@ def write_caption(rng: random.Random, scene: Scene, attributes: Sequence[str], d
 def write_captions(
     rng: random.Random, scene: Scene, attributes: Sequence[str], count: int, detailed: bool = False
 ) -> list[str]:
-    """Up to `count` different captions (a lone thing at a low level does not give many), at least one."""
+    """Up to `count` different captions, at least one: a single thing at a low level allows few."""
     drafts = (write_caption(rng, scene, attributes, detailed) for _ in range(2 * count))
     return list(dict.fromkeys(drafts))[:count]
 
@@ -99,11 +101,11 @@ def _related(rng: random.Random, scene: Scene, mentioned: Collection[str]) -> st
     """a red circle above a blue star, with two green moons"""
     described = {thing: _describe(thing, mentioned) for thing in scene.things}
     single = [thing for thing in scene.things if described[thing].count(scene) == 1]
-    pairs = [(a, b) for a in single for b in single if a is not b and relation(a, b)]
+    pairs = [(a, way, b) for a in single for b in single if a is not b and (way := relation(a, b))]
     if not pairs:
         return None
-    a, b = rng.choice(pairs)
-    words = rng.choice(RELATION_WORDS[relation(a, b)])
+    a, way, b = rng.choice(pairs)
+    words = rng.choice(RELATION_WORDS[way])
     sentence = f"{described[a].counted(1)} {words} {described[b].counted(1)}"
     rest = [thing for thing in scene.things if thing not in (a, b)]
     return f"{sentence}, with {_named(_groups(rng, rest, mentioned))}" if rest else sentence

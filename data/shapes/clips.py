@@ -11,11 +11,13 @@ from data.shapes.scene import GAP, RADIUS, SEEN, Level, Scene, overlapping, samp
 
 FRAMES, FPS = 16, 8
 DIRECTIONS = {"to the left": (-1, 0), "to the right": (1, 0), "up": (0, -1), "down": (0, 1)}
-_REACH = 0.3  # how far a thing moves, in sides of the picture
+_REACH = 0.3  # how far a thing moves, as a fraction of the picture's side
 
 
 @dataclass(frozen=True)
 class Clip:
+    """A scene at each frame of a clip, and the caption of the clip."""
+
     frames: tuple[Scene, ...]
     caption: str
 
@@ -27,7 +29,7 @@ def sample_clip(rng: random.Random, level: Level, max_objects: int) -> Clip:
         scene = sample_scene(rng, level, kinds)
         mover, direction = rng.randrange(len(kinds)), rng.choice(tuple(DIRECTIONS))
         frames = tuple(_moved(scene, mover, direction, step / (FRAMES - 1)) for step in range(FRAMES))
-        if all(map(_clear, frames)):
+        if all(map(_things_apart, frames)):
             phrases = [list_things(rng, replace(scene, things=(thing,)), level.attributes) for thing in scene.things]
             moving = f"{phrases.pop(mover)} moving {direction}"
             return Clip(frames, enumeration([moving, *phrases]))
@@ -40,7 +42,8 @@ def _moved(scene: Scene, mover: int, direction: str, progress: float) -> Scene:
     return replace(scene, things=(*scene.things[:mover], moved, *scene.things[mover + 1 :]))
 
 
-def _clear(scene: Scene) -> bool:
+def _things_apart(scene: Scene) -> bool:
+    """Whether all things lie inside the picture and none touches another."""
     radii = [RADIUS[thing.size] for thing in scene.things]
     inside = all(r + GAP <= v <= 1 - r - GAP for t, r in zip(scene.things, radii, strict=True) for v in (t.x, t.y))
     return inside and not overlapping([(thing.x, thing.y) for thing in scene.things], radii)

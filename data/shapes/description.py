@@ -1,4 +1,4 @@
-"""Words for things: descriptions that hold for some things of a scene, and references that hold for exactly one."""
+"""Words for things: descriptions that match any number of things of a scene, and references that match exactly one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def plural(noun: str) -> str:
 
 @dataclass(frozen=True)
 class Description:
-    """Attributes that a thing may or may not have; None says nothing about it."""
+    """Some attributes of a thing; None leaves an attribute open."""
 
     size: str | None = None
     fill: str | None = None
@@ -28,6 +28,7 @@ class Description:
 
     @classmethod
     def of(cls, thing: Thing, attributes: Collection[str]) -> Description:
+        """The description of `thing` by these attributes."""
         return cls(**{name: getattr(thing, name) for name in attributes})
 
     def matches(self, thing: Thing) -> bool:
@@ -39,6 +40,7 @@ class Description:
         )
 
     def count(self, scene: Scene) -> int:
+        """How many things of the scene match."""
         return sum(map(self.matches, scene.things))
 
     @property
@@ -64,9 +66,9 @@ def with_article(words: str) -> str:
 def reference(
     rng: random.Random, thing: Thing, scene: Scene, attributes: Sequence[str], hide: str | None = None
 ) -> str | None:
-    """Words that `thing` alone answers to in `scene`, without the attribute `hide`; None if there are none.
+    """Words that match `thing` and nothing else in `scene`, without the attribute `hide`; None if there are none.
 
-    As people do, it prefers few words: one that needs more attributes is used only where no shorter one will do.
+    The shortest such description is taken, as people do.
     """
     known = [name for name in attributes if name != hide]
     for length in range(1, len(known) + 1):

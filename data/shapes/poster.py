@@ -1,4 +1,4 @@
-"""A picture to look at: twelve scenes, each with a caption and a question.
+"""A poster for the documentation: twelve scenes, each with a caption and a question.
 
 python -m data.shapes.poster --out docs/shapes.png
 """
@@ -14,26 +14,26 @@ from PIL import Image, ImageDraw, ImageFont
 from data.shapes.captions import write_caption
 from data.shapes.questions import ASKERS
 from data.shapes.render import render
-from data.shapes.scene import LEVELS, SEEN, sample_kinds, sample_scene, stream
+from data.shapes.scene import LEVELS, SEEN, sample_kinds, sample_scene, seeded_rng
 
 COLUMNS, ROWS = 4, 3
 PICTURE, PADDING, TEXT = 256, 20, 92  # pixels; TEXT is the height below a picture
 BACKGROUND, EDGE = (255, 255, 255), (205, 208, 214)
 CAPTION, QUESTION, ANSWER = (25, 25, 28), (100, 104, 112), (20, 92, 190)
 LINE = 19
-# in an order that asks a lone thing, in the first column, only what it can be asked
+# in this order the single things of the first column are asked only what a single thing can be asked
 QUESTIONS = ("color", "relation", "shape", "comparison", "existence", "count")
 ATTRIBUTES = LEVELS[3].attributes
 
 
-def contact_sheet(seed: int) -> Image.Image:
+def draw_poster(seed: int) -> Image.Image:
     """Scenes of one to four things, from left to right; every type of question comes twice."""
     width = COLUMNS * (PICTURE + PADDING) + PADDING
     height = ROWS * (PICTURE + TEXT + PADDING) + PADDING
     sheet = Image.new("RGB", (width, height), BACKGROUND)
     for k in range(COLUMNS * ROWS):
         corner = PADDING + (k % COLUMNS) * (PICTURE + PADDING), PADDING + (k // COLUMNS) * (PICTURE + TEXT + PADDING)
-        _paste_scene(sheet, corner, stream(seed, "sheet", k), k % COLUMNS + 1, QUESTIONS[k % len(QUESTIONS)])
+        _paste_scene(sheet, corner, seeded_rng(seed, "sheet", k), k % COLUMNS + 1, QUESTIONS[k % len(QUESTIONS)])
     return sheet
 
 
@@ -55,7 +55,7 @@ def _paste_scene(sheet: Image.Image, corner: tuple[int, int], rng: random.Random
         pen.text((x, y + PICTURE + 7 + i * LINE), line, font=font, fill=color)
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
+def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
     """Lines no wider than a picture."""
     lines = [""]
     for word in text.split():
@@ -68,12 +68,14 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m data.shapes.poster", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m data.shapes.poster", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--out", type=Path, required=True, help="PNG file to write")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(arguments.seed).save(arguments.out, optimize=True)
+    draw_poster(arguments.seed).save(arguments.out, optimize=True)
 
 
 if __name__ == "__main__":

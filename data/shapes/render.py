@@ -60,7 +60,7 @@ def _ground(index: int, side: int) -> Image.Image:
     return gradient.resize((side, side), Image.Resampling.BILINEAR)
 
 
-# A thing's masks depend on few values (8 shapes, 3 fills, 3 sizes, 21 angles), so that a picture is a few pastes.
+# Cached, because masks depend on few values (8 shapes, 3 fills, 3 sizes, 21 angles): a picture is then a few pastes.
 @lru_cache(maxsize=2048)
 def _masks(shape: str, fill: str, radius: float, angle: int, side: int) -> tuple[Image.Image, Image.Image, Image.Image]:
     """Masks of the whole body, of what is painted in the thing's color, and of its shadow."""
@@ -86,12 +86,12 @@ def _masks(shape: str, fill: str, radius: float, angle: int, side: int) -> tuple
         width = 0.018 if fill == "striped" else 0.04
         pen.line(corners + corners[:2], fill=255, width=max(2, round(width * side)), joint="curve")
         ink = ImageChops.multiply(ink, body)
-    shadow = (ink if fill == "outlined" else body).point(lambda alpha: alpha * 22 // 100)
+    shadow = (ink if fill == "outlined" else body).point([alpha * 22 // 100 for alpha in range(256)])
     return body, ink, shadow
 
 
 def _outline(shape: str) -> list[tuple[float, float]]:
-    """Corners in the unit disc, `y` down."""
+    """The corners of a shape within the unit circle, `y` down."""
     if shape == "circle":
         return [_polar(0.88, i / 48) for i in range(48)]
     if shape == "square":
@@ -111,7 +111,7 @@ def _outline(shape: str) -> list[tuple[float, float]]:
     if shape == "cross":
         arm, end = 0.31, 0.9
         quarter = [(arm, -end), (arm, -arm), (end, -arm)]
-        corners = []
+        corners: list[tuple[float, float]] = []
         for _ in range(4):
             corners += quarter
             quarter = [(-y, x) for x, y in quarter]
@@ -120,8 +120,8 @@ def _outline(shape: str) -> list[tuple[float, float]]:
         # From tip to tip along a circle, and back along a second one that lies to the right of it.
         outer = [_polar(0.95, 0.14 + 0.72 * i / 32) for i in range(33)]
         bite, (tip_x, tip_y) = 0.62, outer[0]
-        centre = tip_x - 0.02
-        inner = [(centre - bite * cos(t), tip_y * sin(t)) for t in (pi / 2 - pi * i / 24 for i in range(25))]
+        center = tip_x - 0.02
+        inner = [(center - bite * cos(t), tip_y * sin(t)) for t in (pi / 2 - pi * i / 24 for i in range(25))]
         return [(x + 0.25, y) for x, y in outer + inner[::-1]]
     raise ValueError(f"unknown shape {shape!r}")
 

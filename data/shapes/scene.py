@@ -1,6 +1,6 @@
 """What a scene of the embedded world is, and how one is drawn from a random stream.
 
-A scene is a handful of things on a pale ground. Coordinates are shares of the picture's side, `x` to the right and `y`
+A scene is a few things on a pale background. Coordinates are fractions of the picture's side, `x` to the right and `y`
 down, so that one scene can be rendered at any size.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 SHAPES = ("circle", "square", "triangle", "diamond", "star", "heart", "cross", "moon")
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "black")
@@ -18,12 +19,12 @@ RADIUS = {"small": 0.095, "medium": 0.135, "large": 0.185}
 
 Kind = tuple[str, str]  # (shape, color)
 KINDS: tuple[Kind, ...] = tuple((shape, color) for shape in SHAPES for color in COLORS)
-# One color a shape and one shape a color never appear in training: a model that paints them rightly has composed them.
+# One color of each shape (and one shape of each color) never appears in training: to name them, a model must compose.
 HELD_OUT: tuple[Kind, ...] = tuple((shape, COLORS[(3 * i + 1) % len(COLORS)]) for i, shape in enumerate(SHAPES))
 SEEN: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind not in HELD_OUT)
 
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-PLACES = {
+PLACES: dict[tuple[int | None, int | None], str] = {  # (column, row) of a 3x3 grid -> words
     (0, 0): "in the top left",
     (1, 0): "at the top",
     (2, 0): "in the top right",
@@ -40,6 +41,8 @@ GROUNDS = 6  # number of pale grounds that render.py knows
 
 @dataclass(frozen=True)
 class Thing:
+    """One drawn shape of a scene."""
+
     shape: str
     color: str
     size: str
@@ -55,6 +58,8 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
+    """What one picture shows: its things, and which of the pale backgrounds they are on."""
+
     things: tuple[Thing, ...]
     ground: int = 0
 
@@ -63,17 +68,17 @@ class Scene:
         """(shape, color) of every thing, sorted: what a complete caption has to name."""
         return sorted(thing.kind for thing in self.things)
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, record: dict) -> Scene:
+    def from_json(cls, record: dict[str, Any]) -> Scene:
         return cls(tuple(Thing(**thing) for thing in record["things"]), record["ground"])
 
 
 @dataclass(frozen=True)
 class Level:
-    """How much varies. 1: shape, color and place; 2: size too; 3: fill too."""
+    """How many attributes vary from thing to thing. 1: shape, color and place; 2: size too; 3: fill too."""
 
     sizes: tuple[str, ...]
     fills: tuple[str, ...]
@@ -88,8 +93,8 @@ class Level:
 LEVELS = {1: Level(("large",), ("solid",)), 2: Level(SIZES, ("solid",)), 3: Level(SIZES, FILLS)}
 
 
-def stream(*key: object) -> random.Random:
-    """A generator that depends on `key` alone, e.g. `stream(seed, 'train', k, 'scene')`.
+def seeded_rng(*key: object) -> random.Random:
+    """A random generator that depends on `key` alone, e.g. `seeded_rng(seed, 'train', k, 'scene')`.
 
     A string seed goes through SHA-512, so neither PYTHONHASHSEED nor the order of calls matters.
     """
@@ -109,8 +114,11 @@ def sample_scene(rng: random.Random, level: Level, kinds: Sequence[Kind]) -> Sce
 
 
 def sample_kinds(rng: random.Random, count: int, allowed: Sequence[Kind]) -> list[Kind]:
-    """`count` pairs out of `allowed`. Half of the later ones resemble an earlier one, so that counts reach beyond one
-    and a color or a shape alone often does not tell two things apart."""
+    """`count` (shape, color) pairs out of `allowed`.
+
+    Half of the later ones resemble an earlier one: so there are several things of a kind to count, and a color or a
+    shape alone often does not tell two things apart.
+    """
     kinds = [rng.choice(allowed)]
     while len(kinds) < count:
         (shape, color), likeness = rng.choice(kinds), rng.random()
@@ -126,9 +134,9 @@ def sample_kinds(rng: random.Random, count: int, allowed: Sequence[Kind]) -> lis
 
 
 def sample_spots(rng: random.Random, radii: Sequence[float]) -> list[tuple[float, float]]:
-    """A centre for each disc, so that the discs neither touch nor leave the picture."""
+    """A center for each disc, so that the discs neither touch nor leave the picture."""
     if len(radii) == 1:
-        # A lone thing stands clearly in one of nine places, so that its caption can say where.
+        # A single thing stands clearly in one of nine places, so that its caption can say where.
         edge = radii[0] + GAP
         zones = ((edge, 0.36), (0.45, 0.55), (0.64, 1 - edge))
         return [(rng.uniform(*rng.choice(zones)), rng.uniform(*rng.choice(zones)))]
@@ -168,6 +176,7 @@ def place(thing: Thing) -> str | None:
 
 
 def _third(coordinate: float) -> int | None:
+    """Which third of the picture's side a coordinate is in; None near the border of two."""
     if coordinate < 0.38:
         return 0
     if 0.44 <= coordinate <= 0.56:

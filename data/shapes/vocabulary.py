@@ -1,10 +1,10 @@
-"""The WordPiece vocabulary of the embedded world: its words whole, everything else in letters."""
+"""The WordPiece vocabulary of the embedded world: the words of its texts whole, everything else in letters."""
 
 from __future__ import annotations
 
 from data.shapes.description import ANY_NOUN, NUMBERS, plural
 from data.shapes.scene import COLORS, FILLS, SHAPES, SIZES
-from data.shapes.wordpiece import vocabulary_of
+from data.shapes.wordpiece import wordpiece_vocabulary
 
 _NOUNS = (ANY_NOUN, *SHAPES)
 _ARTICLES_AND_VERBS = (
@@ -63,6 +63,6 @@ _PICTURES = ("picture", "image", "images", "both", "neither", "least", "exactly"
 
 
 def vocabulary() -> list[str]:
-    """Entries in the order of their ids, as `vocabulary_of` has them."""
+    """The entries in the order of their ids."""
     words = (*NUMBERS, *COLORS, *SIZES, *FILLS, *_NOUNS, *map(plural, _NOUNS))
-    return vocabulary_of((*words, *_ARTICLES_AND_VERBS, *_PREPOSITIONS, *_ASKING, *_PICTURES))
+    return wordpiece_vocabulary((*words, *_ARTICLES_AND_VERBS, *_PREPOSITIONS, *_ASKING, *_PICTURES))

@@ -1,6 +1,6 @@
-"""Small WordPiece vocabularies: some words whole, everything else in letters.
+"""Small WordPiece vocabularies: the given words as whole entries, everything else spelled in letters.
 
-A head over a few thousand entries costs a small model little, where one over 30,522 would cost more than the model.
+For small models: an output layer over BERT's 30,522 entries would be larger than the model itself.
 """
 
 from __future__ import annotations
@@ -15,15 +15,20 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def vocabulary_of(words: Iterable[str]) -> list[str]:
-    """Entries in the order of their ids, `[PAD]` = 0. Any ASCII text has a tokenization without `[UNK]`."""
+def wordpiece_vocabulary(words: Iterable[str]) -> list[str]:
+    """A vocabulary of `words` and all letters: entries in the order of their ids, `[PAD]` = 0.
+
+    Any ASCII text has a tokenization without `[UNK]`.
+    """
     letters = (*string.punctuation, *string.digits, *string.ascii_lowercase)
     pieces = (f"##{letter}" for letter in string.digits + string.ascii_lowercase)
     return list(dict.fromkeys((*_SPECIAL, *letters, *pieces, *words)))
 
 
-def words_of(texts: Iterable[str], least: int = 2) -> list[str]:
-    """The words, as BERT's tokenizer parts them, that occur at least `least` times in `texts`, most frequent first."""
+def frequent_words(texts: Iterable[str], min_count: int = 2) -> list[str]:
+    """The words (as BERT's tokenizer splits texts) that occur at least `min_count` times, the most frequent first."""
     normalizer, splitter = BertNormalizer(lowercase=True), BertPreTokenizer()
     counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
-    return sorted((word for word, count in counts.items() if count >= least), key=lambda word: (-counts[word], word))
+    return sorted(
+        (word for word, count in counts.items() if count >= min_count), key=lambda word: (-counts[word], word)
+    )

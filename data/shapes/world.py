@@ -1,4 +1,4 @@
-"""Writes a world: pictures, clips and the annotation files of every task."""
+"""Write a world into a folder: pictures, clips and the annotation files of every task."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data.media.video import write_clip
-from data.shapes import annotations
-from data.shapes.annotations import Split
+from data.shapes import task_records
 from data.shapes.clips import FPS, sample_clip
 from data.shapes.questions import ANSWERS
 from data.shapes.render import render
-from data.shapes.scene import HELD_OUT, LEVELS, SEEN, Scene, sample_kinds, sample_scene, stream
+from data.shapes.scene import HELD_OUT, LEVELS, SEEN, Scene, sample_kinds, sample_scene, seeded_rng
+from data.shapes.task_records import SplitScenes
 from data.shapes.vocabulary import vocabulary
 from files import atomic_write
 
@@ -23,6 +23,8 @@ FEWEST_IMAGES = 24
 
 @dataclass(frozen=True)
 class World:
+    """The settings of a world, and the scenes that follow from them; `build_world` says what each setting means."""
+
     images: int
     seed: int
     noise: float
@@ -30,7 +32,7 @@ class World:
     max_objects: int
     level: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.images < FEWEST_IMAGES:
             raise ValueError(f"images is {self.images}; every split needs some, so ask for at least {FEWEST_IMAGES}")
         if not 0 <= self.noise <= 1:
@@ -50,14 +52,17 @@ class World:
 
     @property
     def clips(self) -> int:
+        """The number of clips: one for 50 pictures (4 at least, 100 at most)."""
         return min(max(self.images // 50, 4), 100)
 
-    def split(self, name: str) -> Split:
+    def split(self, name: str) -> SplitScenes:
+        """All scenes of a split."""
         scenes = [self.scene(name, k) for k in range(self.splits[name])]
-        return Split(self.seed, name, LEVELS[self.level], scenes)
+        return SplitScenes(self.seed, name, LEVELS[self.level], scenes)
 
     def scene(self, split: str, k: int) -> Scene:
-        rng = stream(self.seed, split, k, "scene")
+        """The scene of picture `k` of a split."""
+        rng = seeded_rng(self.seed, split, k, "scene")
         count = rng.randint(1, self.max_objects)
         domain = self.domain(k) if split == "nocaps" else "in-domain"
         if domain == "in-domain":
@@ -71,13 +76,13 @@ class World:
         return sample_scene(rng, LEVELS[self.level], kinds)
 
     def domain(self, k: int) -> str:
-        """Of picture `k` of the nocaps split; a near-domain scene has at least two things."""
+        """The domain of picture `k` of the nocaps split; a near-domain scene has at least two things."""
         domains = DOMAINS if self.max_objects > 1 else ("in-domain", "out-domain")
         return domains[k % len(domains)]
 
 
 def build_world(
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     images: int,
     seed: int = 0,
     noise: float = 0.0,
@@ -89,10 +94,10 @@ def build_world(
 
     Raises:
         ValueError: a setting is out of its range.
-        FileExistsError: `out` holds something other than this very world.
+        FileExistsError: `out` holds other files, or a world of other settings.
     """
     world, out = World(images, seed, noise, size, max_objects, level), Path(out)
-    _claim(out, world)
+    _write_settings(out, world)
     splits = {name: world.split(name) for name in world.splits}
     scenes = {
         image: scene for split in splits.values() for image, scene in zip(split.images, split.scenes, strict=True)
@@ -107,13 +112,16 @@ def build_world(
     _write_json(out / "scenes.json", {image: scene.to_json() for image, scene in scenes.items()})
 
 
-def read_scenes(path: str | os.PathLike) -> dict[str, Scene]:
+def read_scenes(path: str | os.PathLike[str]) -> dict[str, Scene]:
     """Picture -> scene, from a world's `scenes.json`."""
     return {image: Scene.from_json(record) for image, record in json.loads(Path(path).read_text()).items()}
 
 
-def _claim(out: Path, world: World) -> None:
-    """Two worlds in one folder would mix unseen, so a folder keeps the settings of its own."""
+def _write_settings(out: Path, world: World) -> None:
+    """Write world.json, which marks `out` as the folder of this world.
+
+    Raises FileExistsError where `out` holds anything else: files of two worlds would mix unnoticed.
+    """
     settings = asdict(world) | {"splits": world.splits, "held_out": [list(kind) for kind in HELD_OUT]}
     record = out / "world.json"
     if record.exists():
@@ -126,33 +134,33 @@ def _claim(out: Path, world: World) -> None:
     _write_json(record, settings)
 
 
-def _write_annotations(out: Path, world: World, splits: dict[str, Split]) -> None:
+def _write_annotations(out: Path, world: World, splits: dict[str, SplitScenes]) -> None:
     train = splits["train"]
-    pairs, swapped = annotations.pretraining(train, world.noise)
+    pairs, swapped = task_records.pretraining(train, world.noise)
     files: dict[str, object] = {
         "pretrain": pairs,
         "noise": swapped,
-        "caption_train": annotations.training_captions(train, detailed=False),
-        "retrieval_train": annotations.training_captions(train, detailed=True),
-        "vqa_train": annotations.vqa(train, with_answers=True),
-        "vqa_val": annotations.vqa(splits["val"], with_answers=True),
-        "vqa_test": annotations.vqa(splits["test"], with_answers=False),
-        "vg_qa": annotations.visual_genome(train),
+        "caption_train": task_records.training_captions(train, detailed=False),
+        "retrieval_train": task_records.training_captions(train, detailed=True),
+        "vqa_train": task_records.vqa(train, with_answers=True),
+        "vqa_val": task_records.vqa(splits["val"], with_answers=True),
+        "vqa_test": task_records.vqa(splits["test"], with_answers=False),
+        "vg_qa": task_records.visual_genome(train),
         "answer_list": list(ANSWERS),
     }
     for name in ("val", "test"):
-        captions = annotations.reference_captions(splits[name], detailed=False)
+        captions = task_records.reference_captions(splits[name], detailed=False)
         files[f"caption_{name}"] = captions
-        files[f"caption_{name}_gt"] = annotations.coco_ground_truth(captions)
-        files[f"retrieval_{name}"] = annotations.reference_captions(splits[name], detailed=True)
-        questions, answers = annotations.official_vqa(splits[name])
+        files[f"caption_{name}_gt"] = task_records.coco_ground_truth(captions)
+        files[f"retrieval_{name}"] = task_records.reference_captions(splits[name], detailed=True)
+        questions, answers = task_records.official_vqa(splits[name])
         files[f"vqa_{name}_questions"], files[f"vqa_{name}_annotations"] = questions, answers
     for name in ("train", "val", "test"):
-        files[f"nlvr_{name}"] = annotations.nlvr(splits[name])
-    nocaps = annotations.reference_captions(splits["nocaps"], detailed=False)
+        files[f"nlvr_{name}"] = task_records.nlvr(splits[name])
+    nocaps = task_records.reference_captions(splits["nocaps"], detailed=False)
     files["nocaps_val"] = [{"image": record["image"], "img_id": k} for k, record in enumerate(nocaps)]
     domains = [world.domain(k) for k in range(len(nocaps))]
-    files["nocaps_val_gt"] = annotations.coco_ground_truth(nocaps, domains)
+    files["nocaps_val_gt"] = task_records.coco_ground_truth(nocaps, domains)
     for name, content in files.items():
         _write_json(out / f"{name}.json", content)
     with atomic_write(out / "vocab.txt") as path:
@@ -161,9 +169,9 @@ def _write_annotations(out: Path, world: World, splits: dict[str, Split]) -> Non
 
 def _write_clips(out: Path, world: World) -> None:
     (out / "videos").mkdir(exist_ok=True)
-    lines = []
+    lines: list[str] = []
     for k in range(world.clips):
-        clip = sample_clip(stream(world.seed, "clip", k), LEVELS[world.level], world.max_objects)
+        clip = sample_clip(seeded_rng(world.seed, "clip", k), LEVELS[world.level], world.max_objects)
         write_clip(out / "videos" / f"video{k}.mp4", [render(scene, world.size) for scene in clip.frames], FPS)
         lines.append(json.dumps({"clip_name": f"video{k}", "caption": clip.caption}) + "\n")
     with atomic_write(out / "video_test.jsonl") as path:

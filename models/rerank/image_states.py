@@ -1,4 +1,4 @@
-"""Encoder states of many images, wanted twice: at once for their features, and later when the images are re-ranked."""
+"""The encoder states of many images, used twice: at once for their features, and again when they are re-ranked."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.rerank.work_shares import Processes, Progress
+from models.rerank.work_shares import Processes, ProgressBar
 
 logger = logging.getLogger("blip.models")
 
@@ -19,8 +19,8 @@ class ImageStates:
     memory, else nowhere. What it is asked for later and has not kept (another process may have encoded it) it encodes
     again. To re-rank an image with its hundreds of texts costs about forty times that (COCO, k 256, ViT-B at 384).
 
-    An image is always encoded in the same batch, since its neighbours there may change its last bits. Therefore results
-    do not depend on the number of processes, nor on what was kept.
+    An image is always encoded in the same batch, since the other images of a batch may change its last bits. Therefore
+    results depend neither on the number of processes nor on what was kept.
 
     Args:
         count: how many images there are over all processes.
@@ -46,7 +46,7 @@ class ImageStates:
     def __len__(self) -> int:
         return self.count
 
-    def encode_share(self, processes: Processes, progress: Progress) -> Tensor:
+    def encode_share(self, processes: Processes, progress: ProgressBar) -> Tensor:
         """Encode this process's share -> the unit vectors of all images [count, embed_dim], float32, on the host."""
         sizes = [len(batch) for batch in self.batches]
         share = processes.share(sizes)

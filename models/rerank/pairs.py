@@ -1,4 +1,4 @@
-"""The first stage of retrieval: the most similar candidates of every query, and the pairs that come of them."""
+"""The first stage of retrieval: the most similar candidates of every query, and the pairs to score that follow."""
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ def most_similar(queries: Tensor, candidates: Tensor, k: int, processes: Process
 
 
 class Pairs:
-    """The (image, text) pairs that either direction wants scored, each once, ordered by image and then by text.
+    """The (image, text) pairs that either direction needs scored, each once, ordered by image and then by text.
 
     Args:
         to_text: the texts wanted for each image [N, k].
@@ -44,14 +44,14 @@ class Pairs:
         return len(self._texts)
 
     def texts_of(self, image: int) -> np.ndarray:
-        """The texts that are wanted with an image, in ascending order."""
+        """The texts to be scored with an image, in ascending order."""
         return self._texts[self._bounds[image] : self._bounds[image + 1]]
 
     def work(self, lengths: np.ndarray) -> np.ndarray:
-        """How many tokens are to be scored with each image [N], where texts have these lengths [M]."""
+        """The tokens to be scored with each image [N], given the texts' lengths [M]: how long each image takes."""
         return np.bincount(self._images, weights=lengths[self._texts], minlength=len(self._bounds) - 1)
 
     def look_up(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A score for each pair -> those of the wanted texts [N, k] and of the wanted images [M, k]."""
+        """Scores of all pairs -> those of each image's texts [N, k] and of each text's images [M, k]."""
         to_text, to_image = self._places
         return scores[to_text], scores[to_image]

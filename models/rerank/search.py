@@ -4,7 +4,7 @@ Both directions want scores of (image, text) pairs, many of them the same. They 
 scored image by image: an image is projected once, all its texts look at it together, and no pair is scored twice. Time
 and memory grow as (images + texts) k, not as images x texts.
 
-Every stage is shared out among the processes, and each part of it is computed in the same way whoever does it, so that
+Every stage is split among the processes, and each part of it is computed in the same way on whichever process, so that
 scores do not depend on their number.
 """
 
@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.image_text import MATCH, MAX_TEXT_LENGTH, ImageTextModel, similarities
+from models.med import TextModel
 from models.rerank.image_states import ImageStates
 from models.rerank.pairs import Pairs, most_similar
-from models.rerank.work_shares import ALONE, Processes, Progress, stretches, unseen
+from models.rerank.work_shares import ALONE, Processes, ProgressBar, no_progress, split_evenly
 from models.tokenizer import tokenize
 
 logger = logging.getLogger("blip.models")
@@ -30,8 +31,8 @@ TOKENS_AT_ONCE = 2**14  # before one image: enough to fill a GPU, in some hundre
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """The candidates of N queries that were scored: ids [N, k] and scores [N, k]."""
+class ScoredCandidates:
+    """The k candidates of each of N queries, most similar first, with their scores: ids [N, k] and scores [N, k]."""
 
     ids: np.ndarray
     scores: np.ndarray
@@ -45,8 +46,8 @@ def rerank(
     k: int,
     *,
     processes: Processes = ALONE,
-    progress: Progress = unseen,
-) -> tuple[Candidates, Candidates]:
+    progress: ProgressBar = no_progress,
+) -> tuple[ScoredCandidates, ScoredCandidates]:
     """Score the k most similar texts of every image, and the k most similar images of every text.
 
     A score is the matching head's logit of "they match" plus the cosine similarity, in float32 also under autocast.
@@ -71,20 +72,22 @@ def rerank(
     pairs = Pairs(to_text, to_image)
     work = pairs.work(by_length.lengths)
     mine = processes.share(work)
-    largest = max(work[share].sum() for share in stretches(work, processes.count)) * processes.count / work.sum()
+    largest = max(work[share].sum() for share in split_evenly(work, processes.count)) * processes.count / work.sum()
     logger.info("%d pairs to score; the largest share is %.3f of an even one", len(pairs), largest)
     scores = []
-    for image, states in progress(zip(mine, images.states(mine), strict=True), "re-rank images", work[mine]):
+    for image, states in progress(zip(mine, images.states(mine), strict=True), "re-rank images", work[mine].tolist()):
         scores.append(by_length.scores(states, vectors[image], pairs.texts_of(image)))
     scores = np.concatenate(processes.gather([torch.cat(scores).cpu().numpy()] if scores else []))
 
     text_scores, image_scores = pairs.look_up(scores)
     given = by_length.order.argsort()
-    return Candidates(by_length.order[to_text], text_scores), Candidates(to_image[given], image_scores[given])
+    texts_found = ScoredCandidates(by_length.order[to_text], text_scores)
+    images_found = ScoredCandidates(to_image[given], image_scores[given])
+    return texts_found, images_found
 
 
 class TextsByLength:
-    """Texts to be scored with images, numbered by their length in tokens, so that equally long ones are neighbours.
+    """Texts to be scored with images, sorted by their length in tokens, so that equally long ones are neighbors.
 
     Attributes:
         order: the number that each text had in the list that was given [M].
@@ -92,8 +95,10 @@ class TextsByLength:
         vectors: their unit vectors [M, embed_dim], of which each process encodes its share.
     """
 
-    def __init__(self, model: ImageTextModel, texts: Sequence[str], processes: Processes, progress: Progress) -> None:
-        enc = model.tokenizer.enc_token_id
+    def __init__(
+        self, model: ImageTextModel, texts: Sequence[str], processes: Processes, progress: ProgressBar
+    ) -> None:
+        enc = model.special.enc
         ids, mask = tokenize(model.tokenizer, texts, model.device, first_token=enc, max_length=MAX_TEXT_LENGTH)
         lengths = mask.sum(dim=1)
         order = lengths.argsort(stable=True)
@@ -101,10 +106,10 @@ class TextsByLength:
         self._ids = ids[order]  # [M, longest]
         self._head, self._encoder = model.itm_head, _as_autocast(model.text_encoder, model.device)
         self._dtype = next(self._encoder.parameters()).dtype
-        self.vectors = self._encode_share(model, [texts[i] for i in self.order], processes, progress)
+        self.vectors = self._encode_share(model, [texts[int(i)] for i in self.order], processes, progress)
 
     def _encode_share(
-        self, model: ImageTextModel, texts: Sequence[str], processes: Processes, progress: Progress
+        self, model: ImageTextModel, texts: Sequence[str], processes: Processes, progress: ProgressBar
     ) -> Tensor:
         batches = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
         share = processes.share([len(batch) for batch in batches])
@@ -125,7 +130,7 @@ class TextsByLength:
         with torch.autocast(device.type, enabled=False):
             memory = self._encoder.project(states.to(device, self._dtype))
             firsts = []
-            for piece in filter(len, stretches(lengths, -(-int(lengths.sum()) // TOKENS_AT_ONCE))):
+            for piece in filter(len, split_evenly(lengths, -(-int(lengths.sum()) // TOKENS_AT_ONCE))):
                 each, starts = np.unique(lengths[piece], return_index=True)
                 runs = numbers[piece.start : piece.stop].tensor_split(starts[1:].tolist())
                 ids = [self._ids[run, :length] for run, length in zip(runs, each.tolist(), strict=True)]
@@ -134,8 +139,11 @@ class TextsByLength:
         return logits + similarities(self.vectors[numbers], vector[None])[:, 0]
 
 
-def _as_autocast(module: nn.Module, device: torch.device) -> nn.Module:
-    """Under autocast, a copy of a module in its precision throughout: no casts between layers, half the traffic."""
+def _as_autocast(encoder: TextModel, device: torch.device) -> TextModel:
+    """The encoder itself; under autocast, a copy with all weights in its precision.
+
+    So there are no casts between layers, and half the memory traffic.
+    """
     if not torch.is_autocast_enabled(device.type):
-        return module
-    return copy.deepcopy(module).to(torch.get_autocast_dtype(device.type))
+        return encoder
+    return copy.deepcopy(encoder).to(torch.get_autocast_dtype(device.type))

@@ -1,4 +1,4 @@
-"""How work is shared out: in stretches of about equal work, to each process one."""
+"""How work is shared among processes: each takes one run of neighboring parts, all runs of about equal work."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,22 +10,25 @@ import numpy as np
 Item = TypeVar("Item")
 
 
-class Progress(Protocol):
-    """Shows how far `items` are, one for each number of `work`, which says how long it takes beside the others."""
+class ProgressBar(Protocol):
+    """Yields `items` unchanged and shows how many are done, under `title`.
+
+    `work` has one number an item, in any unit: its share of the total is its share of the time that is left.
+    """
 
     def __call__(self, items: Iterable[Item], title: str, work: Sequence[float]) -> Iterator[Item]: ...
 
 
-def unseen(items: Iterable[Item], title: str, work: Sequence[float]) -> Iterator[Item]:
-    """The `Progress` that shows nothing."""
+def no_progress(items: Iterable[Item], title: str, work: Sequence[float]) -> Iterator[Item]:
+    """A `ProgressBar` that shows nothing."""
     del title, work
     return iter(items)
 
 
-def stretches(work: Sequence[float] | np.ndarray, count: int) -> list[range]:
-    """Cut a list of parts, whose work is given, into `count` stretches of neighbours.
+def split_evenly(work: Sequence[float] | np.ndarray, count: int) -> list[range]:
+    """Split parts, whose `work` is given, into `count` ranges of neighboring parts with about equal work.
 
-    None has more than an even share and the largest part: each part goes where its middle lies.
+    No range exceeds an even share by more than the largest part, as each part goes to the range its middle lies in.
     """
     work = np.asarray(work, dtype=np.float64)
     middles = work.cumsum() - work / 2
@@ -35,10 +38,10 @@ def stretches(work: Sequence[float] | np.ndarray, count: int) -> list[range]:
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that work together.
+    """How many processes work together, which of them this is, and how they exchange results.
 
     Attributes:
-        gather: the lists of all processes, concatenated in the order of their ranks, on every process.
+        gather: this process's list -> the lists of all, concatenated in the order of their ranks, on every process.
     """
 
     rank: int = 0
@@ -46,8 +49,8 @@ class Processes:
     gather: Callable[[list[Any]], list[Any]] = lambda items: items
 
     def share(self, work: Sequence[float] | np.ndarray) -> range:
-        """Which of the parts this process does; the shares of all, in the order of their ranks, are all parts."""
-        return stretches(work, self.count)[self.rank]
+        """The range of parts that this process does; the ranges of all, in the order of their ranks, are all parts."""
+        return split_evenly(work, self.count)[self.rank]
 
 
 ALONE = Processes()

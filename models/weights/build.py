@@ -1,20 +1,24 @@
 """Build the model that a checkpoint was made for, from the checkpoint alone."""
 
-import inspect
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import nn
-
+from models.base import VisionLanguageModel
+from models.blip import BLIPDecoder, BLIPFeatureExtractor
+from models.blip_itm import BLIPMatcher
+from models.blip_nlvr import BLIPNLVR
+from models.blip_pretrain import BLIPPretrain
+from models.blip_retrieval import BLIPRetrieval
+from models.blip_vqa import BLIPVQA
 from models.config import VIT_SIZES, TextConfig
 from models.paths import resolve
 from models.weights.files import CheckpointError, State, read_state, without_wrappers
-from models.weights.huggingface import from_huggingface, is_huggingface
+from models.weights.huggingface_names import from_huggingface, is_huggingface
 from models.weights.load import load_state
 
-Model = TypeVar("Model", bound=nn.Module)
+Model = TypeVar("Model", bound=VisionLanguageModel)
 
 
 def build_from_checkpoint(kind: type[Model], source: str | Path) -> Model:
@@ -31,75 +35,115 @@ def build_from_checkpoint(kind: type[Model], source: str | Path) -> Model:
     stored, metadata = read_state(source)
     state, _ = without_wrappers(stored)
     config = metadata.get("config")
-    sizes = read_architecture(state, config if isinstance(config, Mapping) else {}, str(source))
-    accepted = inspect.signature(kind).parameters
-    model = kind(**{name: value for name, value in sizes.items() if name in accepted})
+    architecture = read_architecture(state, config if isinstance(config, Mapping) else {}, str(source))
+    model = architecture.build(kind)
     load_state(model, stored, source=str(source))
     return model
 
 
-def read_architecture(state: State, config: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """The constructor arguments of the model that `state` belongs to.
+@dataclass(frozen=True)
+class Architecture:
+    """What a checkpoint tells of the model that it holds.
+
+    Attributes:
+        image_size: side of the square input, in pixels.
+        vit: the image encoder: a name of `VIT_SIZES`, or a mapping of sizes.
+        text: the sizes of the text models.
+        embed_dim: width of the space in which images and texts are compared.
+        prompt: the words every caption starts with; the released captioners' where the checkpoint does not tell.
+        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
+    """
+
+    image_size: int
+    vit: str | dict[str, int]
+    text: TextConfig
+    embed_dim: int = 256
+    prompt: str = "a picture of "
+    vocab_file: Path | None = None
+
+    def build(self, kind: type[Model]) -> Model:
+        """A `kind` of these sizes, with random weights."""
+        text = asdict(self.text)
+        if issubclass(kind, BLIPDecoder):
+            return kind(text, self.image_size, self.vit, prompt=self.prompt, vocab_file=self.vocab_file)
+        if issubclass(kind, BLIPMatcher | BLIPRetrieval | BLIPPretrain):
+            return kind(text, self.image_size, self.vit, embed_dim=self.embed_dim, vocab_file=self.vocab_file)
+        if issubclass(kind, BLIPFeatureExtractor | BLIPVQA | BLIPNLVR):
+            return kind(text, self.image_size, self.vit, vocab_file=self.vocab_file)
+        raise TypeError(f"{kind.__name__} is no network of models/ that a checkpoint could be of")
+
+
+def read_architecture(state: State, config: Mapping[str, Any], source: str) -> Architecture:
+    """The architecture of the model that `state` belongs to.
 
     Shapes tell all sizes but the numbers of attention heads. Those, and the settings of the text model that are no
     sizes, are taken from `config` (a training run's, or Hugging Face's); where it does not tell, the heads have 64
     dimensions, as in the named sizes.
     """
-    vision_heads = config.get("vision_config", {}).get("num_attention_heads")
     if is_huggingface(state):
         state = from_huggingface(dict(state))
     if "visual_encoder.pos_embed" not in state:
         raise CheckpointError(f"{source} holds no image encoder, so it is no BLIP checkpoint")
-    patches, width = state["visual_encoder.pos_embed"].shape[1] - 1, state["visual_encoder.pos_embed"].shape[2]
-    patch_size = state["visual_encoder.patch_embed.proj.weight"].shape[-1]
     text = next((part for part in ("text_encoder", "text_decoder.bert") if _has(state, part)), None)
     if text is None:
         raise CheckpointError(f"{source} holds no text model, so it is no BLIP checkpoint")
-
-    vit = config.get("vit")
-    if isinstance(vit, Mapping):
-        vision_heads = vit.get("num_heads", vision_heads)
-    text_settings = _text_settings(config, source)
-    text_heads = text_settings.get("num_attention_heads")
-    positions, hidden_size = state[f"{text}.embeddings.position_embeddings.weight"].shape
-    arguments: dict[str, Any] = {
-        "image_size": round(patches**0.5) * patch_size,
-        "vit": {
-            "embed_dim": width,
-            "depth": _count(state, "visual_encoder.blocks."),
-            "num_heads": vision_heads or _heads(width, source, "vit: {num_heads: ...}"),
-            "patch_size": patch_size,
-        },
-        "med_config": text_settings
-        | {
-            "hidden_size": hidden_size,
-            "num_hidden_layers": _count(state, f"{text}.encoder.layer."),
-            "num_attention_heads": text_heads or _heads(hidden_size, source, "med_config: {num_attention_heads: ...}"),
-            "intermediate_size": state[f"{text}.encoder.layer.0.intermediate.dense.weight"].shape[0],
-            "max_position_embeddings": positions,
-        },
-    }
+    vit = _vit(state, config, source)
+    patches = state["visual_encoder.pos_embed"].shape[1] - 1
+    architecture = Architecture(
+        image_size=round(patches**0.5) * vit["patch_size"],
+        vit=next((name for name, size in VIT_SIZES.items() if size == vit), vit),
+        text=_text(state, text, _described_text(config, source), source),
+        vocab_file=resolve(config["vocab_file"]) if config.get("vocab_file") else None,
+    )
     if "vision_proj.weight" in state:
-        arguments["embed_dim"] = state["vision_proj.weight"].shape[0]
-    arguments["vit"] = next((name for name, size in VIT_SIZES.items() if size == arguments["vit"]), arguments["vit"])
-    if config.get("vocab_file"):
-        arguments["vocab_file"] = resolve(config["vocab_file"])
+        architecture = replace(architecture, embed_dim=state["vision_proj.weight"].shape[0])
     if config.get("prompt") is not None:  # an empty one is a prompt too
-        arguments["prompt"] = config["prompt"]
-    return arguments
+        architecture = replace(architecture, prompt=config["prompt"])
+    return architecture
 
 
-def _text_settings(config: Mapping[str, Any], source: str) -> dict[str, Any]:
+def _vit(state: State, config: Mapping[str, Any], source: str) -> dict[str, int]:
+    """The sizes of the image encoder; its heads are those of a run's `vit`, or of Hugging Face's `vision_config`."""
+    width = state["visual_encoder.pos_embed"].shape[2]
+    heads = config.get("vision_config", {}).get("num_attention_heads")
+    if isinstance(vit := config.get("vit"), Mapping):
+        heads = vit.get("num_heads", heads)
+    return {
+        "embed_dim": width,
+        "depth": _count(state, "visual_encoder.blocks."),
+        "num_heads": heads or _heads(width, source, "vit: {num_heads: ...}"),
+        "patch_size": state["visual_encoder.patch_embed.proj.weight"].shape[-1],
+    }
+
+
+def _text(state: State, part: str, described: TextConfig | None, source: str) -> TextConfig:
+    """The sizes of the text model under the prefix `part`, and what was `described` beside them."""
+    positions, width = state[f"{part}.embeddings.position_embeddings.weight"].shape
+    if described is None:
+        heads = _heads(width, source, "med_config: {num_attention_heads: ...}")
+    else:
+        heads = described.num_attention_heads
+    return replace(
+        described or TextConfig(),
+        hidden_size=width,
+        num_hidden_layers=_count(state, f"{part}.encoder.layer."),
+        num_attention_heads=heads,
+        intermediate_size=state[f"{part}.encoder.layer.0.intermediate.dense.weight"].shape[0],
+        max_position_embeddings=positions,
+    )
+
+
+def _described_text(config: Mapping[str, Any], source: str) -> TextConfig | None:
     """What a configuration tells of the text model: in Hugging Face's `text_config`, or in a run's `med_config`."""
     described = config.get("text_config") or config.get("med_config")
     if not described:
-        return {}
+        return None
     if not isinstance(described, Mapping) and not resolve(described).is_file():
         raise CheckpointError(
             f"{source} was trained with the text model of {described}, which is not here: put the file back, as it "
             "tells the number of attention heads, or write its content into the checkpoint's `config` as `med_config`"
         )
-    return asdict(TextConfig.read(described))
+    return TextConfig.read(described)
 
 
 def _has(state: State, prefix: str) -> bool:

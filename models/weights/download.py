@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from models.errors import UserError
 
-_log = logging.getLogger("blip.download")
+_log = logging.getLogger("blip.models")
 
 _BLOCK = 1 << 20  # bytes read at once
 _ATTEMPTS = 5  # tries at one file; each goes on where the last one broke off
@@ -89,6 +89,7 @@ def _present(path: Path, size: int | None) -> bool:
 
 def _fetch(url: str, path: Path, size: int | None) -> Path:
     """Bring the whole file into a part beside `path`, with as many attempts as that takes."""
+    reason = ""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return _transfer(url, path, size)

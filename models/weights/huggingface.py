@@ -1,69 +1,29 @@
-"""To and from Hugging Face's BLIP classes: their key names, and a folder that `transformers` loads.
+"""A model as a folder that `transformers` loads.
 
-The text parts have the same names on both sides (both are BERT's); the image encoder's differ. The three classes are
-`BlipForConditionalGeneration` (a captioner), `BlipForQuestionAnswering` and `BlipForImageTextRetrieval`.
+Its three BLIP classes are `BlipForConditionalGeneration` (a captioner), `BlipForQuestionAnswering` and
+`BlipForImageTextRetrieval`.
 """
 
 import os
-import re
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
+from models.blip import BLIPDecoder
+from models.blip_vqa import BLIPVQA
+from models.image_text import ImageTextModel
 from models.paths import atomic_write
+from models.vit import LAYER_NORM_EPS, MLP_RATIO
+from models.weights.huggingface_names import to_huggingface
 
-_VISION = (
-    ("vision_model.embeddings.class_embedding", "visual_encoder.cls_token"),
-    ("vision_model.embeddings.position_embedding", "visual_encoder.pos_embed"),
-    ("vision_model.embeddings.patch_embedding.", "visual_encoder.patch_embed.proj."),
-    ("vision_model.post_layernorm.", "visual_encoder.norm."),
-    ("vision_model.encoder.layers.", "visual_encoder.blocks."),
-)
-_VISION_LAYER = (
-    ("layer_norm1.", "norm1."),
-    ("layer_norm2.", "norm2."),
-    ("self_attn.projection.", "attn.proj."),
-    ("self_attn.qkv.", "attn.qkv."),
-)
-# transformers ties these to the word embeddings and to `cls.predictions.bias`, and files do not repeat tied tensors.
-_TIED = ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
+if TYPE_CHECKING:
+    from transformers import BlipConfig
 
 
-def is_huggingface(state: Iterable[str]) -> bool:
-    """Whether these are keys of a Hugging Face BLIP checkpoint."""
-    return any(key.startswith("vision_model.") for key in state)
-
-
-def from_huggingface(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Hugging Face's tensors under our names; an unknown key keeps its name."""
-    return {_rename(key, theirs=0): tensor for key, tensor in state.items()}
-
-
-def to_huggingface(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our tensors under Hugging Face's names; what only training needs (momentum, queues, `temp`) is left out."""
-    parts = ("visual_encoder", "text_encoder", "text_decoder", "vision_proj", "text_proj", "itm_head")
-    kept = {key: tensor for key, tensor in state.items() if key.split(".")[0] in parts and not key.endswith(_TIED)}
-    return {_rename(key, theirs=1): tensor for key, tensor in kept.items()}
-
-
-def _rename(key: str, theirs: int) -> str:
-    """`key` under the other side's name; `theirs` says which of each pair above it is under now."""
-    for pair in _VISION:
-        if key.startswith(pair[theirs]):
-            key = pair[1 - theirs] + key.removeprefix(pair[theirs])
-            break
-    else:
-        return key
-    for pair in _VISION_LAYER:
-        key = re.sub(rf"(\.\d+\.){re.escape(pair[theirs])}", rf"\g<1>{pair[1 - theirs]}", key)
-    return key
-
-
-def save_huggingface(model: nn.Module, folder: str | Path) -> Path:
+def save_huggingface(model: BLIPDecoder | BLIPVQA | ImageTextModel, folder: str | Path) -> Path:
     """Write `model` as a folder that `transformers` loads: weights, configuration, tokenizer, image processor.
 
     Args:
@@ -95,14 +55,16 @@ def save_huggingface(model: nn.Module, folder: str | Path) -> Path:
     return folder
 
 
-def _config(model: nn.Module) -> Any:
+def _config(model: BLIPDecoder | BLIPVQA | ImageTextModel) -> "BlipConfig":
     """The `transformers.BlipConfig` of a model."""
     from transformers import BlipConfig
 
     architecture = _architecture(model)
-    text_model = model.text_encoder if hasattr(model, "text_encoder") else model.text_decoder.bert
-    text, vision, tokenizer = text_model.config, model.visual_encoder, model.tokenizer
-    label_smoothing = getattr(model, "label_smoothing", 0.1)  # a matcher has no language-model loss
+    text_model = model.text_decoder.bert if isinstance(model, BLIPDecoder) else model.text_encoder
+    text, vision, special = text_model.config, model.visual_encoder.config, model.special
+    # A matcher has no language-model loss, and a captioner no projections: there Hugging Face's own values stand.
+    label_smoothing = 0.1 if isinstance(model, ImageTextModel) else model.label_smoothing
+    projection = model.vision_proj.out_features if isinstance(model, ImageTextModel) else 256
     if architecture == "BlipForQuestionAnswering" and vision.embed_dim != text.hidden_size:
         raise ValueError(
             "Hugging Face's BlipForQuestionAnswering wants image and text states of one width; this model's image "
@@ -121,23 +83,23 @@ def _config(model: nn.Module) -> Any:
             "layer_norm_eps": text.layer_norm_eps,
             "hidden_dropout_prob": text.hidden_dropout_prob,
             "attention_probs_dropout_prob": text.attention_probs_dropout_prob,
-            "bos_token_id": tokenizer.dec_token_id,
-            "eos_token_id": tokenizer.sep_token_id,
-            "sep_token_id": tokenizer.sep_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
+            "bos_token_id": special.dec,
+            "eos_token_id": special.sep,
+            "sep_token_id": special.sep,
+            "pad_token_id": special.pad,
             "label_smoothing": label_smoothing,
         },
         vision_config={
             "hidden_size": vision.embed_dim,
-            "intermediate_size": vision.blocks[0].mlp.fc1.out_features,
-            "num_hidden_layers": len(vision.blocks),
-            "num_attention_heads": vision.blocks[0].attn.num_heads,
+            "intermediate_size": MLP_RATIO * vision.embed_dim,
+            "num_hidden_layers": vision.depth,
+            "num_attention_heads": vision.num_heads,
             "image_size": vision.image_size,
-            "patch_size": vision.patch_embed.patch_size[0],
+            "patch_size": vision.patch_size,
             "hidden_act": "gelu",
-            "layer_norm_eps": vision.norm.eps,  # 1e-6; the library's default, 1e-5, shifts every image state
+            "layer_norm_eps": LAYER_NORM_EPS,  # 1e-6; the library's default, 1e-5, shifts every image state
         },
-        image_text_hidden_size=model.vision_proj.out_features if hasattr(model, "vision_proj") else 256,
+        image_text_hidden_size=projection,
         label_smoothing=label_smoothing,
     )
     config.architectures = [architecture]

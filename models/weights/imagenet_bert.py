@@ -1,6 +1,7 @@
 """Where pre-training starts: ImageNet weights in the image encoder, BERT's in the text models (paper, section 4.1)."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -9,12 +10,16 @@ from models.weights.download import cache_dir, download
 from models.weights.files import State, read_state
 from models.weights.load import BY_VOCABULARY, LoadReport, load_state
 
+if TYPE_CHECKING:
+    from models.blip_pretrain import BLIPPretrain
+
+
 DEIT_BASE = "https://dl.fbaipublicfiles.com/deit/deit_base_patch16_224-b5f2ef4d.pth"
 VIT_LARGE = "timm/vit_large_patch16_224.augreg_in21k"
 BERT_BASE = "google-bert/bert-base-uncased"
 
 
-def initialize_pretraining(model: nn.Module, vit: str | Path, text: str | Path = BERT_BASE) -> list[LoadReport]:
+def initialize_pretraining(model: "BLIPPretrain", vit: str | Path, text: str | Path = BERT_BASE) -> list[LoadReport]:
     """Start a `BLIPPretrain`: image encoder, text encoder and decoder, and their momentum copies.
 
     Args:
@@ -68,7 +73,7 @@ def initialize_text(text_model: nn.Module, source: str | Path = BERT_BASE) -> Lo
     """
     state, _ = read_state(source)
     state = {_current_name(key): tensor for key, tensor in state.items()}
-    ignored = dict.fromkeys(
+    ignored: dict[str, str] = dict.fromkeys(
         ("*pooler.*", "cls.seq_relationship", "*token_type_embeddings.weight"), "BLIP has one kind of segment"
     )
     if not hasattr(text_model, "cls"):

@@ -12,17 +12,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from models.vit import interpolate_pos_embed
 from models.weights.files import CheckpointError, State, read_state, without_wrappers
-from models.weights.huggingface import from_huggingface, is_huggingface
+from models.weights.huggingface_names import from_huggingface, is_huggingface
 
 __all__ = ["CheckpointError", "LoadReport", "load_checkpoint", "load_state", "read_state"]
 
-_log = logging.getLogger("blip.checkpoint")
+_log = logging.getLogger("blip.models")
 
 _PARTS = {"visual_encoder", "text_encoder", "text_decoder", "vision_proj", "text_proj", "itm_head", "cls_head", "temp"}
 _QUEUES = {"image_queue", "text_queue", "idx_queue", "queue_ptr", "ptr_queue"}
@@ -30,6 +31,13 @@ _QUEUES = {"image_queue", "text_queue", "idx_queue", "queue_ptr", "ptr_queue"}
 BY_VOCABULARY = ("word_embeddings.weight", "cls.predictions.decoder.weight", "predictions.bias", "decoder.bias")
 _OTHER_QUEUE = "the queue has another size and starts anew"
 _DOUBLED = re.compile(r"(.*\.crossattention\.(?:self|output\.dense))[01](\..*)")
+
+
+@runtime_checkable
+class FollowsWeights(Protocol):
+    """A model with momentum copies, which start equal to what they follow where a checkpoint lacks them."""
+
+    def reset_momentum(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ def load_state(
 
     model.load_state_dict(match.fitting, strict=False)
     missing = tuple(key for key in expected if key not in match.fitting)
-    if any(_is_momentum(key) for key in missing):
+    if any(_is_momentum(key) for key in missing) and isinstance(model, FollowsWeights):
         model.reset_momentum()
     unexpected = tuple(key for key in state if key not in expected)
     report = LoadReport(
@@ -208,7 +216,7 @@ def _why_absent(key: str, model: nn.Module) -> str | None:
         return "position ids are counted, not stored"
     if key in _QUEUES:
         return "the queue starts anew"
-    if _is_momentum(key) and hasattr(model, "reset_momentum"):
+    if _is_momentum(key) and isinstance(model, FollowsWeights):
         return "momentum copies start from the loaded weights"
     return None
 

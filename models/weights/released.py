@@ -25,7 +25,8 @@ class Released:
         vit: size of the image encoder.
         image_size: side of the square images it was last trained on, in pixels.
         pretrained_on: data of the pre-training.
-        finetuned_on: splits that the fine-tuning saw; a score on one of them says nothing.
+        finetuned_on: splits that the fine-tuning saw, by their annotation files' names without suffix; a score on one
+            of them says nothing.
         scores: published results (the paper's tables) by metric; empty for pre-training.
         huggingface: the hub's counterpart, converted by others.
         size, sha256: of the file, where known; checked after a download.
@@ -47,7 +48,7 @@ class Released:
         return f"{FOLDER}{self.name}.pth"
 
 
-_VQA_SPLITS = ("VQA v2 train", "VQA v2 val", "Visual Genome QA")
+_VQA_SPLITS = ("vqa_train", "vqa_val", "vg_qa")
 
 
 def _nocaps(cider: Sequence[float], spice: Sequence[float]) -> dict[str, float]:
@@ -70,7 +71,7 @@ _TABLE = (
         "base",
         384,
         IMAGES_129M,
-        ("COCO Karpathy train",),
+        ("coco_karpathy_train",),
         {
             "COCO TR R@1": 81.9,
             "COCO IR R@1": 64.3,
@@ -86,7 +87,7 @@ _TABLE = (
         "large",
         384,
         IMAGES_129M,
-        ("COCO Karpathy train",),
+        ("coco_karpathy_train",),
         {"COCO TR R@1": 82.4, "COCO IR R@1": 65.1},
         "Salesforce/blip-itm-large-coco",
     ),
@@ -96,7 +97,7 @@ _TABLE = (
         "base",
         384,
         IMAGES_129M,
-        ("Flickr30k train",),
+        ("flickr30k_train",),
         {"Flickr30k TR R@1": 97.3, "Flickr30k IR R@1": 87.3},
         "Salesforce/blip-itm-base-flickr",
     ),
@@ -106,7 +107,7 @@ _TABLE = (
         "large",
         384,
         IMAGES_129M,
-        ("Flickr30k train",),
+        ("flickr30k_train",),
         {"Flickr30k TR R@1": 97.4, "Flickr30k IR R@1": 87.6},
         "Salesforce/blip-itm-large-flickr",
     ),
@@ -116,7 +117,7 @@ _TABLE = (
         "base",
         384,
         IMAGES_129M_CAPFILT_L,
-        ("COCO Karpathy train",),
+        ("coco_karpathy_train",),
         {"COCO BLEU-4": 39.7, "COCO CIDEr": 133.3}
         | _nocaps(cider=(111.8, 108.6, 111.5, 109.6), spice=(14.9, 14.8, 14.2, 14.7)),
         "Salesforce/blip-image-captioning-base",
@@ -129,7 +130,7 @@ _TABLE = (
         "large",
         384,
         IMAGES_129M,
-        ("COCO Karpathy train",),
+        ("coco_karpathy_train",),
         {"COCO BLEU-4": 40.4, "COCO CIDEr": 136.7}
         | _nocaps(cider=(114.9, 112.1, 115.3, 113.2), spice=(15.2, 14.9, 14.4, 14.8)),
         "Salesforce/blip-image-captioning-large",
@@ -160,7 +161,7 @@ _TABLE = (
         "base",
         384,
         IMAGES_129M,
-        ("NLVR2 train",),
+        ("nlvr_train",),
         {"NLVR2 dev": 82.48, "NLVR2 test-P": 83.08},
     ),
 )

@@ -32,7 +32,7 @@ def recorded(golden):
 
 @pytest.fixture
 def images(tmp_path) -> Path:
-    """Pictures im0.png, im1.png, ... whose grey level is their number."""
+    """Pictures im0.png, im1.png, ... whose gray level is their number."""
     for number in range(4):
         Image.new("RGB", (8, 8), (number,) * 3).save(tmp_path / f"im{number}.png")
     return tmp_path
@@ -249,14 +249,14 @@ def test_two_nocaps_images_of_one_id_are_an_error_that_names_both(images):
 def test_videos_are_frames_and_a_clip_may_have_several_texts(tmp_path):
     for name, level in (("one", 40), ("two", 200)):
         write_clip(tmp_path / f"{name}.mp4", [np.full((16, 16, 3), level, np.uint8)] * 5, fps=5)
-    lines = [{"clip_name": "one", "caption": "Grey."}, {"clip_name": "two.mp4", "caption": "White"}]
+    lines = [{"clip_name": "one", "caption": "Gray."}, {"clip_name": "two.mp4", "caption": "White"}]
     lines.append({"clip_name": "one", "caption": "dark"})
     (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, lines)))
     dataset = VideoEval([tmp_path / "test.jsonl"], tmp_path, EvalTransform(8), num_frames=4)
     batch = dataset.collate([dataset[0], dataset[1]])
     assert batch["video"].shape == (2, 4, 3, 8, 8)
     assert [round(float(video.float().mean()), -1) for video in batch["video"]] == [40, 200]
-    assert dataset.text == ["grey", "white", "dark"]
+    assert dataset.text == ["gray", "white", "dark"]
     assert dataset.vid2txt == {0: [0, 2], 1: [1]}
     assert dataset.txt2vid == {0: 0, 1: 1, 2: 0}
 

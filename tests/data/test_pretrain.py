@@ -29,7 +29,7 @@ def jpeg(level):
 
 
 def level(picture, rng):
-    """The picture's grey level, in the place of the augmentation."""
+    """The picture's gray level, in the place of the augmentation."""
     del rng
     return torch.tensor(picture.read().getpixel((0, 0))[0])
 

@@ -114,7 +114,9 @@ def main(arguments: list[str] | None = None) -> None:
         model = Model(config.dropout)
         schedule = lambda progress: cosine_lr(progress.epoch, config.max_epoch, config.init_lr, config.min_lr)  # noqa: E731
         step = partial(train_step, config, run.rank == run.world_size - 1)
-        engine.fit(run, model, Loader(config, run), step, schedule=schedule, evaluate=evaluate, best="score")
+        engine.fit(
+            run, model, lambda run: Loader(config, run), step, schedule=schedule, evaluate=evaluate, best="score"
+        )
 
 
 if __name__ == "__main__":

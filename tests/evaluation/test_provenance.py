@@ -16,14 +16,14 @@ def test_the_task_is_told_by_the_models_parts(golden, task):
     ("part", "config", "seen"),
     [
         ("cls_head", {"train_file": "own.json", "pretrained": "model_base"}, ["{here}/own.json"]),
-        ("cls_head", {"train_file": "", "ann_root": "annotation"}, ["NLVR2 train"]),
-        ("itm_head", {"dataset": "flickr", "ann_root": ""}, ["Flickr30k train"]),
+        ("cls_head", {"train_file": "", "ann_root": "annotation"}, ["nlvr_train"]),
+        ("itm_head", {"dataset": "flickr", "ann_root": ""}, ["flickr30k_train"]),
         ("itm_head", {"train_file": ["/a.json", "b.json"], "dataset": "coco"}, ["/a.json", "{here}/b.json"]),
-        ("text_decoder", {"train_file": "", "ann_root": "annotation"}, ["COCO Karpathy train"]),
+        ("text_decoder", {"train_file": "", "ann_root": "annotation"}, ["coco_karpathy_train"]),
         (
             "text_decoder",
             {"train_file": "/a.json", "pretrained": "old/model_large_caption.pth"},
-            ["/a.json", "COCO Karpathy train"],
+            ["/a.json", "coco_karpathy_train"],
         ),
         ("text_decoder", {}, []),
     ],
@@ -38,7 +38,7 @@ def test_vqas_files_are_told_by_their_names(tmp_path):
     state = {"text_encoder.x": torch.zeros(1), "text_decoder.x": torch.zeros(1)}
     config = {"train_files": ["vqa_train", "vg_qa", "mine"], "ann_root": str(tmp_path)}
     torch.save({"model": state, "config": config}, tmp_path / "best.pth")
-    seen = ("VQA v2 train", "Visual Genome QA", str(tmp_path / "mine.json"))
+    seen = ("vqa_train", "vg_qa", str(tmp_path / "mine.json"))
     assert provenance(str(tmp_path / "best.pth")) == Trained("vqa", seen)
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.gallery import Case, write_gallery
+from evaluation.findings import Case, Findings
+from evaluation.gallery import write_gallery
 from evaluation.provenance import Trained, provenance
-from evaluation.report import Evaluated, Findings, checkpoint_warnings, compare, report, table, write_samples
+from evaluation.report import Evaluated, checkpoint_warnings, compare, report, table, write_samples
 from models.weights.released import find_released
 
 GOT = {"COCO BLEU-4": 39.5, "COCO CIDEr": 133.61}
@@ -38,7 +39,7 @@ def test_a_released_checkpoint_on_the_published_split_is_compared_and_its_sample
     cases = [Case([], {"sentence": "a", "probability": 0.25}, 0.75, "25%"), Case([], {"sentence": "b"}, 0.9)]
     evaluated = Evaluated("val", files, "nlvr", "weights/model_base_nlvr.pth", released)
     with caplog.at_level("INFO", "blip"):
-        compared = report(tmp_path, evaluated, Findings({"accuracy": 82.0, "consistency": 40.0}, cases))
+        compared = report(tmp_path, evaluated, Findings({}, {"accuracy": 82.0, "consistency": 40.0}, cases))
     assert compared == {"NLVR2 dev accuracy": {"got": 82.0, "published": 82.48, "difference": -0.48}}
     assert "NLVR2 dev accuracy     82.00      82.48       -0.48" in caplog.text
     assert not [one for one in caplog.records if one.levelname == "WARNING"]
@@ -66,7 +67,7 @@ def test_what_makes_figures_mean_less_is_said(file: str, task: str, source: str,
 def test_a_file_that_ones_own_checkpoint_was_trained_on_is_warned_of(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     train = str(tmp_path / "own" / "train.json")
-    own = Trained("vqa", (train, "VQA v2 val", "VQA v2 train"))
+    own = Trained("vqa", (train, "vqa_val", "vqa_train"))
     for file, seen in (
         ("own/train.json", f"trained on {train}:"),
         ("annotation/vqa_val.json", "trained on VQA v2 val:"),
@@ -79,12 +80,12 @@ def test_a_file_that_ones_own_checkpoint_was_trained_on_is_warned_of(tmp_path: P
 
 def test_what_could_not_be_computed_stands_beside_what_was_published(tmp_path: Path) -> None:
     evaluated = Evaluated("test", [Path("vqa_test.json")], "vqa", "model_vqa", find_released("model_vqa"))
-    compared = report(tmp_path, evaluated, Findings({}, [], {"test-dev": "the server scores it", "x": "unknown"}))
+    compared = report(tmp_path, evaluated, Findings({}, {}, [], {"test-dev": "the server scores it", "x": "unknown"}))
     assert compared == {"VQA test-dev": {"published": 78.24, "not computed": "the server scores it"}}
 
 
 def test_remarks_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    report(tmp_path, Evaluated("val", [], "vqa"), Findings({"accuracy": 1.0}, [], remarks=["three are missing"]))
+    report(tmp_path, Evaluated("val", [], "vqa"), Findings({}, {"accuracy": 1.0}, [], remarks=["three are missing"]))
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == ["three are missing"]
 
 
@@ -121,14 +122,12 @@ def test_published_figures_are_those_of_one_split_only() -> None:
 
 
 def test_warnings_for_a_seen_split_and_a_checkpoint_of_another_task() -> None:
-    seen = checkpoint_warnings(
-        ["VQA v2 train", "VQA v2 val", "VQA v2 test"], "vqa", "vqa", ("VQA v2 train", "VQA v2 val")
-    )
+    seen = checkpoint_warnings(["vqa_train", "vqa_val", "vqa_test"], "vqa", "vqa", ("vqa_train", "vqa_val"))
     assert len(seen) == 2
     assert "trained on VQA v2 val" in seen[1]
-    assert "not fine-tuned" in checkpoint_warnings(["COCO test"], "caption", "pretrain", ())[0]
-    assert "fine-tuned for vqa, not for caption" in checkpoint_warnings(["COCO test"], "caption", "vqa", ())[0]
-    assert checkpoint_warnings(["COCO test"], "caption", "caption", ("COCO train",)) == []
+    assert "not fine-tuned" in checkpoint_warnings(["coco_karpathy_test"], "caption", "pretrain", ())[0]
+    assert "fine-tuned for vqa, not for caption" in checkpoint_warnings(["coco_karpathy_test"], "caption", "vqa", ())[0]
+    assert checkpoint_warnings(["coco_karpathy_test"], "caption", "caption", ("coco_karpathy_train",)) == []
 
 
 def test_samples_stand_worst_first(tmp_path: Path) -> None:
@@ -153,7 +152,7 @@ def test_the_gallery_is_one_file_with_the_worst_and_the_best(tmp_path: Path) -> 
     text = page.read_text(encoding="utf-8")
     assert text.index("broken") < text.index("caption 4") < text.index("<h2>Best") < text.index("caption 0")
     assert "caption 2" not in text
-    assert text.count("data:image/jpeg;base64,") == 4  # photos of 4, 0, 1 and the grey picture beside the broken file
+    assert text.count("data:image/jpeg;base64,") == 4  # photos of 4, 0, 1 and the gray picture beside the broken file
     assert "&lt;b&gt;" in text
     assert "cannot identify image file" in text
     assert "src='http" not in text

@@ -2,7 +2,7 @@
 
 import torch
 
-from models.answer_tree import grow
+from models.answer_tree import merge_answers
 
 DEC, BLACK, AND, WHITE, CAT, SEP = 9, 1, 2, 3, 4, 8
 
@@ -14,7 +14,7 @@ def test_answers_share_the_nodes_of_their_common_beginning():
             [[DEC, CAT, SEP, 0, 0], [DEC, CAT, SEP, 0, 0], [DEC, WHITE, SEP, 0, 0]],
         ]
     )
-    tree = grow(ids, torch.tensor([[5, 4, 3], [3, 3, 3]]))
+    tree = merge_answers(ids, torch.tensor([[5, 4, 3], [3, 3, 3]]))
     assert tree.ids.tolist() == [[DEC, BLACK, AND, WHITE, CAT], [DEC, CAT, WHITE, 0, 0]]
     assert tree.positions.tolist() == [[0, 1, 2, 3, 2], [0, 1, 1, 0, 0]]
     assert tree.real.tolist() == [[True] * 5, [True] * 3 + [False] * 2]
@@ -38,7 +38,7 @@ def test_answers_share_the_nodes_of_their_common_beginning():
 
 def test_an_end_within_an_answer_is_a_token_like_any_other():
     ids = torch.tensor([[[DEC, BLACK, SEP, 0, 0], [DEC, BLACK, SEP, CAT, SEP]]])
-    tree = grow(ids, torch.tensor([[3, 5]]))
+    tree = merge_answers(ids, torch.tensor([[3, 5]]))
     assert tree.ids.tolist() == [[DEC, BLACK, SEP, CAT]]
     assert tree.rows.tolist() == [0, 1, 0, 1, 2, 3]
     assert tree.targets.tolist() == [BLACK, SEP, BLACK, SEP, CAT, SEP]

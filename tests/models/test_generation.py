@@ -27,7 +27,7 @@ def build(vocabulary, scale=0.6):
 def decoder():
     decoder = build(vocabulary=40)
     with torch.no_grad():
-        decoder.cls["predictions"].bias[END] += 4.0  # so that texts end, and at different lengths
+        decoder.cls.predictions.bias[END] += 4.0  # so that texts end, and at different lengths
     return decoder
 
 
@@ -187,7 +187,7 @@ def test_decoding_stops_when_every_image_is_done(decoder, images, monkeypatch):
     forward = TextDecoder.logits
     monkeypatch.setattr(TextDecoder, "logits", lambda self, states: steps.append(1) or forward(self, states))
     with torch.no_grad():
-        bias = decoder.cls["predictions"].bias
+        bias = decoder.cls.predictions.bias
         before = bias.clone()
         bias[END] = 50.0
     try:

@@ -7,7 +7,8 @@ from typing import Literal
 import pytest
 
 from engine.config import TrainConfig
-from settings import ConfigError, Settings, check, describe, load_config, save_config, setting
+from files import REPOSITORY
+from settings import ConfigError, Settings, check, describe, find_config, load_config, save_config, setting
 
 
 @dataclass
@@ -33,10 +34,10 @@ class Config(TrainConfig, Data):
 
 @pytest.fixture
 def read(tmp_path):
-    def read(text: str, *overrides: str, kind: type = Config):
+    def read(text: str, *overrides: str, kind: type = Config, part: bool = False):
         path = tmp_path / "config.yaml"
         path.write_text(text)
-        return load_config(kind, path, overrides)
+        return load_config(kind, path, overrides, part=part)
 
     return read
 
@@ -78,6 +79,8 @@ def test_yaml_1_2_reads_numbers_and_words_as_people_mean_them(read):
         ("max_epoch: 2\nbatch_size: 0", "line 2: batch_size = 0: must be at least 1"),
         ("a: [1\nb: 2", "not valid YAML"),
         ("max_epoch: 1\nmax_epoch: 2", "not valid YAML"),
+        ("max_epoch: 1\n? [a, b]\n: 2", "unknown key ('a', 'b')"),
+        ("wandb: '\x01'", "not valid YAML"),
         ("- 1\n- 2", "expected `key: value` lines, found a list"),
     ],
 )
@@ -104,6 +107,25 @@ def test_a_mistake_in_an_override_is_named(read, override, message):
     assert message in str(caught.value)
 
 
+def test_a_part_of_a_config_is_read_without_the_keys_of_the_others(read):
+    data = read("max_epoch: 3\nbatch_size: 2\nvit: {embed_dim: wide}\n", kind=Data, part=True)
+    assert data == Data(batch_size=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_epoch: 3\nbatch_sizes: 2", "line 2: unknown key 'batch_sizes'; the nearest valid key is 'batch_size'"),
+        ("max_epoch: 3\nbatch_size: x", "line 2: batch_size is 'x' (text), expected a whole number"),
+        ("max_epoch: 3\nbatch_size: 0", "line 2: batch_size = 0: must be at least 1"),
+    ],
+)
+def test_a_mistake_in_a_part_is_named_with_its_place(read, text, message):
+    with pytest.raises(ConfigError, match="config.yaml ") as caught:
+        read(text, kind=Data, part=True)
+    assert message in str(caught.value)
+
+
 def test_a_key_without_default_must_be_given(read):
     @dataclass
     class Strict:
@@ -117,6 +139,31 @@ def test_a_key_without_default_must_be_given(read):
 def test_a_missing_file_is_an_error_that_names_it():
     with pytest.raises(ConfigError, match="nowhere.yaml: no such config file"):
         load_config(Config, "nowhere.yaml")
+
+
+def test_a_name_that_differs_in_case_alone_is_found_and_logged(tmp_path, monkeypatch, caplog):
+    (tmp_path / "retrieval_coco.yaml").write_text("batch_size: 3")
+    (tmp_path / "retrieval_coco.yml").write_text("batch_size: 4")
+    with caplog.at_level("INFO", "blip.settings"):
+        assert load_config(Config, tmp_path / "Retrieval_COCO.yaml").batch_size == 3
+    assert f"reading {tmp_path / 'retrieval_coco.yaml'}" in caplog.text
+    caplog.clear()
+    (tmp_path / "configs").mkdir()
+    monkeypatch.chdir(tmp_path)  # its own `configs` hides that of the repository no more than for an exact name
+    assert find_config("./configs/Pretrain.yaml") == REPOSITORY / "configs/pretrain.yaml"
+    (tmp_path / "configs/pretrain.yaml").touch()
+    assert find_config("./configs/Pretrain.yaml") == Path("configs/pretrain.yaml")
+
+
+def test_the_exact_name_wins_and_several_that_differ_in_case_are_an_error(tmp_path, caplog):
+    for name, size in (("pretrain.yaml", 1), ("PRETRAIN.yaml", 2)):
+        (tmp_path / name).write_text(f"batch_size: {size}")
+    if len(list(tmp_path.iterdir())) == 1:
+        pytest.skip("this file system does not tell upper from lower case")
+    assert load_config(Config, tmp_path / "PRETRAIN.yaml").batch_size == 2
+    assert not caplog.text
+    with pytest.raises(ConfigError, match="in case alone: PRETRAIN.yaml, pretrain.yaml"):
+        load_config(Config, tmp_path / "Pretrain.yaml")
 
 
 def test_what_is_saved_reads_back_as_the_same_config(read, tmp_path):

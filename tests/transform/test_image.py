@@ -13,7 +13,7 @@ from transform.image import MEAN, STD, EvalTransform, TrainTransform, normalize,
 
 
 def photo(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Smooth colours with some grain, as cameras give them."""
+    """Smooth colors with some grain, as cameras give them."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)).resize((width, height), Image.BICUBIC)
     return Image.fromarray((np.asarray(coarse) + rng.normal(0, 6, (height, width, 3))).clip(0, 255).astype(np.uint8))

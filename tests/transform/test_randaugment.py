@@ -43,7 +43,7 @@ def test_each_operation_agrees_with_the_fixture(golden, picture, name, level, dr
     expected = np.load(golden("randaugment/expected_ops.npz"))[case]
     arguments = json.loads(golden("randaugment/resolved_args.json").read_text())[case]
     result, magnitude = apply(name, picture, level, draw)
-    assert difference(result, expected).mean() < 0.2  # required: 2 grey levels; only interpolation differs
+    assert difference(result, expected).mean() < 0.2  # required: 2 gray levels; only interpolation differs
     assert difference(result, expected).max() <= 6
     if arguments:
         assert magnitude == pytest.approx(-arguments[0] if name == "Rotate" else arguments[0])  # ours is clockwise

@@ -3,6 +3,7 @@
 import json
 import shutil
 import weakref
+from dataclasses import dataclass
 
 import pytest
 import webdataset
@@ -10,10 +11,14 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from data.check.__main__ import main
-from data.check.tasks import TASKS, read_config, task_of
+from data.check.tasks import TASKS, task_of
+from data.config import CaptionData
 from data.media.image_file import open_image
 from data.shapes import build_world
+from engine.config import TrainConfig
 from files import REPOSITORY
+from settings import ConfigError, load_config
+from settings.model import CaptionSettings
 
 
 @pytest.fixture(scope="module")
@@ -168,17 +173,22 @@ def test_only_some_images_are_read_if_so_wished(world, capsys):
     ("name", "written", "message"),
     [
         ("mine.yaml", "image_root: x", "does not tell the task"),
-        ("nlvr.yaml", "image_root: [", "nlvr.yaml"),
+        ("nlvr.yaml", "image_root: [", "nlvr.yaml line 1: not valid YAML"),
+        ("nlvr.yaml", 'image_root: "\0"', "nlvr.yaml: not valid YAML"),
         ("pretrain.yaml", "max_epoch: 3", "nothing to train on"),
-        ("vqa.yaml", "num_workers: -1", "num_workers = -1: must be 0 or more"),
-        ("vqa.yaml", "num_workers: '4'", "num_workers is '4', expected int"),
-        ("pretrain.yaml", "train_file: a.json", "train_file is 'a.json', expected list[str]"),
-        ("pretrain.yaml", "{train_file: [a], shards_share: x}", "shards_share is 'x', expected float | None"),
-        ("caption.yaml", "train_file: [a.json]", "train_file is ['a.json'], expected str"),
-        ("caption.yaml", "image_root:", "image_root is None, expected str"),
-        ("caption.yaml", "image_rot: x", "unknown key 'image_rot'; the nearest valid key is 'image_root'"),
+        ("vqa.yaml", "vit: base\nnum_workers: -1", "vqa.yaml line 2: num_workers = -1: must be 0 or more"),
+        ("vqa.yaml", "num_workers: '4'", "num_workers is '4' (text), expected a whole number"),
+        ("pretrain.yaml", "train_file: a.json", "train_file is 'a.json' (text), expected a list of text"),
+        (
+            "pretrain.yaml",
+            "{train_file: [a], shards_share: x}",
+            "shards_share is 'x' (text), expected a number or null",
+        ),
+        ("caption.yaml", "train_file: [a.json]", "train_file is ['a.json'] (a list), expected text"),
+        ("caption.yaml", "image_root:", "image_root is None (null), expected text"),
+        ("caption.yaml", "image_rot: x", "line 1: unknown key 'image_rot'; the nearest valid key is 'image_root'"),
         ("caption.yaml", "train_file: a.json", "neither val_file nor test_file is there to validate on"),
-        ("retrieval.yaml", "dataset: mine", "dataset is 'mine', expected Literal['coco', 'flickr']"),
+        ("retrieval.yaml", "dataset: mine", "dataset is 'mine' (text), expected coco | flickr"),
     ],
 )
 def test_a_config_that_cannot_be_used_says_why(tmp_path, capsys, name, written, message):
@@ -189,10 +199,36 @@ def test_a_config_that_cannot_be_used_says_why(tmp_path, capsys, name, written, 
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("written", ["num_workers: '4'", "prompt: x\nimage_size: 0", "a: [", "max_bad_images: 2"])
+def test_a_mistake_in_a_data_key_reads_as_in_the_script(tmp_path, capsys, written):
+    @dataclass
+    class Config(TrainConfig, CaptionSettings, CaptionData):
+        """As train_caption.py's, without its model."""
+
+    (tmp_path / "caption.yaml").write_text(written)
+    with pytest.raises(ConfigError) as of_the_script:
+        load_config(Config, tmp_path / "caption.yaml")
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "caption.yaml")])
+    assert capsys.readouterr().err.endswith(f"error: {of_the_script.value}\n")
+
+
+def test_a_config_is_found_whatever_its_case(world, capsys):
+    config_of(world, "nlvr")
+    assert main([str(world / "NLVR.yaml"), "--out", str(world / "sheets")]) == 0
+    assert f"train: nlvr data of {world / 'nlvr.yaml'}" in capsys.readouterr().out
+
+
+def test_a_missing_config_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "caption.yaml")])
+    assert f"{tmp_path / 'caption.yaml'}: no such config file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("file", sorted(REPOSITORY.glob("configs/**/*.yaml")), ids=lambda file: file.stem)
 def test_no_key_of_the_configs_that_come_along_is_taken_for_a_mistake(file):
     task = TASKS["msrvtt" if file.stem == "video" else task_of(file)]
-    assert read_config(file, task).max_bad_images == 0.01
+    assert load_config(task.config, file, part=True).max_bad_images == 0.01
 
 
 def test_ground_truth_of_another_format_is_named(world, capsys):

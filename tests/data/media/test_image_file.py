@@ -31,7 +31,7 @@ def encoded(image: Image.Image, format: str, **options) -> bytes:
 
 
 def corners(image: Image.Image) -> list[tuple[int, ...]]:
-    """Colours well inside the four quadrants, row by row."""
+    """Colors well inside the four quadrants, row by row."""
     w, h = image.size
     return [image.getpixel((x, y)) for y in (h // 4, 3 * h // 4) for x in (w // 4, 3 * w // 4)]
 
@@ -57,7 +57,7 @@ def test_path_bytes_and_file_give_the_same_picture(tmp_path: Path) -> None:
     assert all(np.array_equal(np.asarray(image), np.asarray(quadrants())) for image in images)
 
 
-def test_cmyk_jpeg_is_read_in_its_colours() -> None:
+def test_cmyk_jpeg_is_read_in_its_colors() -> None:
     data = encoded(quadrants().convert("CMYK"), "JPEG", quality=95)
     assert Image.open(io.BytesIO(data)).mode == "CMYK"
     assert_quadrants(open_image(data))

@@ -1,4 +1,4 @@
-"""Clips are made on the spot: frame k is a flat colour that tells k, so which frames were taken can be read off."""
+"""Clips are made on the spot: frame k is a flat color that tells k, so which frames were taken can be read off."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +11,7 @@ from PIL import Image
 from data.media.image_file import BadImage
 from data.media.video import read_frames, write_clip
 
-STEP = 4  # grey levels between two frames; H.264 keeps flat colours within half of it
+STEP = 4  # gray levels between two frames; H.264 keeps flat colors within half of it
 
 
 def numbered_frames(count: int) -> list[np.ndarray]:

@@ -8,9 +8,9 @@ import pytest
 
 import data.records.annotations
 from data.records.annotations import AnnotationError, Annotations, records
-from data.records.formats import Format, identity, path, text, texts, truth
+from data.records.formats import Format, identifier, label, path, text, texts
 
-PAIR = Format("pair", (path("image"), texts("caption"), identity("image_id", required=False)))
+PAIR = Format("pair", (path("image"), texts("caption"), identifier("image_id", required=False)))
 
 
 @pytest.fixture(autouse=True)
@@ -78,8 +78,8 @@ def test_a_wrong_field_is_an_error_with_file_and_record(tmp_path, record, messag
 
 
 def test_fields_of_other_kinds():
-    format = Format("f", (texts("images", count=2), truth("label"), text("a", False), text("b", False)), ("a", "b"))
-    assert format.row({"images": ["x", "y"], "label": True, "b": ""}) == [["x", "y"], "true", None, ""]
+    format = Format("f", (texts("images", count=2), label("label"), text("a", False), text("b", False)), ("a", "b"))
+    assert format.to_row({"images": ["x", "y"], "label": True, "b": ""}) == [["x", "y"], "true", None, ""]
     for wrong, message in (
         ({"images": ["x"], "label": "True", "a": "1"}, "expected a list of 2 strings"),
         ({"images": "xy", "label": "True", "a": "1"}, "expected a list of 2 strings"),
@@ -87,7 +87,7 @@ def test_fields_of_other_kinds():
         ({"images": ["x", "y"], "label": "True"}, "has none of a, b"),
     ):
         with pytest.raises(ValueError, match=message):
-            format.row(wrong)
+            format.to_row(wrong)
 
 
 def test_half_of_a_character_is_marked_and_not_an_error(tmp_path):
@@ -113,7 +113,7 @@ def test_several_files_are_one_row_of_records_that_know_their_place(tmp_path):
         {"image": "c", "caption": [""], "image_id": None},
     ]
     assert annotations.place(2) == f"{tmp_path / 'b.jsonl'}, record 2"
-    assert annotations.consecutive("image_id", "image").tolist() == [0, 1, 2]
+    assert annotations.factorize("image_id", "image").tolist() == [0, 1, 2]
     with pytest.raises(IndexError):
         annotations[3]
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from data.shapes import caption_is_right
-from data.shapes.annotations import official_vqa
 from data.shapes.render import RGB
 from data.shapes.scene import LEVELS, RADIUS
+from data.shapes.task_records import official_vqa
 from data.shapes.world import World
 from data.text import clean_caption, clean_question
 from tests.data.shapes.reader import answer, caption_is_true, load, statement_is_true
@@ -32,7 +32,7 @@ def test_a_solid_thing_shows_its_color_where_the_scene_says_it_is(world, scenes)
     for image, scene in scenes.items():
         pixels = np.asarray(Image.open(world / "images" / image)).astype(int)
         for thing in scene.things:
-            if thing.fill == "solid" and thing.shape != "moon":  # a moon is hollow at its centre
+            if thing.fill == "solid" and thing.shape != "moon":  # a moon is hollow at its center
                 difference = np.abs(np.array(list(RGB.values())) - pixels[int(thing.y * 64), int(thing.x * 64)])
                 right.append(list(RGB)[difference.sum(1).argmin()] == thing.color)
     assert len(right) > 300
@@ -112,7 +112,7 @@ def test_answers_are_true(world, scenes):
         assert clean_question(record["question"]) == record["question"]
 
 
-def test_statements_are_labelled_truly_and_each_sentence_is_half_true(world, scenes):
+def test_statements_are_labeled_truly_and_each_sentence_is_half_true(world, scenes):
     for split in ("train", "val", "test"):
         records = load(world, f"nlvr_{split}")
         labels = defaultdict(list)

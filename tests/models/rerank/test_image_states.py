@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.rerank.image_states import ImageStates, choose_place
-from models.rerank.work_shares import ALONE, Processes, unseen
+from models.rerank.work_shares import ALONE, Processes, no_progress
 
 GPU, CPU = torch.device("cuda:0"), torch.device("cpu")
 
@@ -43,7 +43,7 @@ def test_states_are_those_of_the_images_whether_kept_or_encoded_again(budget, en
     encoded = []
     images = counted(budget, encoded)
     with caplog.at_level(logging.INFO, "blip.models"):
-        features = images.encode_share(ALONE, unseen)
+        features = images.encode_share(ALONE, no_progress)
     assert features.squeeze(1).tolist() == list(range(10))
     assert [states[0, 0, 0].item() for states in images.states(range(10))] == list(range(10))
     assert encoded == [range(0, 4), range(4, 8), range(8, 10)] * encodings
@@ -53,7 +53,7 @@ def test_states_are_those_of_the_images_whether_kept_or_encoded_again(budget, en
 def test_an_image_that_another_process_encoded_is_encoded_again_in_its_batch():
     encoded = []
     images = counted(16.0, encoded)
-    images.encode_share(Processes(0, 2, lambda items: items), unseen)  # its share is the first batch
+    images.encode_share(Processes(0, 2, lambda items: items), no_progress)  # its share is the first batch
     assert [states[0, 0, 0].item() for states in images.states(range(2, 6))] == [2, 3, 4, 5]
     assert encoded == [range(0, 4), range(4, 8)]
 
@@ -61,6 +61,6 @@ def test_an_image_that_another_process_encoded_is_encoded_again_in_its_batch():
 def test_autocast_halves_what_is_kept(caplog):
     images = counted(1000 * 40 * 2 / 2**30, [], images=1000)  # 1,000 x 5 x 8 numbers of 2 bytes each
     with torch.autocast("cpu", dtype=torch.bfloat16), caplog.at_level(logging.INFO, "blip.models"):
-        images.encode_share(ALONE, unseen)
+        images.encode_share(ALONE, no_progress)
     assert "kept on cpu" in caplog.text
     assert next(images.states(range(1))).dtype == torch.bfloat16

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from models.rerank import pairs as pairs_module
 from models.rerank.pairs import Pairs, most_similar
-from models.rerank.work_shares import ALONE, stretches
+from models.rerank.work_shares import ALONE, split_evenly
 
 
 def unit(*shape, seed=0):
@@ -64,6 +64,6 @@ def test_shares_are_even_by_work_where_texts_crowd_around_few_images():
     to_image = np.stack([rng.permutation(images // 10)[:k] for _ in range(texts)])
     work = Pairs(to_text, to_image).work(rng.integers(8, 20, texts))
     by_number = max(part.sum() for part in np.split(work, processes)) / work.mean() * processes / images
-    by_work = max(work[share].sum() for share in stretches(work, processes)) / work.mean() * processes / images
+    by_work = max(work[share].sum() for share in split_evenly(work, processes)) / work.mean() * processes / images
     assert by_number > 7
     assert by_work < 1.1

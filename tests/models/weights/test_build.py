@@ -1,15 +1,21 @@
 """A checkpoint alone tells which model it holds, whoever wrote it."""
 
 import dataclasses
+import inspect
 import json
 
 import pytest
 import torch
 
-from models.blip import BLIPDecoder
+from models.blip import BLIPDecoder, BLIPFeatureExtractor
 from models.blip_itm import BLIPMatcher
+from models.blip_nlvr import BLIPNLVR
+from models.blip_pretrain import BLIPPretrain
+from models.blip_retrieval import BLIPRetrieval
+from models.blip_vqa import BLIPVQA
+from models.config import TextConfig
 from models.vit import create_vit
-from models.weights.build import build_from_checkpoint, read_architecture
+from models.weights.build import Architecture, build_from_checkpoint, read_architecture
 from models.weights.files import CheckpointError
 from models.weights.huggingface import save_huggingface
 from settings.model import ModelSettings
@@ -94,14 +100,39 @@ def test_a_hugging_face_folder_tells_heads_and_epsilon(tmp_path):
 def test_released_files_are_known_by_their_shapes(vit):
     with torch.device("meta"):
         state = {f"visual_encoder.{key}": value for key, value in create_vit(vit, 384).state_dict().items()}
-        state |= {
-            "text_decoder.bert.embeddings.position_embeddings.weight": torch.empty(512, 768),
-            "text_decoder.bert.encoder.layer.0.intermediate.dense.weight": torch.empty(3072, 768),
-            "text_decoder.bert.encoder.layer.11.output.dense.weight": torch.empty(768, 3072),
-        }
-    sizes = read_architecture(state, {"vit": vit, "prompt": "a picture of ", "image_size": 384}, "model_base")
-    assert (sizes["image_size"], sizes["vit"], sizes["prompt"]) == (384, vit, "a picture of ")
-    assert sizes["med_config"]["num_attention_heads"] == 12
+        state["text_decoder.bert.embeddings.position_embeddings.weight"] = torch.empty(512, 768)
+        for layer in range(12):
+            state[f"text_decoder.bert.encoder.layer.{layer}.intermediate.dense.weight"] = torch.empty(3072, 768)
+    config = {"vit": vit, "prompt": "a picture of ", "image_size": 384}
+    assert read_architecture(state, config, "model_base") == Architecture(384, vit, TextConfig())
+
+
+@pytest.mark.parametrize(
+    "kind", [BLIPDecoder, BLIPFeatureExtractor, BLIPMatcher, BLIPVQA, BLIPNLVR, BLIPRetrieval, BLIPPretrain]
+)
+def test_each_network_is_built_as_large_as_its_checkpoint(tmp_path, kind):
+    model = kind(image_size=32, vit=VIT, med_config=TEXT)
+    loaded = build_from_checkpoint(kind, written_by_a_script(tmp_path / "a.pth", model, vit=VIT, med_config=TEXT))
+    assert type(loaded) is kind
+    shapes = {key: tensor.shape for key, tensor in model.state_dict().items()}
+    assert {key: tensor.shape for key, tensor in loaded.state_dict().items()} == shapes
+
+
+def test_what_a_checkpoint_tells_reaches_the_network_that_takes_it():
+    architecture = Architecture(32, VIT, TextConfig(**TEXT), embed_dim=8, prompt="a drawing of ")
+    assert architecture.build(BLIPDecoder).prompt == "a drawing of "
+    assert architecture.build(BLIPMatcher).vision_proj.out_features == 8
+
+
+@pytest.mark.parametrize(("kind", "name"), [(BLIPDecoder, "prompt"), (BLIPMatcher, "embed_dim")])
+def test_what_a_checkpoint_does_not_tell_is_the_networks_own_default(kind, name):
+    default = next(field.default for field in dataclasses.fields(Architecture) if field.name == name)
+    assert inspect.signature(kind).parameters[name].default == default
+
+
+def test_a_class_that_is_no_network_is_refused():
+    with pytest.raises(TypeError, match="Linear is no network of models/"):
+        Architecture(32, VIT, TextConfig(**TEXT)).build(torch.nn.Linear)
 
 
 def test_what_is_no_checkpoint_of_blip_is_said(tmp_path):

@@ -22,7 +22,8 @@ from models.blip_itm import BLIPMatcher, blip_itm
 from models.blip_vqa import blip_vqa
 from models.generation import SearchOptions, generate
 from models.tokenizer import tokenize
-from models.weights.huggingface import from_huggingface, save_huggingface, to_huggingface
+from models.weights.huggingface import save_huggingface
+from models.weights.huggingface_names import from_huggingface, to_huggingface
 from models.weights.load import load_checkpoint
 
 Golden = Callable[[str], Path]

@@ -101,7 +101,7 @@ def test_a_text_encoder_takes_bert_and_keeps_its_added_words(
 def test_a_text_decoder_takes_the_head_too(config: TextConfig, bert: dict[str, Tensor], bert_folder: Path) -> None:
     decoder = TextDecoder(config, WORDS + 2, source_width=48)
     initialize_text(decoder, bert_folder)
-    head = decoder.cls["predictions"]
+    head = decoder.cls.predictions
     assert head.decoder.weight is decoder.bert.embeddings.word_embeddings.weight
     assert torch.equal(head.bias[:WORDS], bert["cls.predictions.bias"])
     assert head.bias[WORDS:].tolist() == [0, 0]

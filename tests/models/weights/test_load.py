@@ -222,7 +222,7 @@ def test_the_head_may_be_stored_once(golden: Golden, tmp_path: Path) -> None:
     save_file(kept, tmp_path / "weights.safetensors")
     model = nn.ModuleDict({"text_decoder": TextDecoder(config, 30524, 48)})
     report = load_checkpoint(model, tmp_path / "weights.safetensors")
-    head = model["text_decoder"].cls["predictions"]
+    head = model["text_decoder"].cls.predictions
     assert torch.equal(head.decoder.weight, state["text_decoder.cls.predictions.decoder.weight"])
     assert torch.equal(head.decoder.bias, state["text_decoder.cls.predictions.decoder.bias"])
     weight = "text_decoder.cls.predictions.decoder.weight"
@@ -230,7 +230,7 @@ def test_the_head_may_be_stored_once(golden: Golden, tmp_path: Path) -> None:
 
 
 def test_the_report_is_logged(golden: Golden, stand_in: Callable, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="blip.checkpoint"):
+    with caplog.at_level(logging.INFO, logger="blip.models"):
         load_checkpoint(stand_in("caption"), golden("pretrain/checkpoint.pth"))
     assert "left out: this model has no such part" in caplog.text
 

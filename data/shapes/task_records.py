@@ -1,19 +1,22 @@
 """The scenes of a split as annotation records, in the formats of docs/data.md.
 
-Each function is pure, and what it says of scene `k` depends on (seed, split, k) only; where pictures are combined, on
-the block of `BLOCK` neighbours that holds `k`.
+What a function writes about scene `k` depends on (seed, split, k) only; where pictures are combined, on the block of
+`BLOCK` consecutive scenes that holds `k`.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from data.shapes.captions import write_captions
 from data.shapes.description import NUMBERS
-from data.shapes.questions import ANSWERS, Question, ask
-from data.shapes.scene import Level, Scene, stream
-from data.shapes.statements import state
+from data.shapes.questions import ANSWERS, Question, ask_questions
+from data.shapes.scene import Level, Scene, seeded_rng
+from data.shapes.statements import write_statement
+
+JSON = dict[str, Any]
 
 BLOCK = 8
 ANNOTATORS = 10
@@ -23,40 +26,41 @@ QUESTIONS = 3  # questions about a picture
 STATEMENTS = 4  # sentences about a block, each with 4 pairs: 2 records a picture
 
 
-class Split:
+class SplitScenes:
     """The scenes of one split and the random streams of its texts."""
 
-    def __init__(self, seed: int, name: str, level: Level, scenes: Sequence[Scene]):
+    def __init__(self, seed: int, name: str, level: Level, scenes: Sequence[Scene]) -> None:
         self.seed, self.name, self.attributes, self.scenes = seed, name, level.attributes, scenes
         self.images = [image_name(name, k) for k in range(len(scenes))]
 
-    def stream(self, k: int, what: str) -> random.Random:
-        return stream(self.seed, self.name, k, what)
+    def rng(self, k: int, what: str) -> random.Random:
+        return seeded_rng(self.seed, self.name, k, what)
 
     def captions(self, k: int, what: str, count: int, detailed: bool = False) -> list[str]:
-        return write_captions(self.stream(k, what), self.scenes[k], self.attributes, count, detailed)
+        return write_captions(self.rng(k, what), self.scenes[k], self.attributes, count, detailed)
 
     def questions(self, k: int, what: str, count: int) -> list[Question]:
-        return ask(self.stream(k, what), self.scenes[k], self.attributes, count)
+        return ask_questions(self.rng(k, what), self.scenes[k], self.attributes, count)
 
     def __len__(self) -> int:
         return len(self.scenes)
 
 
 def image_name(split: str, k: int) -> str:
-    """The number at the end is the picture's id, as in COCO's file names."""
+    """The path of picture `k`; the number at its end is the picture's id, as in COCO's file names."""
     return f"{split}/shapes_{split}_{k:012d}.jpg"
 
 
-def pretraining(split: Split, noise: float) -> tuple[list[dict], list[dict]]:
-    """Web-like pairs, and what is wrong with them: a share `noise` carries the caption of another picture.
+def pretraining(split: SplitScenes, noise: float) -> tuple[list[JSON], list[JSON]]:
+    """(pairs, list of the wrong ones): as on the web, a fraction `noise` has the caption of another picture.
 
-    Another picture of the same things would make the caption right by chance, so it is never taken.
+    The caption of a picture with the same things would be right by chance, so it is never taken.
     """
     own = [split.captions(k, "web", 1)[0] for k in range(len(split))]
-    pairs, swapped = [], []
+    pairs: list[JSON] = []
+    swapped: list[JSON] = []
     for k, (image, caption) in enumerate(zip(split.images, own, strict=True)):
-        rng, start = split.stream(k, "noise"), k - k % BLOCK
+        rng, start = split.rng(k, "noise"), k - k % BLOCK
         block = range(start, min(start + BLOCK, len(split)))
         donors = [j for j in block if split.scenes[j].kinds != split.scenes[k].kinds]
         if rng.random() < noise and donors:
@@ -67,7 +71,8 @@ def pretraining(split: Split, noise: float) -> tuple[list[dict], list[dict]]:
     return pairs, swapped
 
 
-def training_captions(split: Split, detailed: bool) -> list[dict]:
+def training_captions(split: SplitScenes, detailed: bool) -> list[JSON]:
+    """Records of the training split, one for each caption; `detailed` ones are for retrieval."""
     what = "retrieval" if detailed else "caption"
     return [
         {"image": image, "caption": caption, "image_id": f"shapes_{k}"}
@@ -76,8 +81,8 @@ def training_captions(split: Split, detailed: bool) -> list[dict]:
     ]
 
 
-def reference_captions(split: Split, detailed: bool) -> list[dict]:
-    """Of validation and test pictures; `detailed` ones (for retrieval) tell a picture from all others."""
+def reference_captions(split: SplitScenes, detailed: bool) -> list[JSON]:
+    """Records of a validation or test split; `detailed` captions (for retrieval) tell a picture from all others."""
     what = "retrieval" if detailed else "caption"
     return [
         {"image": image, "caption": split.captions(k, what, REFERENCES, detailed)}
@@ -85,8 +90,8 @@ def reference_captions(split: Split, detailed: bool) -> list[dict]:
     ]
 
 
-def coco_ground_truth(records: Sequence[dict], domains: Sequence[str] | None = None) -> dict:
-    """COCO's caption format; with `domains` ('in-domain', ...) NoCaps's."""
+def coco_ground_truth(records: Sequence[JSON], domains: Sequence[str] | None = None) -> JSON:
+    """The captions as a ground truth file of COCO; with `domains` ('in-domain', ...), of NoCaps."""
     images = [{"id": k, "file_name": record["image"]} for k, record in enumerate(records)]
     for image, domain in zip(images, domains or (), strict=False):
         image["domain"] = domain
@@ -95,9 +100,9 @@ def coco_ground_truth(records: Sequence[dict], domains: Sequence[str] | None = N
     return {"images": images, "annotations": annotations}
 
 
-def vqa(split: Split, with_answers: bool) -> list[dict]:
+def vqa(split: SplitScenes, with_answers: bool) -> list[JSON]:
     """Records of `dataset: vqa`; `question_id` // 10 is the picture's id."""
-    records = []
+    records: list[JSON] = []
     for k, i, question in _questions(split):
         record = {
             "dataset": "vqa",
@@ -106,12 +111,12 @@ def vqa(split: Split, with_answers: bool) -> list[dict]:
             "question_id": 10 * k + i,
         }
         records.append(
-            record | {"answer": _annotate(split.stream(k, f"answers{i}"), question)} if with_answers else record
+            record | {"answer": _annotate(split.rng(k, f"answers{i}"), question)} if with_answers else record
         )
     return records
 
 
-def visual_genome(split: Split) -> list[dict]:
+def visual_genome(split: SplitScenes) -> list[JSON]:
     """One question a picture, with one answer."""
     return [
         {"dataset": "vg", "image": image, "question": question.text, "answer": question.answer}
@@ -120,13 +125,14 @@ def visual_genome(split: Split) -> list[dict]:
     ]
 
 
-def official_vqa(split: Split) -> tuple[dict, dict]:
+def official_vqa(split: SplitScenes) -> tuple[JSON, JSON]:
     """(questions, annotations) as the VQA evaluation reads them."""
     header = {"task_type": "Open-Ended", "data_type": "mscoco", "data_subtype": split.name}
-    questions, annotations = [], []
+    questions: list[JSON] = []
+    annotations: list[JSON] = []
     for k, i, question in _questions(split):
         identity = {"image_id": k, "question_id": 10 * k + i}
-        given = _annotate(split.stream(k, f"answers{i}"), question)
+        given = _annotate(split.rng(k, f"answers{i}"), question)
         questions.append(identity | {"question": question.text})
         annotations.append(
             identity
@@ -142,31 +148,31 @@ def official_vqa(split: Split) -> tuple[dict, dict]:
     return header | {"questions": questions}, header | {"annotations": annotations}
 
 
-def _questions(split: Split) -> Iterator[tuple[int, int, Question]]:
+def _questions(split: SplitScenes) -> Iterator[tuple[int, int, Question]]:
     for k in range(len(split)):
         for i, question in enumerate(split.questions(k, "vqa", QUESTIONS)):
             yield k, i, question
 
 
 def _annotate(rng: random.Random, question: Question) -> list[str]:
-    """What ten people say: at least eight are right, one or two may write a number out or be mistaken."""
+    """The answers of ten annotators: at least eight are right; up to two write a number as a word or are mistaken."""
     answers = [question.answer] * ANNOTATORS
     for place in rng.sample(range(ANNOTATORS), rng.choice((0, 0, 1, 2))):
         if question.answer_type == "number" and rng.random() < 0.5:
             answers[place] = NUMBERS[int(question.answer)]
         else:
-            kin = [other for other in ANSWERS if Question("", other, "").answer_type == question.answer_type]
-            answers[place] = rng.choice(kin)
+            same_type = [other for other in ANSWERS if Question("", other, "").answer_type == question.answer_type]
+            answers[place] = rng.choice(same_type)
     return answers
 
 
-def nlvr(split: Split) -> list[dict]:
-    """Pairs within each block of pictures. `identifier` is NLVR2's: split-set-pair-sentence."""
-    records = []
+def nlvr(split: SplitScenes) -> list[JSON]:
+    """Records of pairs of pictures within each block. `identifier` is NLVR2's: split-set-pair-sentence."""
+    records: list[JSON] = []
     for start in range(0, len(split), BLOCK):
         block = split.scenes[start : start + BLOCK]
-        rng = split.stream(start, "nlvr")
-        statements = filter(None, (state(rng, block, split.attributes) for _ in range(STATEMENTS)))
+        rng = split.rng(start, "nlvr")
+        statements = filter(None, (write_statement(rng, block, split.attributes) for _ in range(STATEMENTS)))
         for sentence, (text, pairs) in enumerate(statements):
             for number, pair in enumerate(pairs):
                 records.append(

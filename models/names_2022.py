@@ -1,0 +1,116 @@
+"""The functions and classes that programs written for the code of 2022 import, over what stands here now.
+
+    from models.blip import create_vit, init_tokenizer, interpolate_pos_embed, is_url, load_checkpoint
+    from models.med import BertConfig, BertLMHeadModel, BertModel
+
+They are found where they were, and need not be imported from here. The networks' names of 2022 (`BLIP_Decoder`) stand
+beside their classes. docs/from-blip-2022.md lists what is kept and what is not.
+"""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlparse
+
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+from models import vit as vision
+from models.config import TextConfig
+from models.errors import check
+from models.med import TextDecoder, TextModel
+from models.tokenizer import build_tokenizer
+from models.vit import VisionTransformer
+from models.weights.files import read_state
+from models.weights.load import load_state
+
+if TYPE_CHECKING:
+    from transformers import BertConfig
+
+
+def create_vit(
+    vit: str | Mapping[str, int],
+    image_size: int,
+    use_grad_checkpointing: bool = False,
+    ckpt_layer: int = 0,
+    drop_path_rate: float = 0,
+) -> tuple[VisionTransformer, int]:
+    """An image encoder, and the width of its states.
+
+    Args:
+        vit: a name ('tiny', 'small', 'base', 'large'), or a mapping `{embed_dim, depth, num_heads, patch_size}`.
+        image_size: side of the square input, in pixels.
+        use_grad_checkpointing, ckpt_layer: recompute the activations of that many last blocks in the backward pass.
+        drop_path_rate: stochastic depth; 0 stands for 0.1 with 'large', as in 2022.
+    """
+    encoder = vision.create_vit(vit, image_size, use_grad_checkpointing, ckpt_layer, drop_path_rate or None)
+    return encoder, encoder.embed_dim
+
+
+def init_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer of every network: bert-base-uncased's words, `[DEC]` (its `bos_token`) and `[ENC]`."""
+    return build_tokenizer()
+
+
+def is_url(url_or_filename: str) -> bool:
+    """Whether this is an http or https address."""
+    return urlparse(url_or_filename).scheme in ("http", "https")
+
+
+class LoadedKeys(NamedTuple):
+    """What did not fit: keys that the checkpoint lacks or has in another shape, and keys that the model lacks."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+def load_checkpoint(model: nn.Module, url_or_filename: str | Path) -> tuple[nn.Module, LoadedKeys]:
+    """Load whatever fits of a checkpoint into the model, and leave the rest as it is -> the model, and that rest.
+
+    A model that was loaded in part gives plausible nonsense: `models.load_checkpoint` refuses what does not fit.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it is damaged.
+        DownloadError: it is not here and cannot be fetched.
+    """
+    warnings.warn(
+        "models.blip.load_checkpoint passes over weights that do not fit; use models.load_checkpoint(model, path), "
+        "which refuses them and returns a report",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    state, _ = read_state(url_or_filename)
+    left = {"*": "the loader of 2022 leaves what does not fit"}
+    report = load_state(model, state, source=str(url_or_filename), reinitialized=left, ignored=left)
+    return model, LoadedKeys(list(report.missing), list(report.unexpected))
+
+
+def _check_no_pooling(add_pooling_layer: bool) -> None:
+    check(not add_pooling_layer, "add_pooling_layer", add_pooling_layer, "False: BLIP's text models have none")
+
+
+class BertModel(TextModel):
+    """A `TextModel` made from a `transformers.BertConfig`.
+
+    Args:
+        config: BERT's sizes; also `encoder_width`, the width of the image states, where `add_cross_attention` is set.
+        add_pooling_layer: there is none.
+    """
+
+    def __init__(self, config: "BertConfig", add_pooling_layer: bool = False) -> None:
+        _check_no_pooling(add_pooling_layer)
+        crosses = config.add_cross_attention
+        super().__init__(
+            TextConfig.read(config.to_dict()),
+            config.vocab_size,
+            config.encoder_width if crosses else 0,
+            cross_attentions=1 if crosses else 0,
+        )
+
+
+class BertLMHeadModel(TextDecoder):
+    """A `TextDecoder` made from a `transformers.BertConfig` with `encoder_width`."""
+
+    def __init__(self, config: "BertConfig") -> None:
+        super().__init__(TextConfig.read(config.to_dict()), config.vocab_size, config.encoder_width)

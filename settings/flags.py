@@ -1,0 +1,60 @@
+"""Command lines: a dataclass whose fields are flags.
+
+    @dataclass(frozen=True, kw_only=True)
+    class Match:
+        text: list[str] = flag(..., "may be given several times", action="append")
+        batch_size: int = flag(32, "pictures at once (default: %(default)s)", type=at_least(1))
+
+    add_flags(parser, Match)
+    match = Match(**values_of(Match, parser.parse_args()))
+
+Rules between values live in its `__post_init__`, as ConfigErrors.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+_OPTIONS = "add_argument"  # the key, in a field's metadata, of what argparse is told about it
+
+
+def flag(default: Any, meaning: str, **options: Any) -> Any:
+    """A field of a dataclass that is `--NAME` on the command line.
+
+    Args:
+        default: `...` marks a flag that must be given; a list is copied for each instance.
+        meaning: what `--help` shows.
+        options: those of argparse's `add_argument`: `type`, `action`, `choices`, `metavar`.
+    """
+    options["help"] = meaning
+    if default is ...:
+        return dataclasses.field(metadata={_OPTIONS: options | {"required": True}})
+    metadata = {_OPTIONS: options | {"default": default}}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def add_flags(parser: argparse.ArgumentParser, kind: type) -> None:
+    """Give a parser every flag of a dataclass; its other fields are left out."""
+    for field in dataclasses.fields(kind):
+        if _OPTIONS in field.metadata:
+            parser.add_argument(f"--{field.name}", **field.metadata[_OPTIONS])
+
+
+def values_of(kind: type, flags: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of a dataclass's constructor among all that was parsed."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {name: value for name, value in vars(flags).items() if name in names}
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A type of flags: whole numbers from `least` on."""
+
+    def whole_number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} must be at least {least}")
+        return int(text)
+
+    return whole_number
