@@ -93,7 +93,7 @@ def test_alpha_is_reached_after_two_epochs():
 
 def test_every_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overfit):
     config = read(*quick)
-    model = pretrain.blip_pretrain(image_size=64, embed_dim=64, queue_size=64, **config.architecture())
+    model = pretrain.blip_pretrain(embed_dim=64, queue_size=64, **config.architecture())
     dataset = pretrain.PretrainDataset(
         config.annotations("train"), TrainTransform(64, 0.2), image_root=config.image_root
     )
