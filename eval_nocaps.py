@@ -23,6 +23,7 @@ from evaluation.splits import evaluate_splits
 from files import resolve
 from metrics.caption import read_references
 from metrics.nocaps import read_domains, score_nocaps
+from metrics.scorers import require_scorers
 from models.blip import BLIPDecoder, blip_decoder
 from settings import setting
 from settings.model import CaptionSettings, ModelSettings
@@ -45,6 +46,7 @@ def build_loaders(run: engine.Run[Config]) -> dict[str, Images]:
         loaders[split] = config.eval_loader(dataset, config.batch_size, run.share)
         if split == "val" and config.val_gt_file:
             image_ids = dataset.annotations.values("img_id")
+            require_scorers()
             read_references(resolve(config.val_gt_file), image_ids)
             read_domains(resolve(config.val_gt_file), image_ids)
     return loaders
