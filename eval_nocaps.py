@@ -35,7 +35,9 @@ Images = EvalLoader[NoCapsEval]
 class Config(engine.RunConfig, ModelSettings, CaptionSettings, NoCapsData):
     """NoCaps's keys beside those of model and data."""
 
-    val_gt_file: str = setting("", "ground truth of val with a domain for each image, to score here; empty: predictions only")
+    val_gt_file: str = setting(
+        "", "ground truth of val with a domain for each image, to score here; empty: predictions only"
+    )
 
 
 def build_loaders(run: engine.Run[Config]) -> dict[str, Images]:
