@@ -36,7 +36,7 @@ class Config(engine.RunConfig, ModelSettings, CaptionSettings, NoCapsData):
     """NoCaps's keys beside those of model and data."""
 
     val_gt_file: str = setting(
-        "", "ground truth of val with a domain for each image, to score here; empty: predictions only"
+        "", "ground truth of val, with the domain of each image, to score by; empty: predictions only"
     )
 
 
