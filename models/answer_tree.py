@@ -27,10 +27,10 @@ class AnswerTree:
 
     ids: Tensor
     positions: Tensor
-    seen: Tensor
-    real: Tensor
+    visible: Tensor
+    is_node: Tensor
     scored: Tensor
-    rows: Tensor
+    predictors: Tensor
     targets: Tensor
 
     def to(self, device: torch.device) -> "AnswerTree":

@@ -92,7 +92,7 @@ class AttentionInputs:
     Attributes:
         memory, memory_mask: the layer's part of a `Memory`, and its mask.
         append: puts keys and values of new tokens behind the layer's earlier ones, and returns all.
-        runs: where the texts stand packed in one row, its runs of equally long texts: `(texts, tokens of each)`.
+        groups: where the texts stand packed in one row, its groups of equally long texts: `(texts, tokens of each)`.
     """
 
     mask: Tensor | None = None
@@ -101,7 +101,7 @@ class AttentionInputs:
     index: Tensor | None = None
     causal: bool = False
     append: Callable[[Tensor, Tensor], KeyValue] | None = None
-    runs: Sequence[tuple[int, int]] | None = None
+    groups: Sequence[tuple[int, int]] | None = None
     maps: AttentionMaps | None = None
 
     def record_self_attention(self, weights: Tensor | None) -> None:
@@ -168,31 +168,31 @@ def attend(
     return context.transpose(1, 2).reshape(batch, length, heads * width), weights
 
 
-def attend_packed(query: Tensor, key: Tensor, value: Tensor, runs: Sequence[tuple[int, int]]) -> Tensor:
+def attend_packed(query: Tensor, key: Tensor, value: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
     """Self-attention within each of many texts that stand in one row: texts of one length are a batch of their own.
 
     Args:
         query: `[1, P, heads, d]`, or `[1, texts, heads, d]` of the first token of each text alone.
         key, value: `[1, heads, P, d]`.
-        runs: texts and tokens of each, run by run; P is the sum of their products.
+        groups: texts and tokens of each, run by run; P is the sum of their products.
 
     Returns:
         context, `[1, P, heads * d]` or `[1, texts, heads * d]`.
     """
-    sizes = [texts * length for texts, length in runs]
-    counts = sizes if query.shape[1] == sum(sizes) else [texts for texts, _ in runs]
+    sizes = [texts * length for texts, length in groups]
+    counts = sizes if query.shape[1] == sum(sizes) else [texts for texts, _ in groups]
     queries = query[0].split(counts)
     keys, values = (x[0].transpose(0, 1).split(sizes) for x in (key, value))  # [n * L, heads, d] each
     contexts = []
-    for q, k, v, (texts, _) in zip(queries, keys, values, runs, strict=True):
+    for q, k, v, (texts, _) in zip(queries, keys, values, groups, strict=True):
         q, k, v = (x.view(texts, -1, *x.shape[1:]) for x in (q, k, v))  # [n, L, heads, d]
         context, _ = attend(q, k.transpose(1, 2), v.transpose(1, 2))
         contexts.append(context.flatten(0, 1))
     return torch.cat(contexts)[None]
 
 
-def first_tokens(hidden: Tensor, runs: Sequence[tuple[int, int]]) -> Tensor:
+def first_tokens(hidden: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
     """The first token of each packed text: hidden [1, P, D] -> [1, texts, D]."""
-    parts = hidden[0].split([texts * length for texts, length in runs])
-    firsts = [part.view(texts, length, -1)[:, 0] for part, (texts, length) in zip(parts, runs, strict=True)]
+    parts = hidden[0].split([texts * length for texts, length in groups])
+    firsts = [part.view(texts, length, -1)[:, 0] for part, (texts, length) in zip(parts, groups, strict=True)]
     return torch.cat(firsts)[None]

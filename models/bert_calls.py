@@ -43,7 +43,7 @@ BERT_NAMES = frozenset(
 LABEL_SMOOTHING = 0.1
 
 
-def encode(
+def call_encoder(
     model: "TextModel",
     input_ids: Tensor | None = None,
     attention_mask: Tensor | None = None,
@@ -79,9 +79,9 @@ def encode(
     if mask is not None and is_decoder:
         length = mask.shape[-1]
         mask = mask.bool()[:, None] & torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
-    mask = None if mask is None else _where_to_look(mask)
+    mask = None if mask is None else _attendable(mask)
 
-    memory = _memory(model, encoder_hidden_states, encoder_attention_mask, mode)
+    memory = _project_images(model, encoder_hidden_states, encoder_attention_mask, mode)
     if memory is not None:
         texts, images = len(start), len(memory)
         if texts != images and 1 not in (texts, images):
@@ -99,7 +99,7 @@ def encode(
     return output if return_dict else output.to_tuple()
 
 
-def decode(
+def call_decoder(
     decoder: "TextDecoder",
     input_ids: Tensor | None = None,
     attention_mask: Tensor | None = None,
@@ -122,9 +122,9 @@ def decode(
             a share of 0.1 of each target is spread over the vocabulary.
         return_logits: give nothing but the logits that predict a token of the text, `[B, L - 1, vocabulary]`.
 
-    The other arguments are those of `encode`.
+    The other arguments are those of `call_encoder`.
     """
-    output = encode(
+    output = call_encoder(
         decoder.bert,
         input_ids,
         attention_mask,
@@ -168,7 +168,7 @@ def resize_decoder(decoder: "TextDecoder", new_num_tokens: int | None = None) ->
     return words
 
 
-def _where_to_look(mask: Tensor) -> Tensor:
+def _attendable(mask: Tensor) -> Tensor:
     """What a nonzero mask [.., T] allows: True where one may look.
 
     BERT lowers the scores of the rest by 10,000 each, so that who may look nowhere looks everywhere.
@@ -177,7 +177,7 @@ def _where_to_look(mask: Tensor) -> Tensor:
     return mask | ~mask.any(dim=-1, keepdim=True)
 
 
-def _memory(
+def _project_images(
     model: "TextModel", states: Tensor | Sequence[Tensor] | None, mask: Tensor | Sequence[Tensor] | None, mode: str
 ) -> Memory | None:
     """What the texts look at, projected; None in mode 'text'."""
@@ -193,11 +193,11 @@ def _memory(
         if first is None or other is None or not torch.equal(first, other):
             raise ValueError("both images must have the same encoder_attention_mask")
     sources = [states] if isinstance(states, Tensor) else states
-    return model.project(*sources, mask=None if first is None else _where_to_look(first))
+    return model.project(*sources, mask=None if first is None else _attendable(first))
 
 
 def _next_token_loss(logits: Tensor, labels: Tensor, reduction: Literal["mean", "sum", "none"]) -> Tensor:
-    """Loss of logits [B, L, V] that predict the labels [B, L] of the position after theirs; see `decode`."""
+    """Loss of logits [B, L, V] that predict the labels [B, L] of the position after theirs; see `call_decoder`."""
     targets = labels[:, 1:]
     loss = F.cross_entropy(
         logits[:, :-1].flatten(0, 1), targets.flatten(), reduction=reduction, label_smoothing=LABEL_SMOOTHING

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from models.config import ModelConfig
-from models.face import callable_as_its_function
+from models.face import make_callable
 from models.image_text import MAX_TEXT_LENGTH, ImageTextModel, similarities
 from models.weights.load import load_checkpoint
 
@@ -95,4 +95,4 @@ def blip_itm(
 
 
 BLIP_ITM = BLIPMatcher  # its name in 2022
-callable_as_its_function(__name__)
+make_callable(__name__)

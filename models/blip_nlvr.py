@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.base import VisionLanguageModel
 from models.config import ModelConfig
-from models.face import callable_as_its_function
+from models.face import make_callable
 from models.med import TextModel
 from models.tokenizer import tokenize
 from models.weights.load import load_checkpoint
@@ -109,4 +109,4 @@ def blip_nlvr(
 
 
 BLIP_NLVR = BLIPNLVR  # its name in 2022
-callable_as_its_function(__name__)
+make_callable(__name__)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from models.config import ModelConfig
-from models.face import callable_as_its_function
+from models.face import make_callable
 from models.image_text import similarities
 from models.med import TextDecoder, TextModel
 from models.momentum import MomentumModel, sample_negatives
@@ -86,7 +86,7 @@ class BLIPPretrain(MomentumModel):
             negative_text, text_exists = sample_negatives(
                 similarities(features["image"], features["text_m"]) / self.temp, diagonal.bool(), NEGATIVE_FLOOR
             )
-        grounded = self.grounded(ids)
+        grounded = self.with_enc_token(ids)
         loss_itm = self.matching_loss(
             memory,
             (torch.arange(batch, device=ids.device), negative_image),
@@ -150,4 +150,4 @@ def blip_pretrain(
 
 
 BLIP_Pretrain = BLIPPretrain  # its name in 2022
-callable_as_its_function(__name__)
+make_callable(__name__)

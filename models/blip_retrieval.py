@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from models.config import ModelConfig
-from models.face import callable_as_its_function
+from models.face import make_callable
 from models.image_text import MAX_TEXT_LENGTH, similarities
 from models.momentum import MomentumModel, gather, gather_with_gradient, sample_negatives
 from models.weights.load import load_checkpoint
@@ -76,7 +76,7 @@ class BLIPRetrieval(MomentumModel):
         loss_ita, image_embeds, features = self.contrast(image, ids, mask, alpha, same_image.float())
         self.enqueue(image_queue=features["image_m"], text_queue=features["text_m"], idx_queue=idx)
         choose = self._all_rank_matching if self.negative_all_rank else self._own_rank_matching
-        return loss_ita, choose(image_embeds, features, self.grounded(ids), mask, idx)
+        return loss_ita, choose(image_embeds, features, self.with_enc_token(ids), mask, idx)
 
     def _own_rank_matching(
         self, image_embeds: Tensor, features: dict[str, Tensor], ids: Tensor, mask: Tensor, idx: Tensor
@@ -159,4 +159,4 @@ def blip_retrieval(
 
 
 BLIP_Retrieval = BLIPRetrieval  # its name in 2022
-callable_as_its_function(__name__)
+make_callable(__name__)

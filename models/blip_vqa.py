@@ -12,7 +12,7 @@ from models.answer_tree import merge_answers
 from models.attention import Memory
 from models.base import VisionLanguageModel
 from models.config import ModelConfig
-from models.face import callable_as_its_function
+from models.face import make_callable
 from models.generation import SearchOptions, generate
 from models.med import TextDecoder, TextModel
 from models.tokenizer import decode, tokenize
@@ -199,11 +199,11 @@ class BLIPVQA(VisionLanguageModel):
     def _answer_scores(self, memory: Memory, ids: Tensor, lengths: Tensor) -> Tensor:
         """Negative losses of each question's answers, ids [B, c, L] in alphabetical order, lengths [B, c] -> [B, c]."""
         tree = merge_answers(ids, lengths).to(self.device)
-        states = self.text_decoder.bert(tree.ids, tree.seen, memory, positions=tree.positions)
+        states = self.text_decoder.bert(tree.ids, tree.visible, memory, positions=tree.positions)
         # The vocabulary costs as much as three layers: only real nodes pass through it, each once for all its answers.
-        log_p = self.text_decoder.logits(states[tree.real]).log_softmax(dim=1)  # [all nodes, vocabulary]
+        log_p = self.text_decoder.logits(states[tree.is_node]).log_softmax(dim=1)  # [all nodes, vocabulary]
         # The share that label smoothing spreads evenly over the vocabulary costs the mean of its log-probabilities.
-        log_p = log_p[tree.rows, tree.targets].lerp(log_p.mean(dim=1)[tree.rows], self.label_smoothing)
+        log_p = log_p[tree.predictors, tree.targets].lerp(log_p.mean(dim=1)[tree.predictors], self.label_smoothing)
         return torch.zeros_like(tree.scored, dtype=log_p.dtype).masked_scatter(tree.scored, log_p).sum(dim=2)
 
 
@@ -242,4 +242,4 @@ def blip_vqa(
 
 
 BLIP_VQA = BLIPVQA  # its name in 2022
-callable_as_its_function(__name__)
+make_callable(__name__)

@@ -14,7 +14,7 @@ def lazy_names(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     Args:
         module: the module's `__name__`.
         homes: the module that holds each name. One that is a module of the same name inside `module` is shown itself,
-            since Python puts it in that place whenever anything imports it; see `callable_as_its_function`.
+            since Python puts it in that place whenever anything imports it; see `make_callable`.
     """
 
     def get(name: str) -> Any:
@@ -41,7 +41,7 @@ class CallableModule(ModuleType):
         return inspect.signature(self._function)
 
 
-def callable_as_its_function(module: str) -> None:
+def make_callable(module: str) -> None:
     """Let `models.blip_itm(...)` mean `models.blip_itm.blip_itm(...)`, for the module of that `__name__`.
 
     A package cannot show a function under the name of one of its modules: whichever was imported last would be found.

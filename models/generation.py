@@ -122,7 +122,7 @@ def generate(
         raise ConfigError(f"max_length={options.max_length} exceeds the {positions} positions of the text model")
     rules = _Rules(end_token, pad_token, options.max_length, options.min_length, options.penalty)
     if options.sample or options.num_beams == 1:
-        return _continue_rows(decoder, memory, prompt, rules, options)
+        return _greedy_or_sample(decoder, memory, prompt, rules, options)
     return _beam_search(decoder, memory, prompt, rules, options.num_beams, options.num_return_sequences)
 
 
@@ -132,7 +132,7 @@ def _next_logits(decoder: TextDecoder, memory: Memory, ids: Tensor, cache: SelfA
     return decoder.logits(states[:, -1])
 
 
-def truncate(logits: Tensor, top_k: int, top_p: float) -> Tensor:
+def filter_top_k_top_p(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     """Leave to each row of logits [R, V] its top_k tokens, and of these the fewest whose probability exceeds top_p."""
     best, ids = logits.topk(min(top_k or logits.shape[1], logits.shape[1]))
     mass = best.softmax(dim=-1).cumsum(dim=-1)
@@ -141,7 +141,7 @@ def truncate(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     return torch.full_like(logits, float("-inf")).scatter(1, ids, best.masked_fill(outside, float("-inf")))
 
 
-def _continue_rows(
+def _greedy_or_sample(
     decoder: TextDecoder, memory: Memory, prompt: Tensor, rules: _Rules, options: SearchOptions
 ) -> Generated:
     """Extend every row by itself: by its most probable token, or by a sample."""
@@ -155,8 +155,8 @@ def _continue_rows(
     while True:
         scores = rules.apply(logits, ids)
         if options.sample:
-            weights = truncate(scores, options.top_k, options.top_p).softmax(dim=1)
-            token = _draw(weights, options.generator)
+            weights = filter_top_k_top_p(scores, options.top_k, options.top_p).softmax(dim=1)
+            token = _sample_tokens(weights, options.generator)
         else:
             token = scores.argmax(dim=1)
         log_prob = logits.log_softmax(dim=1).gather(1, token[:, None]).squeeze(1)
@@ -169,17 +169,17 @@ def _continue_rows(
         logits = _next_logits(decoder, memory, token[:, None], cache)
     log_probs = log_probs.unflatten(0, (-1, rows_per_image))
     log_probs, order = log_probs.sort(dim=1, descending=True, stable=True)
-    return Generated(_take(ids.unflatten(0, (-1, rows_per_image)), order), log_probs, log_probs)
+    return Generated(_gather_rows(ids.unflatten(0, (-1, rows_per_image)), order), log_probs, log_probs)
 
 
-def _draw(weights: Tensor, generator: torch.Generator | None) -> Tensor:
+def _sample_tokens(weights: Tensor, generator: torch.Generator | None) -> Tensor:
     """One column of each row of weights [R, V] at random -> [R]."""
     if generator is None:
         return torch.multinomial(weights, 1).squeeze(1)
     return torch.multinomial(weights, 1, generator=generator).squeeze(1)
 
 
-def _take(x: Tensor, index: Tensor) -> Tensor:
+def _gather_rows(x: Tensor, index: Tensor) -> Tensor:
     """x [N, K, ...], index [N, M] -> x's rows index, image by image [N, M, ...]."""
     return x[torch.arange(len(x), device=x.device)[:, None], index]
 
@@ -218,11 +218,11 @@ def _beam_search(
         # Of 2 * beams candidates at most `beams` end their text, so that `beams` are left to go on.
         candidates, choice = total.view(images, beams * vocabulary).topk(min(2 * beams, beams * vocabulary), dim=1)
         parent, token = choice // vocabulary, choice % vocabulary
-        raw_sum = _take(log_probs, parent) + raw.view(images, beams * vocabulary).gather(1, choice)
+        raw_sum = _gather_rows(log_probs, parent) + raw.view(images, beams * vocabulary).gather(1, choice)
         ends = token == rules.end_token
 
         eligible = ends & (rank[: ends.shape[1]] < beams) & ~done[:, None]
-        ended_ids = _take(ids, parent)
+        ended_ids = _gather_rows(ids, parent)
         ended_ids[:, :, length] = rules.end_token
         ended = Generated(ended_ids, (candidates / length).masked_fill(~eligible, float("-inf")), raw_sum)
         best = _keep_best(best, ended, beams)
@@ -232,7 +232,7 @@ def _beam_search(
         scores, parent, token = candidates.gather(1, going_on), parent.gather(1, going_on), token.gather(1, going_on)
         scores = scores.masked_fill(token == rules.end_token, float("-inf"))
         log_probs = raw_sum.gather(1, going_on)
-        ids = _take(ids, parent)
+        ids = _gather_rows(ids, parent)
         ids[:, :, length] = token
         length += 1
         if length == rules.max_length or done.all():
@@ -252,7 +252,7 @@ def _keep_best(kept: Generated, new: Generated, number: int) -> Generated:
     scores, index = torch.cat([kept.scores, new.scores], dim=1).sort(dim=1, descending=True, stable=True)
     index = index[:, :number]
     return Generated(
-        _take(torch.cat([kept.ids, new.ids], dim=1), index),
+        _gather_rows(torch.cat([kept.ids, new.ids], dim=1), index),
         scores[:, :number],
-        _take(torch.cat([kept.log_probs, new.log_probs], dim=1), index),
+        _gather_rows(torch.cat([kept.log_probs, new.log_probs], dim=1), index),
     )

@@ -24,7 +24,7 @@ from models.attention import (
     attend_packed,
     first_tokens,
 )
-from models.bert_calls import BERT_NAMES, decode, encode, resize_decoder, resize_encoder
+from models.bert_calls import BERT_NAMES, call_decoder, call_encoder, resize_decoder, resize_encoder
 from models.config import TextConfig
 from models.errors import ConfigError
 from models.face import lazy_names
@@ -66,13 +66,13 @@ class QueryKeyValue(nn.Module):
         """source [N, T, source_width] -> key and value, each [N, heads, T, d]."""
         return self._split(self.key(source)).transpose(1, 2), self._split(self.value(source)).transpose(1, 2)
 
-    def look_at_text(
+    def attend_to_text(
         self, hidden: Tensor, key_value: KeyValue, inputs: AttentionInputs
     ) -> tuple[Tensor, Tensor | None]:
         """hidden [B, L, D] attends to the keys and values of its own text -> context [B, L, D], probabilities."""
         query = self._split(self.query(hidden))
-        if inputs.runs is not None:
-            return attend_packed(query, *key_value, inputs.runs), None
+        if inputs.groups is not None:
+            return attend_packed(query, *key_value, inputs.groups), None
         return attend(
             query,
             *key_value,
@@ -82,7 +82,7 @@ class QueryKeyValue(nn.Module):
             need_weights=inputs.maps is not None,
         )
 
-    def look_at_image(
+    def attend_to_image(
         self, hidden: Tensor, key_value: KeyValue, inputs: AttentionInputs
     ) -> tuple[Tensor, Tensor | None]:
         """hidden [B, L, D] attends to the keys and values of its image -> context [B, L, D], probabilities."""
@@ -126,8 +126,8 @@ class SelfAttention(nn.Module):
         if inputs.append is not None:
             key_value = inputs.append(*key_value)
         if first_only:
-            hidden = hidden[:, :1] if inputs.runs is None else first_tokens(hidden, inputs.runs)
-        context, weights = self.self.look_at_text(hidden, key_value, inputs)
+            hidden = hidden[:, :1] if inputs.groups is None else first_tokens(hidden, inputs.groups)
+        context, weights = self.self.attend_to_text(hidden, key_value, inputs)
         inputs.record_self_attention(weights)
         return self.output(context, hidden)
 
@@ -144,7 +144,7 @@ class CrossAttention(nn.Module):
         return [self.self.project(source)]
 
     def forward(self, hidden: Tensor, memory: Sequence[KeyValue], inputs: AttentionInputs) -> Tensor:
-        context, weights = self.self.look_at_image(hidden, memory[0], inputs)
+        context, weights = self.self.attend_to_image(hidden, memory[0], inputs)
         inputs.record_cross_attention(weights)
         return self.output(context, hidden)
 
@@ -179,8 +179,8 @@ class TwinCrossAttention(nn.Module):
         return [self.self0.project(source0), self.self1.project(source1)]
 
     def forward(self, hidden: Tensor, memory: Sequence[KeyValue], inputs: AttentionInputs) -> Tensor:
-        context0, weights0 = self.self0.look_at_image(hidden, memory[0], inputs)
-        context1, weights1 = self.self1.look_at_image(hidden, memory[1], inputs)
+        context0, weights0 = self.self0.attend_to_image(hidden, memory[0], inputs)
+        context1, weights1 = self.self1.attend_to_image(hidden, memory[1], inputs)
         inputs.record_cross_attention(weights0, weights1)
         return self.output(context0, context1, hidden)
 
@@ -263,10 +263,10 @@ class TextModel(nn.Module):
         return [layer for layer in self.encoder.layer if isinstance(layer, Layer)]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """`forward`, or the call of 2022, `models.bert_calls.encode`, where an argument has one of BERT's names."""
+        """`forward`, or the call of 2022, `models.bert_calls.call_encoder`, where an argument has one of BERT's names."""
         if BERT_NAMES.isdisjoint(kwargs):
             return super().__call__(*args, **kwargs)
-        return encode(self, *args, **kwargs)
+        return call_encoder(self, *args, **kwargs)
 
     resize_token_embeddings = resize_encoder
 
@@ -327,7 +327,7 @@ class TextModel(nn.Module):
             cache.advance(ids.shape[1])
         return hidden
 
-    def first_states(self, runs: Sequence[Tensor], memory: Memory) -> Tensor:
+    def first_states(self, groups: Sequence[Tensor], memory: Memory) -> Tensor:
         """The last state of each text's first token [texts, D], as `forward` has it with `first_only`, in eval mode.
 
         The texts stand packed in one row, none of whose positions is padding. Projections, feed-forward and
@@ -335,12 +335,14 @@ class TextModel(nn.Module):
         self-attention must know where a text begins.
 
         Args:
-            runs: token ids `[n, L]`, n texts of L tokens each.
+            groups: token ids `[n, L]`, n texts of L tokens each.
             memory: the one image that all texts look at.
         """
-        ids = torch.cat([run.flatten() for run in runs])[None]  # [1, P]
-        positions = torch.cat([torch.arange(run.shape[1], device=run.device).expand_as(run).flatten() for run in runs])
-        inputs = AttentionInputs(runs=[(run.shape[0], run.shape[1]) for run in runs])
+        ids = torch.cat([group.flatten() for group in groups])[None]  # [1, P]
+        positions = torch.cat(
+            [torch.arange(group.shape[1], device=group.device).expand_as(group).flatten() for group in groups]
+        )
+        inputs = AttentionInputs(groups=[(group.shape[0], group.shape[1]) for group in groups])
         return self.run_layers(self.embeddings(ids, positions[None]), inputs, memory, first_only=True)[0]
 
     def run_layers(
@@ -408,7 +410,7 @@ class TextDecoder(nn.Module):
         self.cls = Head(head)
 
     # The call of 2022. Our own code uses the methods below, which read the image once for all its texts.
-    forward = decode
+    forward = call_decoder
     resize_token_embeddings = resize_decoder
 
     def project(self, source: Tensor, mask: Tensor | None = None) -> Memory:

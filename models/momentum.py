@@ -84,7 +84,7 @@ class MomentumModel(ImageTextModel):
             `itm_accuracy_mismatch` show a matching head that always says no (its loss is then 0.63).
     """
 
-    MIRRORED = ("visual_encoder", "vision_proj", "text_encoder", "text_proj")
+    MOMENTUM_PARTS = ("visual_encoder", "vision_proj", "text_encoder", "text_proj")
     visual_encoder_m: VisionTransformer
     vision_proj_m: nn.Linear
     text_encoder_m: TextModel
@@ -99,28 +99,28 @@ class MomentumModel(ImageTextModel):
         self.pointer = pointer
         self.statistics: dict[str, Tensor] = {}
         self.temp = nn.Parameter(torch.tensor(0.07))
-        for name in self.MIRRORED:
+        for name in self.MOMENTUM_PARTS:
             setattr(self, f"{name}_m", copy.deepcopy(getattr(self, name)).requires_grad_(False))
         for name in ("image_queue", "text_queue"):
             self.register_buffer(name, F.normalize(torch.randn(embed_dim, queue_size), dim=0))
         self.register_buffer(pointer, torch.zeros(1, dtype=torch.long))
 
-    def _mirrored(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for name in self.MIRRORED:
+    def _copies_and_originals(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for name in self.MOMENTUM_PARTS:
             copies = getattr(self, f"{name}_m").parameters()
             yield from zip(copies, getattr(self, name).parameters(), strict=True)
 
     @torch.no_grad()
     def reset_momentum(self) -> None:
         """Make the momentum copies equal to what they follow."""
-        for mirror, parameter in self._mirrored():
-            mirror.copy_(parameter)
+        for momentum_copy, parameter in self._copies_and_originals():
+            momentum_copy.copy_(parameter)
 
     @torch.no_grad()
     def update_momentum(self) -> None:
-        """mirror = momentum * mirror + (1 - momentum) * parameter, in one fused pass."""
-        mirrors, parameters = zip(*self._mirrored(), strict=True)
-        lerp_all(list(mirrors), [parameter.detach() for parameter in parameters], 1 - self.momentum)
+        """momentum_copy = momentum * momentum_copy + (1 - momentum) * parameter, in one fused pass."""
+        copies, parameters = zip(*self._copies_and_originals(), strict=True)
+        lerp_all(list(copies), [parameter.detach() for parameter in parameters], 1 - self.momentum)
 
     @torch.no_grad()
     def enqueue(self, **features: Tensor) -> None:
@@ -158,12 +158,12 @@ class MomentumModel(ImageTextModel):
         image_embeds = self.visual_encoder(image)
         features = {
             "image": self.project_image(image_embeds),
-            "text": self._unit(self.text_proj, self.text_encoder(ids, mask, first_only=True)),
+            "text": self._project_first(self.text_proj, self.text_encoder(ids, mask, first_only=True)),
         }
         with torch.no_grad():
             self.update_momentum()
-            features["image_m"] = self._unit(self.vision_proj_m, self.visual_encoder_m(image))
-            features["text_m"] = self._unit(self.text_proj_m, self.text_encoder_m(ids, mask, first_only=True))
+            features["image_m"] = self._project_first(self.vision_proj_m, self.visual_encoder_m(image))
+            features["text_m"] = self._project_first(self.text_proj_m, self.text_encoder_m(ids, mask, first_only=True))
 
         # Similarities are divided by a temperature of about 0.07: bfloat16 would be off by several percent.
         with torch.autocast(image.device.type, enabled=False):
@@ -181,7 +181,7 @@ class MomentumModel(ImageTextModel):
                 losses.append(F.cross_entropy(query @ candidates / self.temp, targets))
         return (losses[0] + losses[1]) / 2, image_embeds, features
 
-    def _unit(self, projection: nn.Linear, states: Tensor) -> Tensor:
+    def _project_first(self, projection: nn.Linear, states: Tensor) -> Tensor:
         """First state of [B, L, D] -> projected unit vector [B, embed_dim], float32."""
         return F.normalize(projection(states[:, 0]).float(), dim=-1)
 
@@ -230,7 +230,7 @@ class MomentumModel(ImageTextModel):
             self.tokenizer, caption, self.device, max_length=max_length, pad_to_max_length=pad_to_max_length
         )
 
-    def grounded(self, ids: Tensor) -> Tensor:
+    def with_enc_token(self, ids: Tensor) -> Tensor:
         """The same ids [B, L], starting with `[ENC]`."""
         ids = ids.clone()
         ids[:, 0] = self.special.enc

@@ -50,16 +50,16 @@ class ImageStates:
         """Encode this process's share -> the unit vectors of all images [count, embed_dim], float32, on the host."""
         sizes = [len(batch) for batch in self.batches]
         share = processes.share(sizes)
-        mine, features, place = self.batches[share.start : share.stop], [], None
+        mine, features, storage = self.batches[share.start : share.stop], [], None
         batches = progress(self.read(mine), "encode images", sizes[share.start : share.stop])
         for numbers, batch in zip(mine, batches, strict=True):
             states, vectors = self.encode(batch)
             features.append(vectors.float())
-            states = _as_projected(states)
+            states = _states_in_autocast_dtype(states)
             if numbers is mine[0]:
-                place = self._place(states, mine[-1].stop - numbers.start)
-            if place is not None:
-                self._kept[numbers] = states.to(place)
+                storage = self._choose_storage(states, mine[-1].stop - numbers.start)
+            if storage is not None:
+                self._kept[numbers] = states.to(storage)
         return torch.cat(processes.gather([vectors.cpu() for vectors in features]))
 
     def states(self, images: range) -> Iterator[Tensor]:
@@ -72,15 +72,15 @@ class ImageStates:
             for image in range(max(batch.start, images.start), min(batch.stop, images.stop)):
                 yield states[image - batch.start][None]
 
-    def _place(self, states: Tensor, images: int) -> torch.device | None:
+    def _choose_storage(self, states: Tensor, images: int) -> torch.device | None:
         """Where the states of so many images are kept, of which `states` [B, T, D] are some."""
         needed, free = images * states[0].nbytes / 2**30, _free_memory(states.device) / 2**30
-        place, why = choose_place(needed, self.budget, states.device, free)
+        storage, why = choose_storage(needed, self.budget, states.device, free)
         logger.info("states of %d images take %.2f GiB, %s", images, needed, why)
-        return place
+        return storage
 
 
-def choose_place(needed: float, budget: float, device: torch.device, free: float) -> tuple[torch.device | None, str]:
+def choose_storage(needed: float, budget: float, device: torch.device, free: float) -> tuple[torch.device | None, str]:
     """Where states are kept, None for nowhere, and the reason for the log.
 
     Args:
@@ -95,7 +95,7 @@ def choose_place(needed: float, budget: float, device: torch.device, free: float
     return device, f"within states_gib = {budget:g}: kept on {device}"
 
 
-def _as_projected(states: Tensor) -> Tensor:
+def _states_in_autocast_dtype(states: Tensor) -> Tensor:
     """States in autocast's precision, to which their projections round them anyway: half the memory."""
     kind = states.device.type
     return states.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else states

@@ -47,11 +47,11 @@ class Pairs:
         """The texts to be scored with an image, in ascending order."""
         return self._texts[self._bounds[image] : self._bounds[image + 1]]
 
-    def work(self, lengths: np.ndarray) -> np.ndarray:
+    def tokens_per_image(self, lengths: np.ndarray) -> np.ndarray:
         """The tokens to be scored with each image [N], given the texts' lengths [M]: how long each image takes."""
         return np.bincount(self._images, weights=lengths[self._texts], minlength=len(self._bounds) - 1)
 
-    def look_up(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def split_by_direction(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scores of all pairs -> those of each image's texts [N, k] and of each text's images [M, k]."""
         to_text, to_image = self._places
         return scores[to_text], scores[to_image]

@@ -21,7 +21,7 @@ from models.image_text import MATCH, MAX_TEXT_LENGTH, ImageTextModel, similariti
 from models.med import TextModel
 from models.rerank.image_states import ImageStates
 from models.rerank.pairs import Pairs, most_similar
-from models.rerank.work_shares import ALONE, Processes, ProgressBar, no_progress, split_evenly
+from models.rerank.work_shares import SINGLE_PROCESS, Processes, ProgressBar, no_progress, split_evenly
 from models.tokenizer import tokenize
 
 logger = logging.getLogger("blip.models")
@@ -45,7 +45,7 @@ def rerank(
     texts: Sequence[str],
     k: int,
     *,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
     progress: ProgressBar = no_progress,
 ) -> tuple[ScoredCandidates, ScoredCandidates]:
     """Score the k most similar texts of every image, and the k most similar images of every text.
@@ -70,7 +70,7 @@ def rerank(
     to_image = most_similar(by_length.vectors, vectors, k, processes)
 
     pairs = Pairs(to_text, to_image)
-    work = pairs.work(by_length.lengths)
+    work = pairs.tokens_per_image(by_length.lengths)
     mine = processes.share(work)
     largest = max(work[share].sum() for share in split_evenly(work, processes.count)) * processes.count / work.sum()
     logger.info("%d pairs to score; the largest share is %.3f of an even one", len(pairs), largest)
@@ -79,7 +79,7 @@ def rerank(
         scores.append(by_length.scores(states, vectors[image], pairs.texts_of(image)))
     scores = np.concatenate(processes.gather([torch.cat(scores).cpu().numpy()] if scores else []))
 
-    text_scores, image_scores = pairs.look_up(scores)
+    text_scores, image_scores = pairs.split_by_direction(scores)
     given = by_length.order.argsort()
     texts_found = ScoredCandidates(by_length.order[to_text], text_scores)
     images_found = ScoredCandidates(to_image[given], image_scores[given])
@@ -104,7 +104,7 @@ class TextsByLength:
         order = lengths.argsort(stable=True)
         self.order, self.lengths = order.cpu().numpy(), lengths[order].cpu().numpy()
         self._ids = ids[order]  # [M, longest]
-        self._head, self._encoder = model.itm_head, _as_autocast(model.text_encoder, model.device)
+        self._head, self._encoder = model.itm_head, _encoder_in_autocast_dtype(model.text_encoder, model.device)
         self._dtype = next(self._encoder.parameters()).dtype
         self.vectors = self._encode_share(model, [texts[int(i)] for i in self.order], processes, progress)
 
@@ -132,14 +132,14 @@ class TextsByLength:
             firsts = []
             for piece in filter(len, split_evenly(lengths, -(-int(lengths.sum()) // TOKENS_AT_ONCE))):
                 each, starts = np.unique(lengths[piece], return_index=True)
-                runs = numbers[piece.start : piece.stop].tensor_split(starts[1:].tolist())
-                ids = [self._ids[run, :length] for run, length in zip(runs, each.tolist(), strict=True)]
+                groups = numbers[piece.start : piece.stop].tensor_split(starts[1:].tolist())
+                ids = [self._ids[group, :length] for group, length in zip(groups, each.tolist(), strict=True)]
                 firsts.append(self._encoder.first_states(ids, memory))
             logits = self._head(torch.cat(firsts).float())[:, MATCH]
         return logits + similarities(self.vectors[numbers], vector[None])[:, 0]
 
 
-def _as_autocast(encoder: TextModel, device: torch.device) -> TextModel:
+def _encoder_in_autocast_dtype(encoder: TextModel, device: torch.device) -> TextModel:
     """The encoder itself; under autocast, a copy with all weights in its precision.
 
     So there are no casts between layers, and half the memory traffic.

@@ -53,4 +53,4 @@ class Processes:
         return split_evenly(work, self.count)[self.rank]
 
 
-ALONE = Processes()
+SINGLE_PROCESS = Processes()

@@ -96,8 +96,8 @@ def _current_name(key: str) -> str:
 
 def _with_added_tokens(state: State, expected: State) -> State:
     """Append the model's own rows for the two tokens that its tokenizer adds to BERT's."""
-    grown = dict(state)
+    extended = dict(state)
     for key, tensor in state.items():
         if key.endswith(BY_VOCABULARY) and key in expected and len(expected[key]) == len(tensor) + 2:
-            grown[key] = torch.cat([tensor, expected[key][len(tensor) :].to(tensor)])
-    return grown
+            extended[key] = torch.cat([tensor, expected[key][len(tensor) :].to(tensor)])
+    return extended

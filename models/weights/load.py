@@ -30,11 +30,11 @@ _QUEUES = {"image_queue", "text_queue", "idx_queue", "queue_ptr", "ptr_queue"}
 # Tensors with a row for each token of the vocabulary.
 BY_VOCABULARY = ("word_embeddings.weight", "cls.predictions.decoder.weight", "predictions.bias", "decoder.bias")
 _OTHER_QUEUE = "the queue has another size and starts anew"
-_DOUBLED = re.compile(r"(.*\.crossattention\.(?:self|output\.dense))[01](\..*)")
+_TWIN_KEY = re.compile(r"(.*\.crossattention\.(?:self|output\.dense))[01](\..*)")
 
 
 @runtime_checkable
-class FollowsWeights(Protocol):
+class HasMomentumCopies(Protocol):
     """A model with momentum copies, which start equal to what they follow where a checkpoint lacks them."""
 
     def reset_momentum(self) -> None: ...
@@ -113,11 +113,11 @@ def load_state(
     match = _match(state, expected, reinitialized, ignored)
     _explain_missing(match, model, expected, reinitialized)
     if match.problems:
-        raise CheckpointError(_describe(source, match.problems))
+        raise CheckpointError(_problem_message(source, match.problems))
 
     model.load_state_dict(match.fitting, strict=False)
     missing = tuple(key for key in expected if key not in match.fitting)
-    if any(_is_momentum(key) for key in missing) and isinstance(model, FollowsWeights):
+    if any(_is_momentum(key) for key in missing) and isinstance(model, HasMomentumCopies):
         model.reset_momentum()
     unexpected = tuple(key for key in state if key not in expected)
     report = LoadReport(
@@ -142,7 +142,7 @@ def _match(state: State, expected: State, reinitialized: Mapping[str, str], igno
     match = _Match()
     for key, tensor in state.items():
         if key not in expected:
-            if reason := _matching(key, ignored) or _why_left_over(key, expected):
+            if reason := _reason_for(key, ignored) or _why_unexpected(key, expected):
                 match.explained[key] = reason
             else:
                 match.problems["in the checkpoint, but not in the model"].append(key)
@@ -153,7 +153,7 @@ def _match(state: State, expected: State, reinitialized: Mapping[str, str], igno
             match.resized.append(key)
         elif key in _QUEUES:
             match.explained[key] = _OTHER_QUEUE
-        elif reason := _matching(key, reinitialized):
+        elif reason := _reason_for(key, reinitialized):
             match.explained[key] = reason
         else:
             match.problems[_shape_problem(key, tensor, expected[key])].append(key)
@@ -172,7 +172,7 @@ def _explain_missing(match: _Match, model: nn.Module, expected: State, reinitial
         first = next((name for name in tied[key] if name in match.fitting), key)
         if key not in done:
             reason = f"it is the same tensor as {first}" if first != key else None
-            if reason := reason or _matching(key, reinitialized) or _why_absent(key, model):
+            if reason := reason or _reason_for(key, reinitialized) or _why_missing(key, model):
                 match.explained[key] = reason
             else:
                 match.problems["in the model, but not in the checkpoint"].append(key)
@@ -184,14 +184,14 @@ def _double_cross_attention(state: State, expected: State) -> State:
     """Start both of NLVR2's cross-attentions (`self0`/`self1`, `dense0`/`dense1`) from a checkpoint's single one."""
     state, singles = dict(state), set()
     for key in expected:
-        if key not in state and (match := _DOUBLED.fullmatch(key)) and match[1] + match[2] in state:
+        if key not in state and (match := _TWIN_KEY.fullmatch(key)) and match[1] + match[2] in state:
             single = match[1] + match[2]
             state[key] = state[single]
             singles.add(single)
     return {key: tensor for key, tensor in state.items() if key not in singles}
 
 
-def _matching(key: str, reasons: Mapping[str, str]) -> str | None:
+def _reason_for(key: str, reasons: Mapping[str, str]) -> str | None:
     """The reason of the first name or pattern that is `key` or a part of it from the front."""
     return next((why for name, why in reasons.items() if fnmatchcase(key, name) or fnmatchcase(key, f"{name}.*")), None)
 
@@ -200,7 +200,7 @@ def _is_momentum(key: str) -> bool:
     return key.split(".")[0].endswith("_m")
 
 
-def _why_left_over(key: str, expected: State) -> str | None:
+def _why_unexpected(key: str, expected: State) -> str | None:
     if key.endswith("position_ids"):
         return "position ids are counted, not stored"
     part = key.split(".")[0]
@@ -211,12 +211,12 @@ def _why_left_over(key: str, expected: State) -> str | None:
     return None
 
 
-def _why_absent(key: str, model: nn.Module) -> str | None:
+def _why_missing(key: str, model: nn.Module) -> str | None:
     if key.endswith("position_ids"):
         return "position ids are counted, not stored"
     if key in _QUEUES:
         return "the queue starts anew"
-    if _is_momentum(key) and isinstance(model, FollowsWeights):
+    if _is_momentum(key) and isinstance(model, HasMomentumCopies):
         return "momentum copies start from the loaded weights"
     return None
 
@@ -249,7 +249,7 @@ def _shape_problem(key: str, tensor: Tensor, wanted: Tensor) -> str:
     )
 
 
-def _describe(source: str, problems: Mapping[str, Sequence[str]]) -> str:
+def _problem_message(source: str, problems: Mapping[str, Sequence[str]]) -> str:
     """Every key by its problem; keys that differ in a layer's number only share a line."""
     lines = [f"{source} does not fit the model, and nothing was loaded:"]
     for problem, keys in problems.items():
