@@ -138,7 +138,7 @@ class BLIPDecoder(VisionLanguageModel):
         top_k: int = 50,
         generator: torch.Generator | None = None,
     ) -> list[str]:
-        """Generate a caption for each image [B, 3, H, W], normalized; the other arguments are those of `SearchOptions`."""
+        """Generate a caption for each image [B, 3, H, W], normalized; the options are those of `SearchOptions`."""
         options = SearchOptions(
             sample=sample,
             num_beams=num_beams,

@@ -73,7 +73,7 @@ class BLIPNLVR(VisionLanguageModel):
         if not train:
             return logits
         if targets is None:
-            raise ValueError("training reads targets, and none were given")
+            raise ValueError("training needs targets, and none were given")
         return F.cross_entropy(logits, targets)
 
 

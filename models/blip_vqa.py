@@ -55,9 +55,7 @@ class BLIPVQA(VisionLanguageModel):
         )
         config, vocabulary = self.text_config, len(self.tokenizer)
         self.text_encoder = TextModel(config, vocabulary, self.vision_width)
-        self.text_decoder = TextDecoder(
-            config, vocabulary, config.hidden_size
-        )  # attends to the question, not the image
+        self.text_decoder = TextDecoder(config, vocabulary, config.hidden_size)  # attends to question states
         self.label_smoothing = label_smoothing
 
     def forward(
@@ -141,7 +139,7 @@ class BLIPVQA(VisionLanguageModel):
 
     @torch.no_grad()
     def generate_answers(self, image: Tensor, question: str | Sequence[str]) -> list[str]:
-        """Generate an answer to each question by beam search, of at most 8 tokens beside start and end."""
+        """Generate an answer to each question by beam search, of at most 10 tokens, start and end token counted."""
         memory = self.read_question(image, question)
         generated = generate(
             self.text_decoder,

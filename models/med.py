@@ -1,8 +1,8 @@
 """BERT with cross-attention to an image: the "mixture of encoder-decoder" of the paper (arXiv 2201.12086, section 3.1).
 
-The same `TextModel` works as a text encoder (called without a memory), as an image-grounded text encoder (with a memory)
-or as an image-grounded decoder (with a memory, causal). A memory holds the cross-attention's keys and values; see
-`models.attention`. Each layer has no, one or two cross-attentions. The attribute names (`self`, `output.dense`,
+The same `TextModel` works as a text encoder (called without a memory), as an image-grounded text encoder (with a
+memory) or as an image-grounded decoder (with a memory, causal). A memory holds the cross-attention's keys and values;
+see `models.attention`. Each layer has no, one or two cross-attentions. The attribute names (`self`, `output.dense`,
 `LayerNorm`, `self0`, `dense1`, ...) are the parameter names of the released checkpoints.
 """
 
@@ -201,7 +201,7 @@ class Intermediate(nn.Module):
 
 
 class Layer(nn.Module):
-    """A transformer layer: self-attention, cross-attention (if there is a memory), feed-forward block, all post-norm."""
+    """A post-norm transformer layer: self-attention, cross-attention (if there is a memory), feed-forward block."""
 
     def __init__(self, config: TextConfig, number: int, cross_attentions: int, source_width: int) -> None:
         super().__init__()
@@ -268,7 +268,7 @@ class TextModel(nn.Module):
         return [layer for layer in self.encoder.layer if isinstance(layer, Layer)]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call `forward`; or `models.bert_calls.call_encoder`, where an argument has one of BERT's names, as in 2022."""
+        """Call `forward`; or `models.bert_calls.call_encoder`, where an argument has one of BERT's names."""
         if BERT_NAMES.isdisjoint(kwargs):
             return super().__call__(*args, **kwargs)
         return call_encoder(self, *args, **kwargs)
@@ -358,7 +358,7 @@ class TextModel(nn.Module):
         cache: SelfAttentionCache | None = None,
         first_only: bool = False,
     ) -> Tensor:
-        """Run all layers: embedded tokens hidden [B, L, D] -> states [B, L, D]. The arguments are those of `forward`."""
+        """Run all layers: embedded tokens hidden [B, L, D] -> states [B, L, D]; arguments as in `forward`."""
         layers = self.layers
         for number, layer in enumerate(layers):
             if memory is not None:

@@ -22,7 +22,7 @@ from models.vit import VisionTransformer
 
 
 def gather(x: Tensor) -> Tensor:
-    """Concatenate x [B, ...] of all processes, in the order of their ranks -> [processes * B, ...], without gradient."""
+    """Concatenate x [B, ...] of all processes, by rank -> [processes * B, ...], without gradient."""
     if not (dist.is_available() and dist.is_initialized()):
         return x.detach()
     parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
@@ -38,9 +38,8 @@ class _GatherWithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
-        grad = grad_outputs[0].clone(
-            memory_format=torch.contiguous_format
-        )  # all_reduce writes in place, and autograd may still need the original
+        # all_reduce writes in place, and autograd may still need the original.
+        grad = grad_outputs[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)
         return grad[dist.get_rank() * ctx.rows :][: ctx.rows]
 

@@ -1,11 +1,11 @@
 """Retrieval in two stages: the most similar candidates of every image and text, re-ranked by the matching head.
 
-Both directions want scores of (image, text) pairs, many of them the same. They are united (`models.rerank.pairs`) and
-scored image by image: an image is projected once, all its texts look at it together, and no pair is scored twice. Time
-and memory grow as (images + texts) k, not as images x texts.
+Both directions need scores of (image, text) pairs, many of them the same pairs. The union (`models.rerank.pairs`) is
+scored image by image: the keys and values of an image are computed once for all its texts, and no pair is scored twice.
+Time and memory are proportional to (images + texts) * k, not to images * texts.
 
-Every stage is split among the processes, and each part of it is computed in the same way on whichever process, so that
-scores do not depend on their number.
+Every stage is split among the processes. Each image and text is computed in the same way on any of them, so that scores
+do not depend on the number of processes.
 """
 
 import copy
@@ -26,13 +26,13 @@ from models.tokenizer import tokenize
 
 logger = logging.getLogger("blip.models")
 
-TEXTS_AT_ONCE = 256  # encoded for their features
-TOKENS_AT_ONCE = 2**14  # before one image: enough to fill a GPU, in some hundred MB
+TEXTS_AT_ONCE = 256  # texts encoded to unit vectors in one batch
+TOKENS_AT_ONCE = 2**14  # tokens scored with an image in one pass: enough to fill a GPU, in some hundred MB
 
 
 @dataclass(frozen=True)
 class ScoredCandidates:
-    """The k candidates of each of N queries, most similar first, with their scores: ids [N, k] and scores [N, k]."""
+    """The k candidates of each of N queries, most similar first: ids [N, k] and the scores that re-rank them [N, k]."""
 
     ids: np.ndarray
     scores: np.ndarray
@@ -54,10 +54,13 @@ def rerank(
 
     Args:
         model: in eval mode.
-        images, texts: all of them, the same on every process.
+        images, texts: all images and texts, the same on every process.
+        k: candidates of each query.
+        processes: how the work is split; a single process by default.
+        progress: shows how far each stage is.
 
     Returns:
-        the texts scored for each image and the images scored for each text, on every process.
+        the candidates of each image (texts) and those of each text (images), on every process.
 
     Raises:
         ValueError: there are no images, or no texts.
@@ -80,19 +83,19 @@ def rerank(
     scores = np.concatenate(processes.gather([torch.cat(scores).cpu().numpy()] if scores else []))
 
     text_scores, image_scores = pairs.split_by_direction(scores)
-    given = by_length.order.argsort()
+    original_order = by_length.order.argsort()
     texts_found = ScoredCandidates(by_length.order[to_text], text_scores)
-    images_found = ScoredCandidates(to_image[given], image_scores[given])
+    images_found = ScoredCandidates(to_image[original_order], image_scores[original_order])
     return texts_found, images_found
 
 
 class TextsByLength:
-    """Texts to be scored with images, sorted by their length in tokens, so that equally long ones are neighbors.
+    """Texts to score with images, sorted by their length in tokens, so that equally long ones are adjacent.
 
     Attributes:
-        order: the number that each text had in the list that was given [M].
-        lengths: of each, in ascending order [M].
-        vectors: their unit vectors [M, embed_dim], of which each process encodes its share.
+        order: the index of each text in the given list [M].
+        lengths: the number of tokens of each text, ascending [M].
+        vectors: the unit vector of each text [M, embed_dim]; each process encodes a share.
     """
 
     def __init__(
@@ -118,32 +121,29 @@ class TextsByLength:
         return torch.cat(processes.gather([some.cpu() for some in vectors])).to(model.device)
 
     def scores(self, states: Tensor, vector: Tensor, texts: np.ndarray) -> Tensor:
-        """Scores [n] of some texts with one image.
+        """Score n texts with one image -> [n].
 
         Args:
             states, vector: the image's encoder states `[1, T, D]` and unit vector `[embed_dim]`.
-            texts: the numbers of the texts `[n]`, ascending.
+            texts: the texts' indices `[n]` in this order by length, ascending.
         """
         lengths, device = self.lengths[texts], vector.device
-        # Not waited for: a GPU must not stand idle between two images.
+        # Without a sync, so that a GPU does not idle between two images.
         numbers = torch.from_numpy(texts).to(device, non_blocking=True)
         with torch.autocast(device.type, enabled=False):
             memory = self._encoder.project(states.to(device, self._dtype))
-            firsts = []
+            states_of_first = []
             for piece in filter(len, split_evenly(lengths, -(-int(lengths.sum()) // TOKENS_AT_ONCE))):
                 each, starts = np.unique(lengths[piece], return_index=True)
                 groups = numbers[piece.start : piece.stop].tensor_split(starts[1:].tolist())
                 ids = [self._ids[group, :length] for group, length in zip(groups, each.tolist(), strict=True)]
-                firsts.append(self._encoder.first_states(ids, memory))
-            logits = self._head(torch.cat(firsts).float())[:, MATCH]
+                states_of_first.append(self._encoder.first_states(ids, memory))
+            logits = self._head(torch.cat(states_of_first).float())[:, MATCH]
         return logits + similarities(self.vectors[numbers], vector[None])[:, 0]
 
 
 def _encoder_in_autocast_dtype(encoder: TextModel, device: torch.device) -> TextModel:
-    """The encoder itself; under autocast, a copy with all weights in its precision.
-
-    So there are no casts between layers, and half the memory traffic.
-    """
+    """The encoder; under autocast, a copy with all weights in its dtype: no casts between layers, half the traffic."""
     if not torch.is_autocast_enabled(device.type):
         return encoder
     return copy.deepcopy(encoder).to(torch.get_autocast_dtype(device.type))

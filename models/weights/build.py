@@ -22,15 +22,15 @@ Model = TypeVar("Model", bound=VisionLanguageModel)
 
 
 def build_from_checkpoint(kind: type[Model], source: str | Path) -> Model:
-    """A model of one's choice with all sizes, and all weights, from a checkpoint.
+    """Build a model with the sizes and the weights of a checkpoint.
 
     Args:
         kind: the model's class, such as `BLIPDecoder`.
         source: released name, path, URL or hub name.
 
     Raises:
-        CheckpointError: the checkpoint is not of this task, or does not tell its sizes.
-        DownloadError: it is not here and cannot be fetched.
+        CheckpointError: the checkpoint is not one of such a model, or lacks a size.
+        DownloadError: it is not on this machine and cannot be downloaded.
     """
     stored, metadata = read_state(source)
     state, _ = without_wrappers(stored)
@@ -43,14 +43,14 @@ def build_from_checkpoint(kind: type[Model], source: str | Path) -> Model:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a checkpoint tells of the model that it holds.
+    """The sizes and settings of a model, as its checkpoint gives them.
 
     Attributes:
         image_size: side of the square input, in pixels.
         vit: the image encoder: a name of `VIT_SIZES`, or a mapping of sizes.
         text: the sizes of the text models.
         embed_dim: width of the space in which images and texts are compared.
-        prompt: the words every caption starts with; the released captioners' where the checkpoint does not tell.
+        prompt: the words every caption starts with; by default the released captioners' prompt.
         vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
     """
 
@@ -62,7 +62,7 @@ class Architecture:
     vocab_file: Path | None = None
 
     def build(self, kind: type[Model]) -> Model:
-        """A `kind` of these sizes, with random weights."""
+        """Build a model of class `kind` with these sizes and random weights."""
         text = asdict(self.text)
         if issubclass(kind, BLIPDecoder):
             return kind(text, self.image_size, self.vit, prompt=self.prompt, vocab_file=self.vocab_file)
@@ -74,11 +74,11 @@ class Architecture:
 
 
 def read_architecture(state: State, config: Mapping[str, Any], source: str) -> Architecture:
-    """The architecture of the model that `state` belongs to.
+    """Read the architecture of the model that `state` belongs to.
 
-    Shapes tell all sizes but the numbers of attention heads. Those, and the settings of the text model that are no
-    sizes, are taken from `config` (a training run's, or Hugging Face's); where it does not tell, the heads have 64
-    dimensions, as in the named sizes.
+    The shapes of tensors give all sizes but the numbers of attention heads. These, and the other settings of the text
+    model, come from `config` (a training run's, or Hugging Face's). Without them a head has 64 dimensions, as in all
+    named sizes.
     """
     if is_huggingface(state):
         state = from_huggingface(dict(state))
@@ -97,13 +97,13 @@ def read_architecture(state: State, config: Mapping[str, Any], source: str) -> A
     )
     if "vision_proj.weight" in state:
         architecture = replace(architecture, embed_dim=state["vision_proj.weight"].shape[0])
-    if config.get("prompt") is not None:  # an empty one is a prompt too
+    if config.get("prompt") is not None:  # "" is a prompt, too
         architecture = replace(architecture, prompt=config["prompt"])
     return architecture
 
 
 def _vit_sizes(state: State, config: Mapping[str, Any], source: str) -> dict[str, int]:
-    """The sizes of the image encoder; its heads are those of a run's `vit`, or of Hugging Face's `vision_config`."""
+    """The sizes of the image encoder. Its heads come from a run's `vit` or Hugging Face's `vision_config`, if given."""
     width = state["visual_encoder.pos_embed"].shape[2]
     heads = config.get("vision_config", {}).get("num_attention_heads")
     if isinstance(vit := config.get("vit"), Mapping):
@@ -117,7 +117,7 @@ def _vit_sizes(state: State, config: Mapping[str, Any], source: str) -> dict[str
 
 
 def _text_config(state: State, part: str, stored: TextConfig | None, source: str) -> TextConfig:
-    """The sizes of the text model under the prefix `part`, and what was `stored` beside them."""
+    """The config of the text model with prefix `part`: sizes from its tensors, all else from `stored`."""
     positions, width = state[f"{part}.embeddings.position_embeddings.weight"].shape
     if stored is None:
         heads = _default_heads(width, source, "med_config: {num_attention_heads: ...}")
@@ -134,14 +134,14 @@ def _text_config(state: State, part: str, stored: TextConfig | None, source: str
 
 
 def _stored_text_config(config: Mapping[str, Any], source: str) -> TextConfig | None:
-    """What a configuration tells of the text model: in Hugging Face's `text_config`, or in a run's `med_config`."""
+    """The text model's config in `config`: Hugging Face's `text_config` or a run's `med_config`; None without."""
     stored = config.get("text_config") or config.get("med_config")
     if not stored:
         return None
     if not isinstance(stored, Mapping) and not resolve(stored).is_file():
         raise CheckpointError(
             f"{source} was trained with the text model of {stored}, which is not here: put the file back, as it "
-            "tells the number of attention heads, or write its content into the checkpoint's `config` as `med_config`"
+            "holds the number of attention heads, or write its content into the checkpoint's `config` as `med_config`"
         )
     return TextConfig.read(stored)
 
@@ -156,5 +156,5 @@ def _count_layers(state: State, prefix: str) -> int:
 
 def _default_heads(width: int, source: str, key: str) -> int:
     if width % 64:
-        raise CheckpointError(f"{source} does not tell its number of attention heads: add `{key}` to its `config`")
+        raise CheckpointError(f"{source} does not hold its number of attention heads: add `{key}` to its `config`")
     return width // 64
