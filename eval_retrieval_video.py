@@ -19,7 +19,7 @@ from data.config import VideoData
 from data.media.video import read_frames
 from data.video_retrieval import VideoEval
 from evaluation.cases import SearchedSplit, retrieval_findings
-from evaluation.search import search
+from evaluation.search import search_split
 from evaluation.splits import report_split
 from models.blip_itm import BLIPMatcher, blip_itm
 from settings import setting
@@ -56,7 +56,7 @@ def encode_clips(model: BLIPMatcher, batch: dict[str, Any]) -> tuple[Tensor, Ten
 def evaluate(run: engine.Run[Config], dataset: VideoEval, model: BLIPMatcher) -> dict[str, Any]:
     """Recall in both directions: `vid_r1` of clips found by texts, `txt_r1` of texts by clips."""
     encode = partial(encode_clips, model)
-    to_text, to_clip = search(run, model, dataset, dataset.text, encode, run.config.batch_size)
+    to_text, to_clip = search_split(run, model, dataset, dataset.text, encode, run.config.batch_size)
     if not run.is_first:
         return {}
     clips = range(len(dataset))

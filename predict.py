@@ -26,14 +26,14 @@ from engine.device import choose_device, precision_of
 from files import DownloadError
 from models.weights.build import build_from_checkpoint
 from models.weights.released import find_released
-from prediction.tasks import Answer, Caption, Features, Match, Model, Task
+from prediction.tasks import Answer, Caption, Features, Match, Model, PredictionTask
 from settings import ConfigError, UserError
 from settings.flags import add_flags, at_least, flag, values_of
 from transform.image import normalize
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class SharedFlags:
     """What every task is told: the pictures, and the model that looks at them."""
 
     images: list[str]
@@ -43,7 +43,7 @@ class Job:
     precision: str = flag("fp32", "default: %(default)s", choices=["fp32", "bf16", "fp16"])
 
 
-TASKS: dict[str, tuple[type[Task[Any]], str]] = {
+TASKS: dict[str, tuple[type[PredictionTask[Any]], str]] = {
     "caption": (Caption, "describe pictures"),
     "vqa": (Answer, "answer questions"),
     "match": (Match, "compare pictures with texts"),
@@ -51,31 +51,31 @@ TASKS: dict[str, tuple[type[Task[Any]], str]] = {
 }
 
 
-def parse(arguments: Sequence[str] | None) -> tuple[Job, Task[Any]]:
+def parse(arguments: Sequence[str] | None) -> tuple[SharedFlags, PredictionTask[Any]]:
     """The command line as what every task is told and what the chosen one is told."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tasks = parser.add_subparsers(dest="task", required=True, metavar="{" + ",".join(TASKS) + "}")
     for name, (kind, meaning) in TASKS.items():
         task = tasks.add_parser(name, help=meaning)
         task.add_argument("images", nargs="+", help="files, folders and globs")
-        add_flags(task, Job)
+        add_flags(task, SharedFlags)
         add_flags(task, kind)
     flags = parser.parse_args(arguments)
     kind, _ = TASKS[flags.task]
     try:
-        return Job(**values_of(Job, flags)), kind(**values_of(kind, flags))
+        return SharedFlags(**values_of(SharedFlags, flags)), kind(**values_of(kind, flags))
     except ConfigError as error:
         parser.error(str(error))
 
 
-def run(job: Job, task: Task[Model]) -> int:
+def run(shared: SharedFlags, task: PredictionTask[Model]) -> int:
     """Do the task; the exit status."""
-    paths = find_pictures(job.images)
-    device = choose_device(job.device)
+    paths = find_pictures(shared.images)
+    device = choose_device(shared.device)
     task = task.prepare(paths, device)
-    model = load(task.kind, job.checkpoint or task.released).to(device).eval()
+    model = load_model(task.kind, shared.checkpoint or task.released).to(device).eval()
 
-    dtype, unreadable = precision_of(job.precision, device), 0
+    dtype, unreadable = precision_of(shared.precision, device), 0
     autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
     with (
         torch.inference_mode(),
@@ -83,7 +83,7 @@ def run(job: Job, task: Task[Model]) -> int:
         task.writer(model) as write,
         tqdm(total=len(paths), unit="picture", disable=None) as bar,
     ):
-        for names, pixels, broken in read_batches(paths, model.visual_encoder.image_size, job.batch_size):
+        for names, pixels, broken in read_batches(paths, model.visual_encoder.image_size, shared.batch_size):
             for error in broken:
                 tqdm.write(f"predict.py: skipped {error}", file=sys.stderr)
             predicted = task.predict(model, normalize(pixels.to(device))) if names else []
@@ -96,7 +96,7 @@ def run(job: Job, task: Task[Model]) -> int:
     return 1 if unreadable else 0
 
 
-def load(kind: type[Model], source: str) -> Model:
+def load_model(kind: type[Model], source: str) -> Model:
     """The model of a checkpoint; says so where it was never fine-tuned for a task."""
     entry = find_released(source)
     if entry and entry.task == "pretrain":
@@ -105,9 +105,9 @@ def load(kind: type[Model], source: str) -> Model:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    job, task = parse(arguments)
+    shared, task = parse(arguments)
     try:
-        return run(job, task)
+        return run(shared, task)
     except DownloadError as error:
         print(f"predict.py: {error}\nTo see everything work without a download, run `make demo`.", file=sys.stderr)
     except (UserError, OSError) as error:

@@ -39,21 +39,21 @@ class Config(engine.TrainConfig, ModelSettings, CaptionSettings, CaptionData):
 
 
 @dataclass(frozen=True)
-class Captioned:
+class CaptionSplit:
     """The images of a split, and the captions in COCO's format to compare with: a file, or its content."""
 
     images: EvalLoader[CaptionEval]
     ground_truth: Path | dict[str, Any]
 
 
-def read_split(run: engine.Run[Config], name: str) -> Captioned:
+def read_split(run: engine.Run[Config], name: str) -> CaptionSplit:
     config = run.config
     images = CaptionEval(config.annotations(name), config.image_root, config.eval_transform())
     ground_truth = config.ground_truth(name) or images.ground_truth()
     if run.is_first:  # a missing package or a wrong file ends the run now, not after an epoch
         require_scorers()
         read_references(ground_truth, images.image_ids)
-    return Captioned(config.eval_loader(images, config.batch_size, run.share), ground_truth)
+    return CaptionSplit(config.eval_loader(images, config.batch_size, run.share), ground_truth)
 
 
 def build_training(run: engine.Run[Config]) -> TrainLoader:
@@ -72,11 +72,11 @@ def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progres
     return {"loss": model(normalize(batch["image"]), batch["caption"])}
 
 
-def predict(run: engine.Run[Config], model: BLIPDecoder, split: Captioned) -> list[dict[str, Any]]:
+def predict(run: engine.Run[Config], model: BLIPDecoder, split: CaptionSplit) -> list[dict[str, Any]]:
     return caption_images(run, model, split.images, run.config.search())
 
 
-def score(run: engine.Run[Config], name: str, split: Captioned, predictions: list[dict[str, Any]]) -> Findings:
+def score(run: engine.Run[Config], name: str, split: CaptionSplit, predictions: list[dict[str, Any]]) -> Findings:
     del name
     found = score_captions(predictions, split.ground_truth, run.config.use_java)
     images = split.images.dataset

@@ -18,7 +18,7 @@ import engine
 from data.config import NLVRData
 from data.loaders import EvalLoader, TrainLoader
 from data.nlvr import NLVREval, NLVRTrain
-from evaluation.cases import judgment_findings
+from evaluation.cases import nlvr_findings
 from evaluation.findings import Findings
 from evaluation.splits import evaluate_splits
 from models.blip_nlvr import BLIPNLVR, blip_nlvr
@@ -71,7 +71,7 @@ def predict(run: engine.Run[Config], model: BLIPNLVR, pairs: Pairs) -> list[dict
 def score(run: engine.Run[Config], name: str, pairs: Pairs, predictions: list[dict[str, Any]]) -> Findings:
     """Accuracy, and consistency over the pairs of one statement."""
     del run, name
-    return judgment_findings(predictions, {one["index"]: pairs.dataset.files(one["index"]) for one in predictions})
+    return nlvr_findings(predictions, {one["index"]: pairs.dataset.files(one["index"]) for one in predictions})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

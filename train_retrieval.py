@@ -20,7 +20,7 @@ from data.config import RetrievalData
 from data.loaders import TrainLoader
 from data.retrieval import RetrievalEval, RetrievalTrain
 from evaluation.cases import SearchedSplit, retrieval_findings
-from evaluation.search import search
+from evaluation.search import search_split
 from evaluation.splits import report_split
 from models.blip_retrieval import BLIPRetrieval, blip_retrieval
 from settings import setting
@@ -73,7 +73,7 @@ def evaluate(run: engine.Run[Config], splits: dict[str, RetrievalEval], model: B
     metrics = {}
     for name, split in splits.items():
         encode, batch_size = partial(encode_images, model), run.config.batch_size_test
-        to_text, to_image = search(run, model, split, split.text, encode, batch_size)
+        to_text, to_image = search_split(run, model, split, split.text, encode, batch_size)
         if run.is_first:
             images = range(len(split))
             texts_of, image_of = [split.img2txt[image] for image in images], list(split.txt2img.values())

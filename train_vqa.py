@@ -20,7 +20,7 @@ import engine
 from data.config import VQAData
 from data.loaders import EvalLoader, TrainLoader
 from data.vqa import VQAEval, VQATrain, answer_list
-from evaluation.cases import answer_findings
+from evaluation.cases import vqa_findings
 from evaluation.findings import Findings
 from evaluation.splits import evaluate_splits
 from metrics.vqa import read_annotations, score_vqa
@@ -43,7 +43,7 @@ class Config(engine.TrainConfig, ModelSettings, VQAData):
 
 
 @dataclass(frozen=True)
-class Questions:
+class VQASplit:
     """A split to answer.
 
     Attributes:
@@ -57,7 +57,7 @@ class Questions:
     candidates: list[str]
 
 
-def build_splits(run: engine.Run[Config]) -> dict[str, Questions]:
+def build_splits(run: engine.Run[Config]) -> dict[str, VQASplit]:
     """With --evaluate the test split, or what stands in for it; after each epoch of a training, val_file if given."""
     config = run.config
     if not run.evaluate_only and not config.val_file:
@@ -69,7 +69,7 @@ def build_splits(run: engine.Run[Config]) -> dict[str, Questions]:
     if run.is_first:
         annotated = read_annotations(official, questions.question_ids) if official else questions.ground_truth()
     candidates = answer_list(config.answer_file()) if config.inference == "rank" else []
-    return {name: Questions(config.eval_loader(questions, config.batch_size_test, run.share), annotated, candidates)}
+    return {name: VQASplit(config.eval_loader(questions, config.batch_size_test, run.share), annotated, candidates)}
 
 
 def build_training(run: engine.Run[Config]) -> TrainLoader:
@@ -89,7 +89,7 @@ def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progres
     return {"loss": model(image, batch["question"], batch["answers"], n=batch["n"], weights=batch["weights"])}
 
 
-def predict(run: engine.Run[Config], model: BLIPVQA, questions: Questions) -> list[dict[str, Any]]:
+def predict(run: engine.Run[Config], model: BLIPVQA, questions: VQASplit) -> list[dict[str, Any]]:
     """An answer to every question, chosen among the candidates or written: `{question_id, answer}` each."""
     candidates, predictions = questions.candidates, []
     tokens = model.tokenizer(candidates, padding="longest", return_tensors="pt") if candidates else None
@@ -105,7 +105,7 @@ def predict(run: engine.Run[Config], model: BLIPVQA, questions: Questions) -> li
     return predictions
 
 
-def score(run: engine.Run[Config], name: str, questions: Questions, predictions: list[dict[str, Any]]) -> Findings:
+def score(run: engine.Run[Config], name: str, questions: VQASplit, predictions: list[dict[str, Any]]) -> Findings:
     """Accuracy, where people's answers are known; of the published test split only the server knows them."""
     if not questions.annotated:
         figures = ("accuracy",) if run.config.own_split(name) else ("test-dev", "test-std")
@@ -113,7 +113,7 @@ def score(run: engine.Run[Config], name: str, questions: Questions, predictions:
         return Findings({}, {}, not_computed=dict.fromkeys(figures, reason))
     scores = score_vqa(predictions, questions.annotated)
     asked = questions.loader.dataset.questions()
-    return answer_findings(predictions, questions.annotated, scores, asked, log_question_types=run.evaluate_only)
+    return vqa_findings(predictions, questions.annotated, scores, asked, log_question_types=run.evaluate_only)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

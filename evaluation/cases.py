@@ -62,7 +62,7 @@ def _caption_cases(
     return cases
 
 
-def answer_findings(
+def vqa_findings(
     predictions: Sequence[Mapping[str, Any]],
     annotations: Mapping[Any, Mapping[str, Any]],
     scores: VqaScores,
@@ -81,11 +81,11 @@ def answer_findings(
     if log_question_types:
         metrics |= {f"acc_question_{kind}": accuracy for kind, accuracy in scores.by_question_type.items()}
     figures = {"accuracy": scores.overall, **scores.by_answer_type, **scores.by_question_type}
-    cases = _answer_cases(predictions, annotations, scores.per_question, questions)
+    cases = _vqa_cases(predictions, annotations, scores.per_question, questions)
     return Findings(metrics, figures, cases, remarks=scores.remarks)
 
 
-def _answer_cases(
+def _vqa_cases(
     predictions: Sequence[Mapping[str, Any]],
     annotations: Mapping[Any, Mapping[str, Any]],
     accuracy: Mapping[Any, float],
@@ -104,7 +104,7 @@ def _answer_cases(
     return cases
 
 
-def judgment_findings(predictions: Sequence[Mapping[str, Any]], files: Mapping[int, Files]) -> Findings:
+def nlvr_findings(predictions: Sequence[Mapping[str, Any]], files: Mapping[int, Files]) -> Findings:
     """NLVR2's judgments: their accuracy, their consistency over the pairs of one statement, and every pair.
 
     Args:
@@ -118,11 +118,11 @@ def judgment_findings(predictions: Sequence[Mapping[str, Any]], files: Mapping[i
     )
     values = {"consistency": scores.consistency}
     return Findings(
-        {"acc": scores.accuracy, **values}, {"accuracy": scores.accuracy, **values}, _judgment_cases(predictions, files)
+        {"acc": scores.accuracy, **values}, {"accuracy": scores.accuracy, **values}, _nlvr_cases(predictions, files)
     )
 
 
-def _judgment_cases(predictions: Sequence[Mapping[str, Any]], files: Mapping[int, Files]) -> list[Case]:
+def _nlvr_cases(predictions: Sequence[Mapping[str, Any]], files: Mapping[int, Files]) -> list[Case]:
     """NLVR2's pairs by the probability given to the wrong label."""
     return [
         Case(
@@ -135,7 +135,7 @@ def _judgment_cases(predictions: Sequence[Mapping[str, Any]], files: Mapping[int
     ]
 
 
-class Ranked(Protocol):
+class RankedCandidates(Protocol):
     """What was scored for each of N queries: ids [N, k] and scores [N, k]."""
 
     @property
@@ -163,7 +163,7 @@ class SearchedSplit:
     visual: str = "img"
 
 
-def retrieval_findings(to_text: Ranked, to_image: Ranked, split: SearchedSplit) -> Findings:
+def retrieval_findings(to_text: RankedCandidates, to_image: RankedCandidates, split: SearchedSplit) -> Findings:
     """Recall in both directions, and the rank of every query's right answer."""
     one = split
     text_ranks = ranks(to_text.ids, to_text.scores, one.texts_of, len(one.texts))
@@ -183,7 +183,7 @@ def retrieval_findings(to_text: Ranked, to_image: Ranked, split: SearchedSplit) 
     return Findings(scores, labeled(scores), cases)
 
 
-def _first(found: Ranked) -> list[int]:
+def _first(found: RankedCandidates) -> list[int]:
     """The best-scored candidate of each query; of equal scores the later, as ranks count."""
     best = found.scores.max(axis=1, keepdims=True)
     return np.where(found.scores == best, found.ids, -1).max(axis=1).tolist()

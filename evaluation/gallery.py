@@ -46,7 +46,7 @@ def write_gallery(
     worst = ordered[len(best) :][::-1][:number]
     sections = ""
     for heading, some in (("Worst", worst), ("Best", best)):
-        shown = "".join(_case(case, open_source) for case in some)
+        shown = "".join(_case_html(case, open_source) for case in some)
         sections += f"<h2>{heading} ({len(some)})</h2>\n<div class='cases'>\n{shown}</div>\n"
     page = (
         f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}</title>\n"
@@ -57,8 +57,8 @@ def write_gallery(
         temporary.write_text(page, encoding="utf-8")
 
 
-def _case(case: Case, open_source: Callable[[Any], Picture]) -> str:
-    pictures = "".join(_picture(image, open_source) for image in case.images)
+def _case_html(case: Case, open_source: Callable[[Any], Picture]) -> str:
+    pictures = "".join(_picture_html(image, open_source) for image in case.images)
     entries = []
     for label, texts in case.lines.items():
         texts = texts if isinstance(texts, list | tuple) else [texts]
@@ -68,7 +68,7 @@ def _case(case: Case, open_source: Callable[[Any], Picture]) -> str:
     return f"<div class='case'>{pictures}{score}<dl>{''.join(entries)}</dl></div>\n"
 
 
-def _picture(source: str | Path | Picture, open_source: Callable[[Any], Picture]) -> str:
+def _picture_html(source: str | Path | Picture, open_source: Callable[[Any], Picture]) -> str:
     name = html.escape("" if isinstance(source, Picture) else str(source))
     try:
         image = ImageOps.exif_transpose(open_source(source)).convert("RGB")

@@ -20,7 +20,7 @@ _PUBLISHED_TRAINING = {
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedCheckpoint:
     """A checkpoint that these scripts, or those of 2022, wrote.
 
     Attributes:
@@ -35,7 +35,7 @@ class Trained:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
-def provenance(source: str | None) -> Released | Trained | None:
+def provenance(source: str | None) -> Released | TrainedCheckpoint | None:
     """What is known of the checkpoint at `source`; None where it tells nothing, or where there is none."""
     if not source:
         return None
@@ -47,7 +47,11 @@ def provenance(source: str | None) -> Released | Trained | None:
     state, beside = read_state(path)
     task = _task({key.split(".")[0] for key in state})
     config = beside.get("config")
-    return Trained(task, tuple(_seen(task, config if isinstance(config, Mapping) else {}))) if task else None
+    return (
+        TrainedCheckpoint(task, tuple(_training_data(task, config if isinstance(config, Mapping) else {})))
+        if task
+        else None
+    )
 
 
 def _task(parts: set[str]) -> str | None:
@@ -59,7 +63,7 @@ def _task(parts: set[str]) -> str | None:
     return "retrieval" if "itm_head" in parts else None
 
 
-def _seen(task: str, config: Mapping[str, Any]) -> Iterator[str]:
+def _training_data(task: str, config: Mapping[str, Any]) -> Iterator[str]:
     """What a run with this config trains on."""
     own = config.get("train_file")
     if own:

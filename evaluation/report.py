@@ -55,7 +55,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluatedSplit:
     """What was evaluated, and by what.
 
     Attributes:
@@ -95,7 +95,7 @@ class Evaluated:
 
 
 def report(
-    folder: Path, evaluated: Evaluated, found: Findings, open_source: Callable[[Any], Picture] = open_picture
+    folder: Path, evaluated: EvaluatedSplit, found: Findings, open_source: Callable[[Any], Picture] = open_picture
 ) -> dict[str, dict[str, float | str | None]]:
     """Log the warnings and the table; write `result/SPLIT_samples.json` and `result/SPLIT.html`.
 
@@ -108,7 +108,7 @@ def report(
         logger.warning("%s", warning)
     published = evaluated.checkpoint.scores if evaluated.checkpoint else {}
     lines = compare(evaluated.named(found.figures), published, evaluated.named(found.not_computed))
-    text = table(lines)
+    text = format_table(lines)
     logger.info("%s\n%s", evaluated.split, text)
     if found.cases:
         stem = folder / "result" / evaluated.split
@@ -136,7 +136,7 @@ def compare(
     return lines + [Comparison(metric, None, expected(metric), why) for metric, why in not_computed.items()]
 
 
-def table(lines: Sequence[Comparison]) -> str:
+def format_table(lines: Sequence[Comparison]) -> str:
     """The comparison as text, aligned; the columns for published figures only where there is one."""
     columns = ["metric", "got"]
     if any(line.published is not None for line in lines):

@@ -15,7 +15,7 @@ from models.rerank.search import ScoredCandidates, rerank
 from models.rerank.work_shares import Processes
 
 
-def search(
+def search_split(
     run: Run[Any],
     model: ImageTextModel,
     dataset: EvalDataset,

@@ -12,7 +12,7 @@ from engine import Run, gather_objects
 from evaluation.findings import Findings, Picture
 from evaluation.gallery import open_picture
 from evaluation.provenance import provenance
-from evaluation.report import Evaluated, report
+from evaluation.report import EvaluatedSplit, report
 
 Model = TypeVar("Model", bound=nn.Module)
 Split = TypeVar("Split")
@@ -65,6 +65,6 @@ def report_split(
         open_source: opens the pictures that the cases name.
     """
     source = run.config.pretrained if run.evaluate_only else None  # while training it is no checkpoint
-    evaluated = Evaluated(split, run.config.annotations(split), task, source, provenance(source))
+    evaluated = EvaluatedSplit(split, run.config.annotations(split), task, source, provenance(source))
     metrics = {f"{prefix}{name}": value for name, value in findings.metrics.items()}
     return metrics | report(run.output_dir, evaluated, findings, open_source)

@@ -1,4 +1,4 @@
-"""BLIP's networks (arXiv 2201.12086): made by one function each, with the weights of a checkpoint or without.
+"""BLIP's networks (arXiv 2201.12086): a function builds each, with the weights of a checkpoint if wanted.
 
     from models import blip_decoder
 
@@ -6,7 +6,7 @@
     captions = model.generate(images)
 
 This package imports nothing of the repository outside itself, and can be copied into another project together with
-`configs/`. Its names are imported when they are first used: `import models` alone loads no torch.
+`configs/`. Each name is imported at its first use, so `import models` alone does not load torch.
 """
 
 from typing import TYPE_CHECKING

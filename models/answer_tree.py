@@ -1,8 +1,8 @@
-"""Answers merged into a tree of tokens (a trie): the beginning that several share is computed once, without padding.
+"""Candidate answers merged into a prefix tree (a trie) of tokens, so that a shared prefix is computed only once.
 
-VQA's candidates all start with `[DEC]`, and since their first token chooses them, they come in families ("black",
-"black and white", "black cat"). A decoder's state depends on what stands before a token alone, so such answers share
-the states of their common beginning. One sequence holds the tree; each of its tokens sees its own ancestors only.
+VQA's candidates are chosen by their first token, so many share a prefix: "black", "black and white", "black cat". A
+causal decoder's state depends only on a token and those before it, so answers share the states of a common prefix. The
+tree is one sequence for the decoder, without padding between answers; each token attends to itself and its ancestors.
 """
 
 from dataclasses import dataclass, fields
@@ -13,24 +13,25 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AnswerTree:
-    """For each of B questions the tree of its c answers, of at most L tokens; questions with fewer nodes are padded.
+    """The prefix tree of each of B questions: of c answers with at most L tokens, padded to N nodes.
 
     Attributes:
-        ids: `[B, N]`, the token of each node; its parent stands before it.
-        positions: `[B, N]`, its place in the answer.
-        seen: `[B, N, N]`, True where a node sees another: on its way from the first token, itself included.
-        real: `[B, N]`, False where there is no node.
-        scored: `[B, c, L - 1]`, True where a token of an answer is followed by another.
-        rows: `[P]`, for each True of `scored` the node whose state predicts what follows, counted over all `real` ones.
-        targets: `[P]`, what follows.
+        ids: `[B, N]`, the token of each node; parents come before their children.
+        positions: `[B, N]`, the node's depth: its position in the answer.
+        visible: `[B, N, N]`, the attention mask: True from a node to itself and to its ancestors.
+        is_node: `[B, N]`, False at padding.
+        scored: `[B, c, L - 1]`, True at each token of an answer that is followed by another.
+        predictors: `[P]`, for each True of `scored` the node whose state predicts the next token: an index into all
+            nodes of the batch without padding, `states[is_node]`.
+        targets: `[P]`, that next token.
     """
 
     ids: Tensor
     positions: Tensor
-    seen: Tensor
-    real: Tensor
+    visible: Tensor
+    is_node: Tensor
     scored: Tensor
-    rows: Tensor
+    predictors: Tensor
     targets: Tensor
 
     def to(self, device: torch.device) -> "AnswerTree":
@@ -38,34 +39,33 @@ class AnswerTree:
 
 
 def merge_answers(ids: Tensor, lengths: Tensor) -> AnswerTree:
-    """The tree of each question's answers. Best made on the CPU: it is little work in many small steps.
+    """Build the tree of each question's answers. Call it on the CPU: it takes many small operations.
 
     Args:
-        ids: `[B, c, L]`, padded on the right; each question's answers in an order that has those beginning alike side
-            by side, as when sorted.
-        lengths: `[B, c]`, the number of tokens of each.
+        ids: `[B, c, L]`, padded on the right; each question's answers sorted, so that a shared prefix is adjacent.
+        lengths: `[B, c]`, the number of tokens of each answer.
     """
     inputs, targets = ids[:, :, :-1], ids[:, :, 1:]  # the last token predicts nothing
     depths = torch.arange(inputs.shape[2])
     scored = depths < lengths[:, :, None] - 1
-    new = scored.clone()
-    same = (inputs[:, 1:] == inputs[:, :-1]) & scored[:, :-1]
-    new[:, 1:] &= ~same.cumprod(dim=2).bool()
+    is_new = scored.clone()
+    repeats = (inputs[:, 1:] == inputs[:, :-1]) & scored[:, :-1]
+    is_new[:, 1:] &= ~repeats.cumprod(dim=2).bool()
 
-    number = new.flatten(1).cumsum(dim=1).view_as(new) - 1
-    nodes = number.where(new, 0).cummax(dim=1).values  # an old node is the newest of its depth
-    counts = new.sum(dim=(1, 2))
+    new_node = is_new.flatten(1).cumsum(dim=1).view_as(is_new) - 1
+    nodes = new_node.where(is_new, 0).cummax(dim=1).values  # a repeated node is the newest one at its depth
+    counts = is_new.sum(dim=(1, 2))
     width = int(counts.max())
 
-    question, answer, depth = new.nonzero(as_tuple=True)
+    question, answer, depth = is_new.nonzero(as_tuple=True)
     node = nodes[question, answer, depth]
     tree_ids = ids.new_zeros(len(ids), width)
     tree_ids[question, node] = inputs[question, answer, depth]
     positions = torch.zeros_like(tree_ids)
     positions[question, node] = depth
-    way = nodes[question, answer].where(depths <= depth[:, None], node[:, None])  # [all nodes, L - 1]
-    seen = torch.eye(width, dtype=torch.bool).repeat(len(ids), 1, 1)
-    seen[question[:, None], node[:, None], way] = True
-    real = torch.arange(width) < counts[:, None]
-    rows = nodes + (counts.cumsum(dim=0) - counts)[:, None, None]  # after the nodes of the questions before
-    return AnswerTree(tree_ids, positions, seen, real, scored, rows[scored], targets[scored])
+    path = nodes[question, answer].where(depths <= depth[:, None], node[:, None])  # [all nodes, L - 1]
+    visible = torch.eye(width, dtype=torch.bool).repeat(len(ids), 1, 1)
+    visible[question[:, None], node[:, None], path] = True
+    is_node = torch.arange(width) < counts[:, None]
+    predictors = nodes + (counts.cumsum(dim=0) - counts)[:, None, None]  # counted on from the earlier questions' nodes
+    return AnswerTree(tree_ids, positions, visible, is_node, scored, predictors[scored], targets[scored])

@@ -1,8 +1,9 @@
-"""Attention over one's own text and over an image that was projected once.
+"""Self-attention and cross-attention, with the keys and values that they keep.
 
-An image (or a question, for the VQA decoder) is projected to keys and values a single time: that is its `Memory`. Any
-number of texts, beams and decoding steps then look at it. Where the texts of an image stand side by side they are
-folded into one long query, so nothing is repeated; elsewhere they name the image by index.
+A `Memory` holds the cross-attention's keys and values of images (for the VQA decoder: of questions). They are computed
+once, and then any number of texts, beams and decoding steps attend to them. The adjacent texts of one image are folded
+into one long query, so that its keys and values need not be repeated; otherwise an index says which text belongs to
+which image. `SelfAttentionCache` is the usual key/value cache of decoding.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,10 +18,10 @@ KeyValue = tuple[Tensor, Tensor]  # each [N, heads, T, d]
 
 @dataclass
 class Memory:
-    """Keys and values of N images in every layer.
+    """The cross-attention's keys and values of N images, in every layer.
 
     Attributes:
-        layers: for each layer one pair a cross-attention (NLVR2 has two), each `[N, heads, T, d]`.
+        layers: for each layer one (key, value) pair per cross-attention (NLVR2 has two), each `[N, heads, T, d]`.
         mask: `[N, T]`, True where a position may be attended; None when all may.
     """
 
@@ -33,11 +34,11 @@ class Memory:
 
 @dataclass
 class AttentionMaps:
-    """Attention probabilities of every layer, recorded on request. They take part in the gradient.
+    """Attention probabilities of every layer, recorded on request. Gradients flow through them.
 
     Attributes:
         self_attention: for each layer `[B, heads, L, L]`.
-        cross_attention: for each layer one `[B, heads, L, T]` a cross-attention.
+        cross_attention: for each layer one `[B, heads, L, T]` per cross-attention.
     """
 
     self_attention: list[Tensor] = field(default_factory=list)
@@ -45,11 +46,11 @@ class AttentionMaps:
 
 
 class SelfAttentionCache:
-    """Keys and values of the tokens decoded so far, in one buffer allocated at the first of them.
+    """Key/value cache of the tokens decoded so far, in one buffer that is allocated at the first token.
 
     Args:
-        layers: how many layers write to it.
-        max_length: the most tokens a row can hold, prompt included.
+        layers: how many layers there are.
+        max_length: the most tokens a text can have, prompt included.
     """
 
     def __init__(self, layers: int, max_length: int) -> None:
@@ -59,7 +60,7 @@ class SelfAttentionCache:
         self._buffer = torch.empty(0)  # [layers, 2 (key, value), R, heads, max_length, d] from the first token on
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> KeyValue:
-        """Write key, value [R, heads, L, d] of new tokens -> those of all tokens so far [R, heads, length + L, d]."""
+        """Store key, value [R, heads, L, d] of L new tokens -> those of all tokens so far [R, heads, length + L, d]."""
         if not self._buffer.numel():
             rows, heads, _, width = key.shape
             self._buffer = key.new_empty(self.layers, 2, rows, heads, self.max_length, width)
@@ -70,29 +71,33 @@ class SelfAttentionCache:
         return written[0], written[1]
 
     def advance(self, tokens: int) -> None:
-        """Count the tokens that every layer has now written."""
+        """Count new tokens, once every layer has appended their keys and values."""
         self.length += tokens
 
     def repeat(self, times: int) -> None:
-        """Give every row `times` neighbours with the same content: one image's prompt becomes that of its beams."""
+        """Repeat every row `times` times, as `repeat_interleave`: the prompt of an image becomes that of its beams."""
         self._buffer = self._buffer.repeat_interleave(times, dim=2)
 
     def reorder(self, rows: Tensor) -> None:
-        """Row i takes the content of row rows[i], for the tokens written so far."""
+        """Row i takes the content of row rows[i]: the beams that go on may stem from the same earlier one."""
         written = self._buffer[:, :, :, :, : self.length]
         written.copy_(written.index_select(2, rows))
 
 
 @dataclass
 class AttentionInputs:
-    """What the attentions of one layer work with in a forward pass; see `TextModel.forward`.
+    """The arguments of one layer's attentions in a forward pass; see `TextModel.forward`.
 
-    It does not say which layer: compiled code that looks at a number would be compiled for each layer anew.
+    It does not hold the layer's number: torch.compile would compile the layer again for each number.
 
     Attributes:
+        mask: where the self-attention may attend, as in `attend`; None for everywhere.
         memory, memory_mask: the layer's part of a `Memory`, and its mask.
-        append: puts keys and values of new tokens behind the layer's earlier ones, and returns all.
-        runs: where the texts stand packed in one row, its runs of equally long texts: `(texts, tokens of each)`.
+        index: the image of each text, as in `attend`.
+        causal: the self-attention is causal.
+        append: adds the keys and values of new tokens to the layer's cache, and returns those of all tokens.
+        groups: where all texts are packed into one row, its groups of equally long texts: `(texts, tokens of each)`.
+        maps: collects the attention probabilities, if given.
     """
 
     mask: Tensor | None = None
@@ -101,16 +106,16 @@ class AttentionInputs:
     index: Tensor | None = None
     causal: bool = False
     append: Callable[[Tensor, Tensor], KeyValue] | None = None
-    runs: Sequence[tuple[int, int]] | None = None
+    groups: Sequence[tuple[int, int]] | None = None
     maps: AttentionMaps | None = None
 
     def record_self_attention(self, weights: Tensor | None) -> None:
-        """Add a layer's probabilities to the maps, if they are asked for."""
+        """Add a layer's probabilities to `maps`, if given."""
         if self.maps is not None and weights is not None:
             self.maps.self_attention.append(weights)
 
     def record_cross_attention(self, *weights: Tensor | None) -> None:
-        """Add a layer's probabilities, one tensor an image, to the maps, if they are asked for."""
+        """Add a layer's probabilities, one tensor for each cross-attention, to `maps`, if given."""
         if self.maps is not None:
             self.maps.cross_attention.append([each for each in weights if each is not None])
 
@@ -126,17 +131,17 @@ def attend(
     dropout: float = 0.0,
     need_weights: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Scaled dot-product attention of B rows over N memories.
+    """Scaled dot-product attention of B texts over the keys and values of N images (or of their own: N = B).
 
     Args:
         query: `[B, L, heads, d]`.
         key, value: `[N, heads, T, d]`.
-        mask: `[N, T]`, True where a position may be attended; or `[N, L, T]`, for each query position its own.
-        index: `[B]`, the memory of each row. Without it B must be a multiple of N, and the rows of one memory stand
-            side by side: they attend together, as one query of (B / N) * L positions.
-        causal: position i sees positions 0..i only. Right padding is then never seen and needs no mask.
+        mask: `[N, T]`, True where a position may be attended; or `[N, L, T]`, one for each query position.
+        index: `[B]`, the image of each text. Without it B must be a multiple of N, and the texts of one image must be
+            adjacent: they attend together, as one query of (B / N) * L positions.
+        causal: position i attends to positions 0..i only. Then right padding is never attended and needs no mask.
         dropout: probability of dropping an attention weight.
-        need_weights: take the slower path that also returns the probabilities.
+        need_weights: also return the probabilities, on a slower path.
 
     Returns:
         context `[B, L, heads * d]`, and probabilities `[B, heads, L, T]` or None.
@@ -145,7 +150,7 @@ def attend(
         key, value = key[index], value[index]
         mask = None if mask is None else mask[index]
     batch, length, heads, width = query.shape
-    folded = query.reshape(key.shape[0], -1, heads, width) if batch else query  # no rows cannot be shared out
+    folded = query.reshape(key.shape[0], -1, heads, width) if batch else query  # reshape(0, -1) fails
     folded = folded.transpose(1, 2)  # [N, heads, (B / N) * L, d]
     if mask is not None:
         mask = mask[:, None] if mask.dim() == 3 else mask[:, None, None]
@@ -162,37 +167,37 @@ def attend(
         scores = scores.masked_fill(~mask, float("-inf"))
     weights = scores.float().softmax(dim=-1).to(value.dtype)
     weights = weights.unflatten(2, (-1, length)).transpose(1, 2).flatten(0, 1)  # [B, heads, L, T]
-    # What is returned must be what the context is made of, so that gradients reach it.
+    # The context is computed from the tensor that is returned, so that its gradient can be asked for.
     folded = weights.unflatten(0, (len(key), -1)).transpose(1, 2).flatten(2, 3)  # [N, heads, (B / N) * L, T]
     context = F.dropout(folded, dropout) @ value
     return context.transpose(1, 2).reshape(batch, length, heads * width), weights
 
 
-def attend_packed(query: Tensor, key: Tensor, value: Tensor, runs: Sequence[tuple[int, int]]) -> Tensor:
-    """Self-attention within each of many texts that stand in one row: texts of one length are a batch of their own.
+def attend_packed(query: Tensor, key: Tensor, value: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
+    """Self-attention within each of the texts that are packed into one row; the texts of one length form a batch.
 
     Args:
-        query: `[1, P, heads, d]`, or `[1, texts, heads, d]` of the first token of each text alone.
+        query: `[1, P, heads, d]` of all tokens, or `[1, texts, heads, d]` of each text's first token.
         key, value: `[1, heads, P, d]`.
-        runs: texts and tokens of each, run by run; P is the sum of their products.
+        groups: `(texts, tokens of each)` for each group of equally long texts; P is the sum of their products.
 
     Returns:
         context, `[1, P, heads * d]` or `[1, texts, heads * d]`.
     """
-    sizes = [texts * length for texts, length in runs]
-    counts = sizes if query.shape[1] == sum(sizes) else [texts for texts, _ in runs]
+    sizes = [texts * length for texts, length in groups]
+    counts = sizes if query.shape[1] == sum(sizes) else [texts for texts, _ in groups]
     queries = query[0].split(counts)
     keys, values = (x[0].transpose(0, 1).split(sizes) for x in (key, value))  # [n * L, heads, d] each
     contexts = []
-    for q, k, v, (texts, _) in zip(queries, keys, values, runs, strict=True):
+    for q, k, v, (texts, _) in zip(queries, keys, values, groups, strict=True):
         q, k, v = (x.view(texts, -1, *x.shape[1:]) for x in (q, k, v))  # [n, L, heads, d]
         context, _ = attend(q, k.transpose(1, 2), v.transpose(1, 2))
         contexts.append(context.flatten(0, 1))
     return torch.cat(contexts)[None]
 
 
-def first_tokens(hidden: Tensor, runs: Sequence[tuple[int, int]]) -> Tensor:
+def first_tokens(hidden: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
     """The first token of each packed text: hidden [1, P, D] -> [1, texts, D]."""
-    parts = hidden[0].split([texts * length for texts, length in runs])
-    firsts = [part.view(texts, length, -1)[:, 0] for part, (texts, length) in zip(parts, runs, strict=True)]
+    parts = hidden[0].split([texts * length for texts, length in groups])
+    firsts = [part.view(texts, length, -1)[:, 0] for part, (texts, length) in zip(parts, groups, strict=True)]
     return torch.cat(firsts)[None]

@@ -1,4 +1,4 @@
-"""What every BLIP network starts from."""
+"""The base class of every BLIP network."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ class VisionLanguageModel(nn.Module):
 
     Attributes:
         tokenizer: a Hugging Face fast tokenizer.
-        special: the ids of its tokens that are no words.
+        special: the ids of its special tokens.
         visual_encoder: images [B, 3, H, W], normalized -> states [B, T, vision_width].
         text_config: the sizes of the text models.
     """
@@ -43,12 +43,13 @@ class VisionLanguageModel(nn.Module):
         first_token: int | None = None,
         max_length: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Ids and mask [B, L] of the texts that look at images; `first_token` and `max_length` are those of `tokenize`.
+        """Tokenize the texts that will attend to images -> ids and mask, each [B, L].
 
-        One text is that of all images, and one image that of all texts, as it was in 2022.
+        Several images and a single text: the text is repeated for each image. Several texts and a single image: all
+        attend to that image. `first_token` and `max_length` are those of `tokenize`.
 
         Raises:
-            ValueError: several images, and another number of texts.
+            ValueError: the numbers of images and texts differ, and neither is one.
         """
         ids, mask = tokenize(self.tokenizer, text, self.device, first_token=first_token, max_length=max_length)
         images, texts = len(image), len(ids)

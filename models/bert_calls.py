@@ -1,4 +1,4 @@
-"""The text models called by BERT's argument names, as programs of 2022 call them: other calls, the same numbers.
+"""Calls of the text models by BERT's argument names, as programs of 2022 make them, with the same results.
 
     model.text_encoder(ids, attention_mask=mask, return_dict=True, mode="text").last_hidden_state
     model.text_encoder(ids, attention_mask=mask, encoder_hidden_states=image_embeds,
@@ -6,7 +6,7 @@
     model.text_decoder(ids, attention_mask=mask, encoder_hidden_states=image_embeds,
                        encoder_attention_mask=image_atts, labels=labels, return_dict=True).loss
 
-What is attended to is projected anew in each such call. Our own code does that once for all that looks at it: see
+Each such call projects the image to keys and values again. Our own code does so once for all texts of the image: see
 `TextModel.project`, `TextModel.forward` and `TextDecoder.token_losses`.
 """
 
@@ -38,12 +38,12 @@ BERT_NAMES = frozenset(
         "return_dict",
     )
 )
-"""The arguments by which a call of 2022 is told from `TextModel.forward`."""
+"""Argument names that `TextModel.forward` lacks: a call with one of them is a call of 2022."""
 
 LABEL_SMOOTHING = 0.1
 
 
-def encode(
+def call_encoder(
     model: "TextModel",
     input_ids: Tensor | None = None,
     attention_mask: Tensor | None = None,
@@ -55,22 +55,22 @@ def encode(
     mode: str = "multimodal",
     return_dict: bool = True,
 ) -> BaseModelOutputWithPoolingAndCrossAttentions | tuple[Tensor, ...]:
-    """The states `[B, L, D]` of B texts, as `last_hidden_state` and at `[0]`.
+    """Encode B texts -> states `[B, L, D]`, under `last_hidden_state` and `[0]` of what is returned.
 
     Args:
-        input_ids: token ids `[B, L]`; one text is that of all images.
+        input_ids: token ids `[B, L]`; a single text is used for all images.
         attention_mask: `[B, L]`, zero at padding; None when there is none.
         encoder_embeds: states `[B, L, D]` that enter the first layer in place of the embedded `input_ids`.
-        encoder_hidden_states: the image states `[B, T, width]` that the texts look at; one image is that of all texts.
-            A model of NLVR2 takes a list of two.
-        encoder_attention_mask: `[B, T]`, zero where there is nothing to look at; a list of two for NLVR2.
-        is_decoder: a token sees itself and those before it.
-        mode: 'multimodal', or 'text', which looks at no image.
-        return_dict: give an object with names rather than a tuple.
+        encoder_hidden_states: image states `[B, T, width]`, which the texts attend to; a single image is used for all
+            texts. A list of two for NLVR2's model.
+        encoder_attention_mask: `[B, T]`, zero where the image may not be attended; a list of two for NLVR2's model.
+        is_decoder: causal attention: a token attends to itself and those before it.
+        mode: 'multimodal', or 'text' for no cross-attention.
+        return_dict: return an object with named fields rather than a tuple.
 
     Raises:
-        ValueError: neither or both of ids and states; an unknown mode, or 'multimodal' without images; texts that do
-            not fit the images; masks of two images that differ.
+        ValueError: neither or both of `input_ids` and `encoder_embeds`; an unknown mode, or 'multimodal' without
+            images; numbers of texts and images that differ, neither being one; different masks for NLVR2's images.
     """
     start = input_ids if encoder_embeds is None else encoder_embeds
     if start is None or (input_ids is not None and encoder_embeds is not None):
@@ -79,9 +79,9 @@ def encode(
     if mask is not None and is_decoder:
         length = mask.shape[-1]
         mask = mask.bool()[:, None] & torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
-    mask = None if mask is None else _where_to_look(mask)
+    mask = None if mask is None else _attendable(mask)
 
-    memory = _memory(model, encoder_hidden_states, encoder_attention_mask, mode)
+    memory = _project_images(model, encoder_hidden_states, encoder_attention_mask, mode)
     if memory is not None:
         texts, images = len(start), len(memory)
         if texts != images and 1 not in (texts, images):
@@ -99,7 +99,7 @@ def encode(
     return output if return_dict else output.to_tuple()
 
 
-def decode(
+def call_decoder(
     decoder: "TextDecoder",
     input_ids: Tensor | None = None,
     attention_mask: Tensor | None = None,
@@ -114,17 +114,18 @@ def decode(
     return_logits: bool = False,
     return_dict: bool = True,
 ) -> CausalLMOutputWithCrossAttentions | Tensor | tuple[Tensor, ...]:
-    """The next token's logits `[B, L, vocabulary]` at every position, and the loss of given labels.
+    """Predict the next token at every position -> logits `[B, L, vocabulary]`, and the loss if there are labels.
 
     Args:
         labels: `[B, L]`, the ids to be predicted, -100 where nothing is scored; without them `loss` is None.
         reduction: the loss is the mean over all scored tokens, their sum, or with 'none' the sum of each text `[B]`;
             a share of 0.1 of each target is spread over the vocabulary.
-        return_logits: give nothing but the logits that predict a token of the text, `[B, L - 1, vocabulary]`.
+        return_logits: return only logits, without the last position's, which predicts no token of the text:
+            `[B, L - 1, vocabulary]`.
 
-    The other arguments are those of `encode`.
+    The other arguments are those of `call_encoder`.
     """
-    output = encode(
+    output = call_encoder(
         decoder.bert,
         input_ids,
         attention_mask,
@@ -143,9 +144,9 @@ def decode(
 
 
 def resize_encoder(model: "TextModel", new_num_tokens: int | None = None) -> nn.Embedding:
-    """Give the text model so many word embeddings, the old ones kept as far as they reach -> the embeddings.
+    """Resize the text model's word embeddings to `new_num_tokens` rows -> the embeddings.
 
-    New ones start as BERT's do. Without a number, or with the present one, nothing changes.
+    Rows that exist keep their values; new ones get BERT's random initialization. None changes nothing.
     """
     words = model.embeddings.word_embeddings
     if new_num_tokens is not None and new_num_tokens != words.num_embeddings:
@@ -155,9 +156,9 @@ def resize_encoder(model: "TextModel", new_num_tokens: int | None = None) -> nn.
 
 
 def resize_decoder(decoder: "TextDecoder", new_num_tokens: int | None = None) -> nn.Embedding:
-    """As `resize_encoder`, and the language-model head with it; its new biases are zero.
+    """Resize the word embeddings as `resize_encoder` does, and the language-model head; new biases are zero.
 
-    Where another model shares the embeddings and resized them, the head follows.
+    The head is also resized where a model that shares the embeddings has already resized those.
     """
     words = resize_encoder(decoder.bert, new_num_tokens)
     head = decoder.cls.predictions
@@ -168,36 +169,36 @@ def resize_decoder(decoder: "TextDecoder", new_num_tokens: int | None = None) ->
     return words
 
 
-def _where_to_look(mask: Tensor) -> Tensor:
-    """What a nonzero mask [.., T] allows: True where one may look.
+def _attendable(mask: Tensor) -> Tensor:
+    """A 2022 mask [.., T] -> True where a position may be attended; rows of zeros become rows of True.
 
-    BERT lowers the scores of the rest by 10,000 each, so that who may look nowhere looks everywhere.
+    BERT subtracts 10,000 from the scores of masked positions, so that a row with all masked attends to all of them.
     """
     mask = mask.bool()
     return mask | ~mask.any(dim=-1, keepdim=True)
 
 
-def _memory(
+def _project_images(
     model: "TextModel", states: Tensor | Sequence[Tensor] | None, mask: Tensor | Sequence[Tensor] | None, mode: str
 ) -> Memory | None:
-    """What the texts look at, projected; None in mode 'text'."""
+    """Keys and values of the images; None in mode 'text'."""
     if mode == "text":
         return None
     if mode != "multimodal":
         raise ValueError(f"mode={mode!r} must be 'text' or 'multimodal'")
     if states is None:
-        raise ValueError("mode='multimodal' needs encoder_hidden_states; give mode='text' where no image is looked at")
+        raise ValueError("mode='multimodal' needs encoder_hidden_states; give mode='text' for a text without an image")
     masks = [mask] if mask is None or isinstance(mask, Tensor) else list(mask)
     first = masks[0]
     for other in masks[1:]:
         if first is None or other is None or not torch.equal(first, other):
             raise ValueError("both images must have the same encoder_attention_mask")
     sources = [states] if isinstance(states, Tensor) else states
-    return model.project(*sources, mask=None if first is None else _where_to_look(first))
+    return model.project(*sources, mask=None if first is None else _attendable(first))
 
 
 def _next_token_loss(logits: Tensor, labels: Tensor, reduction: Literal["mean", "sum", "none"]) -> Tensor:
-    """Loss of logits [B, L, V] that predict the labels [B, L] of the position after theirs; see `decode`."""
+    """Cross-entropy of logits [B, L, V] against the labels [B, L], shifted by one position; see `call_decoder`."""
     targets = labels[:, 1:]
     loss = F.cross_entropy(
         logits[:, :-1].flatten(0, 1), targets.flatten(), reduction=reduction, label_smoothing=LABEL_SMOOTHING
@@ -206,7 +207,7 @@ def _next_token_loss(logits: Tensor, labels: Tensor, reduction: Literal["mean", 
 
 
 def _with_rows(table: Tensor, rows: int, std: float) -> nn.Parameter:
-    """A parameter of that many rows: those of `table`, as far as they reach, and normal ones."""
+    """A parameter with that many rows: the first ones from `table`, further ones from a normal distribution."""
     resized = torch.empty(rows, *table.shape[1:], dtype=table.dtype, device=table.device)
     nn.init.normal_(resized, std=std)
     kept = min(rows, len(table))

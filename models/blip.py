@@ -21,14 +21,15 @@ from models.weights.load import load_checkpoint as load_weights
 
 
 class BLIPFeatureExtractor(VisionLanguageModel):
-    """All token states of an image, of a text, or of a text that looks at an image.
+    """The states of all tokens: of an image, of a text, or of a text that attends to an image.
 
     Args:
         med_config: sizes of the text models: a BERT configuration, as a file or a mapping.
         image_size: side of the square input, in pixels.
         vit: a name ('tiny', 'small', 'base', 'large'), or a mapping `{embed_dim, depth, num_heads, patch_size}`.
-        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
-        drop_path_rate: stochastic depth of the image encoder; by default 0.1 for 'large' and none elsewhere.
+        vit_grad_ckpt, vit_ckpt_layer: with the first, the last `vit_ckpt_layer` ViT blocks recompute their activations
+            in the backward pass, to save memory.
+        drop_path_rate: stochastic depth of the image encoder; when None, 0.1 for 'large' and 0 for other sizes.
         vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
     """
 
@@ -49,7 +50,7 @@ class BLIPFeatureExtractor(VisionLanguageModel):
         self.text_encoder = TextModel(self.text_config, len(self.tokenizer), self.vision_width)
 
     def forward(self, image: Tensor | None, caption: str | Sequence[str] | None, mode: str) -> Tensor:
-        """Features of every token.
+        """Encode an image, a text, or both -> the states of all tokens.
 
         Args:
             image: `[B, 3, H, W]`, normalized; not read in mode 'text'.
@@ -58,8 +59,8 @@ class BLIPFeatureExtractor(VisionLanguageModel):
                 padded to the longest; the states of padding are zero.
 
         Raises:
-            ValueError: an unknown mode, an image or caption that the mode reads and that is None, texts that do not fit
-                the images, or a text longer than the text model's positions.
+            ValueError: an unknown mode, a missing image or caption, numbers of images and captions that differ, neither
+                being one, or a text longer than the text model's positions.
         """
         if mode not in ("image", "text", "multimodal"):
             raise ValueError(f"mode={mode!r} must be 'image', 'text' or 'multimodal'")
@@ -76,16 +77,17 @@ class BLIPFeatureExtractor(VisionLanguageModel):
 
 
 class BLIPDecoder(VisionLanguageModel):
-    """Describes images: a ViT and a causal text decoder that looks at it.
+    """Captions images: an image encoder, and a causal text decoder that attends to its states.
 
     Args:
         med_config: sizes of the text models: a BERT configuration, as a file or a mapping.
         image_size: side of the square input, in pixels.
         vit: a name ('tiny', 'small', 'base', 'large'), or a mapping `{embed_dim, depth, num_heads, patch_size}`.
-        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
-        prompt: the words every caption starts with; they are not scored in training and not returned.
-        label_smoothing: share of each target spread over the vocabulary in the training loss.
-        drop_path_rate: stochastic depth of the image encoder; by default 0.1 for 'large' and none elsewhere.
+        vit_grad_ckpt, vit_ckpt_layer: with the first, the last `vit_ckpt_layer` ViT blocks recompute their activations
+            in the backward pass, to save memory.
+        prompt: the words every caption starts with; they do not count in the training loss, and `generate` cuts them.
+        label_smoothing: label smoothing of the training loss.
+        drop_path_rate: stochastic depth of the image encoder; when None, 0.1 for 'large' and 0 for other sizes.
         vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
     """
 
@@ -112,11 +114,11 @@ class BLIPDecoder(VisionLanguageModel):
 
     @property
     def prompt_length(self) -> int:
-        """The prompt's tokens, the start token counted."""
+        """The number of the prompt's tokens, `[DEC]` included."""
         return len(self.prompt_ids)
 
     def forward(self, image: Tensor, caption: str | Sequence[str]) -> Tensor:
-        """image [B, 3, H, W], normalized, and B captions, each starting with the prompt -> loss, mean over tokens."""
+        """The training loss, a mean over tokens, of image [B, 3, H, W], normalized, and B captions with the prompt."""
         ids, mask = self.tokenize_for(image, caption, first_token=self.special.dec, max_length=40)
         memory = self.text_decoder.project(self.visual_encoder(image))
         labels = ids.masked_fill(mask == 0, -100)
@@ -136,7 +138,7 @@ class BLIPDecoder(VisionLanguageModel):
         top_k: int = 50,
         generator: torch.Generator | None = None,
     ) -> list[str]:
-        """One caption for each image [B, 3, H, W]; the arguments are those of `SearchOptions`."""
+        """Generate a caption for each image [B, 3, H, W], normalized; the options are those of `SearchOptions`."""
         options = SearchOptions(
             sample=sample,
             num_beams=num_beams,
@@ -152,7 +154,7 @@ class BLIPDecoder(VisionLanguageModel):
 
     @torch.no_grad()
     def generate_n_best(self, image: Tensor, options: SearchOptions) -> tuple[list[list[str]], Generated]:
-        """Several captions for each image, best first, with their scores and log-probabilities.
+        """Generate several captions for each image, best first, with their scores and log-probabilities.
 
         Args:
             image: `[B, 3, H, W]`, normalized.
@@ -166,7 +168,7 @@ class BLIPDecoder(VisionLanguageModel):
             end_token=self.special.sep,
             pad_token=self.special.pad,
         )
-        # The tokenizer spaces a prompt in its own way ("a close - up of"): its text is cut off, and the space after it.
+        # The prompt is cut as the tokenizer decodes it ("a close - up of"), with the space after it.
         prompt = decode(self.tokenizer, self.prompt_ids)
         start = len(prompt) + 1 if prompt else 0
         captions = [[decode(self.tokenizer, ids)[start:] for ids in texts] for texts in generated.ids.tolist()]
@@ -235,6 +237,6 @@ def blip_feature_extractor(
     return model
 
 
-# Their names in 2022; what else programs of then import from here comes from models.names_2022.
+# The classes' names in 2022. The functions that programs of 2022 import from here come from models.names_2022.
 BLIP_Base = BLIPFeatureExtractor
 BLIP_Decoder = BLIPDecoder

@@ -1,4 +1,4 @@
-"""Image-text matching and similarity as the 2022 model gave them (paper, section 3.2)."""
+"""Image-text matching and similarity (paper, section 3.2)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,21 +7,22 @@ from typing import Any
 from torch import Tensor
 
 from models.config import ModelConfig
-from models.face import callable_as_its_function
+from models.face import make_callable
 from models.image_text import MAX_TEXT_LENGTH, ImageTextModel, similarities
 from models.weights.load import load_checkpoint
 
 
 class BLIPMatcher(ImageTextModel):
-    """Matching logits and similarities as the 2022 model gave them, for thresholds that were tuned on it.
+    """Compares images with texts: matching logits and cosine similarities, equal to those of the 2022 model.
 
     Args:
         med_config: sizes of the text models: a BERT configuration, as a file or a mapping.
         image_size: side of the square input, in pixels.
         vit: a name ('tiny', 'small', 'base', 'large'), or a mapping `{embed_dim, depth, num_heads, patch_size}`.
-        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
+        vit_grad_ckpt, vit_ckpt_layer: with the first, the last `vit_ckpt_layer` ViT blocks recompute their activations
+            in the backward pass, to save memory.
         embed_dim: width of the space in which images and texts are compared.
-        drop_path_rate: stochastic depth of the image encoder; by default 0.1 for 'large' and none elsewhere.
+        drop_path_rate: stochastic depth of the image encoder; when None, 0.1 for 'large' and 0 for other sizes.
         vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
     """
 
@@ -49,11 +50,11 @@ class BLIPMatcher(ImageTextModel):
             image: `[B, 3, H, W]`, normalized.
             caption: B texts; those over 35 tokens are cut.
             match_head: 'itm' -> logits `[B, 2]` of the pairs (i, i), index 1 meaning "they match"; 'itc' -> cosine
-                similarities `[B, B]`, a row for each image. 'itm' starts the text with `[CLS]` although the head was
-                trained with `[ENC]`; `score` uses `[ENC]`.
+                similarities `[B, B]`, a row for each image. 'itm' starts the text with `[CLS]`, as in 2022, although
+                the head was trained with `[ENC]`; `score` uses `[ENC]`.
 
         Raises:
-            ValueError: an unknown head, or with 'itm' texts that do not fit the images.
+            ValueError: an unknown head; with 'itm', numbers of images and captions that differ, neither being one.
         """
         if match_head == "itc":
             return similarities(self.encode_image(image), self.encode_text(caption))
@@ -95,4 +96,4 @@ def blip_itm(
 
 
 BLIP_ITM = BLIPMatcher  # its name in 2022
-callable_as_its_function(__name__)
+make_callable(__name__)

@@ -9,21 +9,22 @@ from torch import Tensor, nn
 
 from models.base import VisionLanguageModel
 from models.config import ModelConfig
-from models.face import callable_as_its_function
+from models.face import make_callable
 from models.med import TextModel
 from models.tokenizer import tokenize
 from models.weights.load import load_checkpoint
 
 
 class BLIPNLVR(VisionLanguageModel):
-    """A text encoder with two cross-attentions a layer, one for each image, and a classifier.
+    """A text encoder with two cross-attentions in each layer, one for each image, and a classifier of true or false.
 
     Args:
         med_config: sizes of the text models: a BERT configuration, as a file or a mapping.
         image_size: side of the square input, in pixels.
         vit: a name ('tiny', 'small', 'base', 'large'), or a mapping `{embed_dim, depth, num_heads, patch_size}`.
-        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
-        drop_path_rate: stochastic depth of the image encoder; 0.1 here, whatever its size.
+        vit_grad_ckpt, vit_ckpt_layer: with the first, the last `vit_ckpt_layer` ViT blocks recompute their activations
+            in the backward pass, to save memory.
+        drop_path_rate: stochastic depth of the image encoder.
         vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
     """
 
@@ -48,16 +49,16 @@ class BLIPNLVR(VisionLanguageModel):
     def forward(
         self, image: Tensor, text: str | Sequence[str], targets: Tensor | None = None, train: bool = True
     ) -> Tensor:
-        """Judge B sentences.
+        """Judge whether each of B sentences is true of its two images.
 
         Args:
             image: `[2B, 3, H, W]`, normalized: the B first images, then the B second ones.
             text: B sentences.
-            targets: `[B]`, 1 where the sentence is true; in training.
-            train: return the loss.
+            targets: `[B]`, 1 where the sentence is true; needed in training.
+            train: return the loss rather than logits.
 
         Returns:
-            the mean loss, or logits `[B, 2]`, float32; index 1 means "true".
+            the mean loss; or logits `[B, 2]`, float32; index 1 means "true".
 
         Raises:
             ValueError: the images are not two for each sentence; no targets in training.
@@ -72,7 +73,7 @@ class BLIPNLVR(VisionLanguageModel):
         if not train:
             return logits
         if targets is None:
-            raise ValueError("training reads targets, and none were given")
+            raise ValueError("training needs targets, and none were given")
         return F.cross_entropy(logits, targets)
 
 
@@ -89,8 +90,8 @@ def blip_nlvr(
 ) -> BLIPNLVR:
     """An NLVR2 model, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
 
-    From a checkpoint with single cross-attentions both of a pair start from the one; the layers that merge two images
-    and the classifier start anew.
+    A checkpoint with one cross-attention in each layer initializes both. Where it lacks them, the layers that merge two
+    images, and the classifier, keep their random initialization.
 
     The other arguments are those of `BLIPNLVR`.
     """
@@ -109,4 +110,4 @@ def blip_nlvr(
 
 
 BLIP_NLVR = BLIPNLVR  # its name in 2022
-callable_as_its_function(__name__)
+make_callable(__name__)

@@ -1,4 +1,4 @@
-"""Pre-training: contrast, matching and language modelling at once (paper, section 3.2)."""
+"""Pre-training: contrastive, matching and language-model losses at once (paper, section 3.2)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,29 +8,30 @@ import torch
 from torch import Tensor
 
 from models.config import ModelConfig
-from models.face import callable_as_its_function
+from models.face import make_callable
 from models.image_text import similarities
 from models.med import TextDecoder, TextModel
 from models.momentum import MomentumModel, sample_negatives
 from models.weights.load import load_checkpoint
 
 MAX_TEXT_LENGTH = 30  # tokens
-NEGATIVE_FLOOR = 1e-4  # added to every probability of being drawn as a negative
+NEGATIVE_FLOOR = 1e-4  # `floor` of `sample_negatives`
 
 
 class BLIPPretrain(MomentumModel):
-    """The three objectives over one image memory: the decoder shares all but its self-attention with the encoder.
+    """All three losses of an image-text pair. The decoder shares all layers with the encoder but its self-attentions.
 
     Args:
         med_config: sizes of the text models: a BERT configuration, as a file or a mapping.
         image_size: side of the square input, in pixels.
         vit: a name ('tiny', 'small', 'base', 'large'), or a mapping `{embed_dim, depth, num_heads, patch_size}`.
-        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
+        vit_grad_ckpt, vit_ckpt_layer: with the first, the last `vit_ckpt_layer` ViT blocks recompute their activations
+            in the backward pass, to save memory.
         embed_dim: width of the space in which images and texts are compared.
-        queue_size: how many of the latest features of each kind are kept as candidates.
-        momentum: share that a momentum copy keeps of itself in each step.
-        label_smoothing: share of each target spread over the vocabulary in the language-model loss.
-        drop_path_rate: stochastic depth of the image encoder; by default 0.1 for 'large' and none elsewhere.
+        queue_size: how many of the latest image features, and of the latest text features, serve as candidates.
+        momentum: of the momentum encoders: copy = momentum * copy + (1 - momentum) * encoder in each step.
+        label_smoothing: label smoothing of the language-model loss.
+        drop_path_rate: stochastic depth of the image encoder; when None, 0.1 for 'large' and 0 for other sizes.
         vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
     """
 
@@ -61,7 +62,7 @@ class BLIPPretrain(MomentumModel):
         self.label_smoothing = label_smoothing
 
     def forward(self, image: Tensor, caption: Sequence[str], alpha: float) -> tuple[Tensor, Tensor, Tensor]:
-        """One training step's losses; updates momentum copies and queues.
+        """Compute the losses of one training step, and update the momentum copies and the queues.
 
         Args:
             image: `[B, 3, H, W]`, normalized.
@@ -86,7 +87,7 @@ class BLIPPretrain(MomentumModel):
             negative_text, text_exists = sample_negatives(
                 similarities(features["image"], features["text_m"]) / self.temp, diagonal.bool(), NEGATIVE_FLOOR
             )
-        grounded = self.grounded(ids)
+        grounded = self.with_enc_token(ids)
         loss_itm = self.matching_loss(
             memory,
             (torch.arange(batch, device=ids.device), negative_image),
@@ -103,7 +104,7 @@ class BLIPPretrain(MomentumModel):
 
 
 def share_all_but_self_attention(encoder: TextModel, decoder: TextDecoder) -> None:
-    """Let `decoder` use the encoder's own embeddings, cross-attentions and feed-forward blocks."""
+    """Make `decoder` use the encoder's embeddings, cross-attentions and feed-forward blocks."""
     decoder.bert.embeddings = encoder.embeddings
     decoder.cls.predictions.decoder.weight = encoder.embeddings.word_embeddings.weight
     for mine, theirs in zip(decoder.bert.layers, encoder.layers, strict=True):
@@ -150,4 +151,4 @@ def blip_pretrain(
 
 
 BLIP_Pretrain = BLIPPretrain  # its name in 2022
-callable_as_its_function(__name__)
+make_callable(__name__)

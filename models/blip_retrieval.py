@@ -8,25 +8,26 @@ import torch
 from torch import Tensor
 
 from models.config import ModelConfig
-from models.face import callable_as_its_function
+from models.face import make_callable
 from models.image_text import MAX_TEXT_LENGTH, similarities
 from models.momentum import MomentumModel, gather, gather_with_gradient, sample_negatives
 from models.weights.load import load_checkpoint
 
 
 class BLIPRetrieval(MomentumModel):
-    """Image-text contrast and matching where several captions belong to one image.
+    """Contrastive and matching losses for data where several captions belong to one image.
 
     Args:
         med_config: sizes of the text models: a BERT configuration, as a file or a mapping.
         image_size: side of the square input, in pixels.
         vit: a name ('tiny', 'small', 'base', 'large'), or a mapping `{embed_dim, depth, num_heads, patch_size}`.
-        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
+        vit_grad_ckpt, vit_ckpt_layer: with the first, the last `vit_ckpt_layer` ViT blocks recompute their activations
+            in the backward pass, to save memory.
         embed_dim: width of the space in which images and texts are compared.
-        queue_size: how many of the latest features of each kind are kept as candidates.
-        momentum: share that a momentum copy keeps of itself in each step.
-        negative_all_rank: draw hard negatives over the batches of all processes, not only over one's own.
-        drop_path_rate: stochastic depth of the image encoder; by default 0.1 for 'large' and none elsewhere.
+        queue_size: how many of the latest image features, and of the latest text features, serve as candidates.
+        momentum: of the momentum encoders: copy = momentum * copy + (1 - momentum) * encoder in each step.
+        negative_all_rank: draw hard negatives from the batches of all processes, not only from this one's.
+        drop_path_rate: stochastic depth of the image encoder; when None, 0.1 for 'large' and 0 for other sizes.
         vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
     """
 
@@ -58,25 +59,25 @@ class BLIPRetrieval(MomentumModel):
         self.register_buffer("idx_queue", torch.full((1, self.queue_size), -100))
 
     def forward(self, image: Tensor, caption: Sequence[str], alpha: float, idx: Tensor) -> tuple[Tensor, Tensor]:
-        """One training step's losses; updates momentum copies and queues.
+        """Compute the losses of one training step, and update the momentum copies and the queues.
 
         Args:
             image: `[B, 3, H, W]`, normalized.
             caption: B texts; those over 35 tokens are cut.
             alpha: share of the momentum models' similarities in the contrastive targets.
-            idx: `[B]` (or `[B, 1]`), the image id of each pair: all pairs of one id are positives.
+            idx: `[B]` (or `[B, 1]`), the image id of each pair: images and texts of one id are positives.
 
         Returns:
             loss_ita, loss_itm: contrastive and matching loss.
         """
         idx = idx.view(-1, 1)
-        # Processes that exchange token ids must agree on their length.
+        # Processes can only gather token ids of equal length.
         ids, mask = self.tokenize(caption, MAX_TEXT_LENGTH, pad_to_max_length=self.negative_all_rank)
         same_image = idx == torch.cat([idx.T, self.idx_queue], dim=1)
         loss_ita, image_embeds, features = self.contrast(image, ids, mask, alpha, same_image.float())
         self.enqueue(image_queue=features["image_m"], text_queue=features["text_m"], idx_queue=idx)
         choose = self._all_rank_matching if self.negative_all_rank else self._own_rank_matching
-        return loss_ita, choose(image_embeds, features, self.grounded(ids), mask, idx)
+        return loss_ita, choose(image_embeds, features, self.with_enc_token(ids), mask, idx)
 
     def _own_rank_matching(
         self, image_embeds: Tensor, features: dict[str, Tensor], ids: Tensor, mask: Tensor, idx: Tensor
@@ -115,7 +116,7 @@ class BLIPRetrieval(MomentumModel):
     def _negatives(
         self, features: dict[str, Tensor], images: Tensor, texts: Tensor, positive: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """For each text a negative out of `images`, then for each image one out of `texts`, as `sample_negatives`."""
+        """Draw for each text a negative from `images`, and for each image one from `texts`; see `sample_negatives`."""
         negative_image, image_exists = sample_negatives(similarities(features["text"], images) / self.temp, positive)
         negative_text, text_exists = sample_negatives(similarities(features["image"], texts) / self.temp, positive)
         return negative_image, image_exists, negative_text, text_exists
@@ -159,4 +160,4 @@ def blip_retrieval(
 
 
 BLIP_Retrieval = BLIPRetrieval  # its name in 2022
-callable_as_its_function(__name__)
+make_callable(__name__)

@@ -1,4 +1,4 @@
-"""Visual question answering: an encoder reads the question beside the image, a decoder answers (paper, section 5.3)."""
+"""Visual question answering: an image-grounded encoder of the question, and an answer decoder (paper, section 5.3)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from models.answer_tree import merge_answers
 from models.attention import Memory
 from models.base import VisionLanguageModel
 from models.config import ModelConfig
-from models.face import callable_as_its_function
+from models.face import make_callable
 from models.generation import SearchOptions, generate
 from models.med import TextDecoder, TextModel
 from models.tokenizer import decode, tokenize
@@ -20,20 +20,21 @@ from models.weights.load import load_checkpoint
 
 MAX_QUESTION_LENGTH = 35  # tokens
 MAX_ANSWER_LENGTH = 10  # tokens of a generated answer, start and end counted
-CANDIDATES_AT_ONCE = 128  # of each question
-READS_QUESTION = "text_decoder.bert.encoder.layer.*.crossattention.self"  # the keys that begin so
+CANDIDATES_AT_ONCE = 128  # candidate answers of each question that are scored in one pass
+READS_QUESTION = "text_decoder.bert.encoder.layer.*.crossattention.self"  # prefix of the parameters that read it
 
 
 class BLIPVQA(VisionLanguageModel):
-    """Answers questions about images, by ranking given answers or by writing one.
+    """Answers questions about images: ranks candidate answers, or generates an answer.
 
     Args:
         med_config: sizes of the text models: a BERT configuration, as a file or a mapping.
         image_size: side of the square input, in pixels.
         vit: a name ('tiny', 'small', 'base', 'large'), or a mapping `{embed_dim, depth, num_heads, patch_size}`.
-        vit_grad_ckpt, vit_ckpt_layer: recompute the activations of that many last ViT blocks in the backward pass.
-        label_smoothing: share of each target spread over the vocabulary in the loss, which ranking uses too.
-        drop_path_rate: stochastic depth of the image encoder; by default 0.1 for 'large' and none elsewhere.
+        vit_grad_ckpt, vit_ckpt_layer: with the first, the last `vit_ckpt_layer` ViT blocks recompute their activations
+            in the backward pass, to save memory.
+        label_smoothing: label smoothing of the loss, by which candidates are ranked too.
+        drop_path_rate: stochastic depth of the image encoder; when None, 0.1 for 'large' and 0 for other sizes.
         vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
     """
 
@@ -54,7 +55,7 @@ class BLIPVQA(VisionLanguageModel):
         )
         config, vocabulary = self.text_config, len(self.tokenizer)
         self.text_encoder = TextModel(config, vocabulary, self.vision_width)
-        self.text_decoder = TextDecoder(config, vocabulary, config.hidden_size)  # it reads the question, not the image
+        self.text_decoder = TextDecoder(config, vocabulary, config.hidden_size)  # attends to question states
         self.label_smoothing = label_smoothing
 
     def forward(
@@ -68,7 +69,7 @@ class BLIPVQA(VisionLanguageModel):
         inference: str = "rank",
         k_test: int = 128,
     ) -> Tensor | list[str]:
-        """Train on answers, choose among them, or write them.
+        """Compute the training loss, or answer the questions.
 
         Args:
             image: `[B, 3, H, W]`, normalized.
@@ -78,19 +79,19 @@ class BLIPVQA(VisionLanguageModel):
             n: in training, how many answers each question has.
             weights: in training, the weight of each answer, `[sum(n)]`.
             train: compute the loss.
-            inference: 'rank' or 'generate'.
-            k_test: how many candidates are ranked by their whole loss.
+            inference: 'rank' chooses among candidates, 'generate' writes answers by beam search.
+            k_test: how many candidates are ranked by the loss of the whole answer; see `rank_answers`.
 
         Returns:
-            the loss; or with 'rank' each question's best candidate `[B]`, an index; or with 'generate' B answers.
+            the loss; or with 'rank' the index of each question's best candidate `[B]`; or with 'generate' B answers.
 
         Raises:
-            ValueError: an unknown `inference`, answers that are read and were not given, or questions or answers whose
-                number does not fit.
+            ValueError: an unknown `inference`, a missing argument, or numbers of images, questions and answers that do
+                not fit.
         """
         if train:
             if answer is None or n is None or weights is None:
-                raise ValueError("training reads answer, n and weights, and one of them was not given")
+                raise ValueError("training needs answer, n and weights, and one of them was not given")
             return self._loss(self.read_question(image, question), answer, n, weights)
         if inference == "generate":
             return self.generate_answers(image, question)
@@ -102,7 +103,7 @@ class BLIPVQA(VisionLanguageModel):
         return candidates[:, 0]
 
     def read_question(self, image: Tensor, question: str | Sequence[str]) -> Memory:
-        """Encode B questions with their images, and project them for the decoder -> their memory, padding masked."""
+        """Encode B questions with their images -> the decoder's keys and values of them, with padding masked."""
         enc = self.special.enc
         ids, mask = self.tokenize_for(image, question, first_token=enc, max_length=MAX_QUESTION_LENGTH)
         states = self.text_encoder(ids, mask, self.text_encoder.project(self.visual_encoder(image)))
@@ -111,7 +112,7 @@ class BLIPVQA(VisionLanguageModel):
     def _answer_tokens(
         self, answer: str | Sequence[str] | BatchEncoding, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """Answers -> ids starting with `[DEC]`, and mask, each [A, L]."""
+        """Tokenize A answers -> ids, starting with `[DEC]`, and mask, each [A, L]."""
         if not isinstance(answer, BatchEncoding):
             return tokenize(self.tokenizer, answer, device, first_token=self.special.dec)
         ids = answer.input_ids.clone()
@@ -125,7 +126,7 @@ class BLIPVQA(VisionLanguageModel):
         n: Sequence[int] | Tensor,
         weights: Tensor,
     ) -> Tensor:
-        """Each answer's summed loss times its weight, over the number of questions."""
+        """The sum over answers of loss times weight, divided by the number of questions."""
         ids, mask = self._answer_tokens(answer, self.device)
         counts = torch.as_tensor(n)
         if counts.sum() != len(ids) or len(weights) != len(ids):
@@ -138,7 +139,7 @@ class BLIPVQA(VisionLanguageModel):
 
     @torch.no_grad()
     def generate_answers(self, image: Tensor, question: str | Sequence[str]) -> list[str]:
-        """Write an answer to each question by beam search, of at most 8 tokens."""
+        """Generate an answer to each question by beam search, of at most 10 tokens, start and end token counted."""
         memory = self.read_question(image, question)
         generated = generate(
             self.text_decoder,
@@ -158,12 +159,12 @@ class BLIPVQA(VisionLanguageModel):
         answer: str | Sequence[str] | BatchEncoding,
         k: int = 128,
     ) -> tuple[Tensor, Tensor]:
-        """Rank the k candidates with the most probable first token by the loss of the whole answer.
+        """Rank candidate answers: the k with the most probable first token, by the loss of the whole answer.
 
         Args:
             image: `[B, 3, H, W]`, normalized.
             question: B texts.
-            answer: the candidates of all questions.
+            answer: the candidates, the same for all questions.
             k: how many are ranked; all, if there are fewer.
 
         Returns:
@@ -177,7 +178,7 @@ class BLIPVQA(VisionLanguageModel):
 
     @torch.no_grad()
     def rank(self, memory: Memory, answer: str | Sequence[str] | BatchEncoding, k: int = 128) -> tuple[Tensor, Tensor]:
-        """What `rank_answers` does once the questions are read: `memory` is what `read_question` returns."""
+        """Do what `rank_answers` does, for encoded questions: `memory` is what `read_question` returns."""
         ids, mask = self._answer_tokens(answer, torch.device("cpu"))
         if k < 1 or not len(ids):
             raise ValueError(f"cannot rank the best k={k} of {len(ids)} candidate answers: give at least one of each")
@@ -188,8 +189,8 @@ class BLIPVQA(VisionLanguageModel):
         if not len(memory):
             return chosen.to(self.device), first.new_empty(chosen.shape)
 
-        alphabetical = ids.unique(dim=0, return_inverse=True)[1]
-        chosen = chosen.gather(1, alphabetical[chosen].argsort(dim=1))
+        sorted_place = ids.unique(dim=0, return_inverse=True)[1]  # by token ids: shared prefixes become adjacent
+        chosen = chosen.gather(1, sorted_place[chosen].argsort(dim=1))
         lengths = mask.sum(dim=1)
         parts = chosen.split(CANDIDATES_AT_ONCE, dim=1)
         scores = torch.cat([self._answer_scores(memory, ids[part], lengths[part]) for part in parts], dim=1)
@@ -197,13 +198,13 @@ class BLIPVQA(VisionLanguageModel):
         return chosen.to(self.device).gather(1, order), scores
 
     def _answer_scores(self, memory: Memory, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Negative losses of each question's answers, ids [B, c, L] in alphabetical order, lengths [B, c] -> [B, c]."""
+        """Negative losses of each question's answers: ids [B, c, L], sorted, and lengths [B, c] -> [B, c]."""
         tree = merge_answers(ids, lengths).to(self.device)
-        states = self.text_decoder.bert(tree.ids, tree.seen, memory, positions=tree.positions)
-        # The vocabulary costs as much as three layers: only real nodes pass through it, each once for all its answers.
-        log_p = self.text_decoder.logits(states[tree.real]).log_softmax(dim=1)  # [all nodes, vocabulary]
-        # The share that label smoothing spreads evenly over the vocabulary costs the mean of its log-probabilities.
-        log_p = log_p[tree.rows, tree.targets].lerp(log_p.mean(dim=1)[tree.rows], self.label_smoothing)
+        states = self.text_decoder.bert(tree.ids, tree.visible, memory, positions=tree.positions)
+        # The vocabulary projection costs as much as three layers: it skips padding, and runs once for a shared prefix.
+        log_p = self.text_decoder.logits(states[tree.is_node]).log_softmax(dim=1)  # [all nodes, vocabulary]
+        # Label smoothing mixes in the mean log-probability of the whole vocabulary.
+        log_p = log_p[tree.predictors, tree.targets].lerp(log_p.mean(dim=1)[tree.predictors], self.label_smoothing)
         return torch.zeros_like(tree.scored, dtype=log_p.dtype).masked_scatter(tree.scored, log_p).sum(dim=2)
 
 
@@ -221,8 +222,8 @@ def blip_vqa(
 ) -> BLIPVQA:
     """A question answerer, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
 
-    The decoder's cross-attention reads question states, so that its keys and values start anew where the pre-trained
-    ones read image states of another width (ViT-L).
+    The decoder attends to question states. Where pre-training's decoder attended to image states of another width
+    (ViT-L), the projections to keys and values keep their random initialization.
 
     The other arguments are those of `BLIPVQA`.
     """
@@ -242,4 +243,4 @@ def blip_vqa(
 
 
 BLIP_VQA = BLIPVQA  # its name in 2022
-callable_as_its_function(__name__)
+make_callable(__name__)

@@ -1,4 +1,4 @@
-"""The sizes of every network, as frozen dataclasses: what a constructor of `models` is told, checked once."""
+"""The sizes of every network, as frozen dataclasses. They check the arguments of the constructors, once for all."""
 
 import json
 from collections.abc import Mapping
@@ -25,11 +25,11 @@ class VisionConfig:
 
     Attributes:
         image_size: side of the square input, in pixels; a multiple of `patch_size`.
-        embed_dim: width of the states.
+        embed_dim: width of the hidden states.
         depth: number of blocks.
         num_heads: attention heads of a block; they divide `embed_dim`.
         patch_size: side of a patch, in pixels.
-        drop_path_rate: stochastic depth of the last block; grows linearly from 0 in the first.
+        drop_path_rate: stochastic depth of the last block; it rises linearly from 0 in the first.
         checkpointed_blocks: how many of the last blocks recompute their activations in the backward pass.
     """
 
@@ -50,18 +50,18 @@ class VisionConfig:
         vit_ckpt_layer: int = 0,
         drop_path_rate: float | None = None,
     ) -> "VisionConfig":
-        """The sizes that the arguments of the constructors mean.
+        """Read the sizes from the arguments of a constructor.
 
         Args:
             vit: a name of `VIT_SIZES`, or a mapping `{embed_dim, depth, num_heads, patch_size}`.
             image_size: side of the square input, in pixels; a multiple of the patch size.
             vit_grad_ckpt: recompute activations in the backward pass, to save memory.
-            vit_ckpt_layer: the number of blocks, counted from the last, that do so; all, where there are fewer.
-            drop_path_rate: stochastic depth; by default 0.1 for 'large' and none elsewhere.
+            vit_ckpt_layer: how many of the last blocks do so; all, if there are fewer.
+            drop_path_rate: stochastic depth; when None, 0.1 for 'large' and 0 for other sizes.
 
         Raises:
-            ConfigError: see `vit_size`; an image size that is no multiple of the patches'; a negative
-                `vit_ckpt_layer`.
+            ConfigError: an impossible `vit` (see `vit_size`), an image size that is no multiple of the patch size, or a
+                negative `vit_ckpt_layer`.
         """
         size = vit_size(vit)
         check_image_size(image_size, size["patch_size"])
@@ -73,7 +73,7 @@ class VisionConfig:
 
 
 def vit_size(vit: str | Mapping[str, int]) -> dict[str, int]:
-    """The sizes that `vit` means, `{embed_dim, depth, num_heads, patch_size}`.
+    """The sizes that `vit` names or holds: `{embed_dim, depth, num_heads, patch_size}`.
 
     Raises:
         ConfigError: an unknown name, a mapping with missing or unknown keys, sizes that do not fit.
@@ -86,13 +86,13 @@ def vit_size(vit: str | Mapping[str, int]) -> dict[str, int]:
         keys = set(VIT_SIZES["base"])
         check(set(size) == keys, "vit", dict(vit), "a name, or a mapping of embed_dim, depth, num_heads and patch_size")
         check(min(size.values()) >= 1, "vit", dict(vit), "of sizes of at least 1")
-    whole = size["embed_dim"] % size["num_heads"] == 0
-    check(whole, "vit", size, "of an embed_dim that num_heads divides")
+    divides = size["embed_dim"] % size["num_heads"] == 0
+    check(divides, "vit", size, "of an embed_dim that num_heads divides")
     return size
 
 
 def check_image_size(image_size: int, patch_size: int) -> None:
-    """Raise ConfigError unless patches cover the image."""
+    """Raise ConfigError unless the image size is a multiple of the patch size."""
     check(image_size % patch_size == 0, "image_size", image_size, f"a multiple of the patch size, {patch_size}")
 
 
@@ -128,19 +128,19 @@ class TextConfig:
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             check(0 <= getattr(self, name) < 1, f"med_config: {name}", getattr(self, name), "from 0 to below 1")
         heads = self.num_attention_heads
-        whole = self.hidden_size % heads == 0
-        check(whole, "med_config: hidden_size", self.hidden_size, f"a multiple of num_attention_heads = {heads}")
+        divides = self.hidden_size % heads == 0
+        check(divides, "med_config: hidden_size", self.hidden_size, f"a multiple of num_attention_heads = {heads}")
 
     @classmethod
     def read(cls, med_config: str | Path | Mapping[str, Any]) -> "TextConfig":
-        """Read a BERT configuration from a JSON file or a mapping; keys that describe other things are passed over.
+        """Read a BERT configuration from a JSON file or a mapping; other keys are ignored.
 
-        `vocab_size` is one of these: there is a word embedding for each token of the tokenizer. A relative path is
-        looked for in the working directory, then in the repository.
+        `vocab_size` is ignored too: the tokenizer's length is the number of word embeddings. A relative path is looked
+        for in the working directory, then in the repository.
 
         Raises:
             MissingFile: there is no such file.
-            ConfigError: it is no JSON; sizes that are no numbers or do not fit; an activation other than exact GELU.
+            ConfigError: it is no JSON; impossible sizes; an activation other than exact GELU.
         """
         values = med_config if isinstance(med_config, Mapping) else _read_json(resolve(med_config))
         activation = values.get("hidden_act", "gelu")
@@ -183,7 +183,7 @@ class ModelConfig:
         drop_path_rate: float | None,
         vocab_file: str | Path | None,
     ) -> "ModelConfig":
-        """The sizes that the constructors' arguments of these names mean; see `VisionConfig.read`, `TextConfig.read`.
+        """Read the sizes from the arguments of a constructor; see `VisionConfig.read` and `TextConfig.read`.
 
         Raises:
             ConfigError, MissingFile: as those two.

@@ -1,30 +1,30 @@
-"""Errors that a person can mend, told apart from bugs."""
+"""Errors that the user can fix, as opposed to bugs."""
 
 from typing import Any
 
 
 class UserError(Exception):
-    """What a person can mend: the message says what was found, where, and what to do about it.
+    """An error that the user can fix. The message says what was found, where, and what to do about it.
 
-    It ends a script with the message alone. Every other exception is a bug, and keeps its traceback.
+    Scripts end with the message alone. Every other exception is a bug, and is shown with its traceback.
 
     Attributes:
-        is_user_error: the mark by which a script knows such an error. Rooms that import nothing of the others
-            (`metrics`) mark errors of their own with it instead of inheriting from this class.
+        is_user_error: the mark by which scripts recognize such an error. Packages that do not import this one, such as
+            `metrics`, set it on errors of their own.
     """
 
     is_user_error = True
 
 
 class ConfigError(UserError, ValueError):
-    """A setting that cannot work, be it a config's, a flag's or an argument's."""
+    """An impossible value of a config key, a flag or an argument."""
 
 
 class MissingFile(UserError, FileNotFoundError):
-    """A file that a setting names is not there."""
+    """A file that a config key, a flag or an argument names does not exist."""
 
 
 def check(holds: bool, key: str, value: Any, rule: str) -> None:
-    """Raise ConfigError with key, value and rule unless the rule holds."""
+    """Raise ConfigError, "KEY = VALUE: must be RULE", unless `holds`."""
     if not holds:
         raise ConfigError(f"{key} = {value}: must be {rule}")

@@ -1,4 +1,4 @@
-"""How `models` shows its functions and classes without importing them before they are asked for (PEP 562)."""
+"""Lazy imports (PEP 562): a name of `models` is imported at its first use."""
 
 import importlib
 import inspect
@@ -8,26 +8,27 @@ from types import ModuleType
 from typing import Any
 
 
-def lazy_names(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of `module`: imports a name from its home when it is first asked for.
+def lazy_names(module: str, sources: Mapping[str, str]) -> Callable[[str], Any]:
+    """Make the `__getattr__` of `module`, which imports each name at its first use.
 
     Args:
         module: the module's `__name__`.
-        homes: the module that holds each name. One that is a module of the same name inside `module` is shown itself,
-            since Python puts it in that place whenever anything imports it; see `callable_as_its_function`.
+        sources: for each name the module that defines it. Where that is a submodule of the same name
+            (`models.blip_itm`), the submodule itself is returned, since Python sets it as the package's attribute as
+            soon as anything imports it; see `make_callable`.
     """
 
     def get(name: str) -> Any:
-        if name not in homes:
+        if name not in sources:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        home = importlib.import_module(homes[name])
-        return home if home.__name__ == f"{module}.{name}" else getattr(home, name)
+        source = importlib.import_module(sources[name])
+        return source if source.__name__ == f"{module}.{name}" else getattr(source, name)
 
     return get
 
 
 class CallableModule(ModuleType):
-    """A module that is also called, as the function of its own name in it."""
+    """A module that can be called: a call goes to its function of the same name."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._function(*args, **kwargs)
@@ -41,9 +42,9 @@ class CallableModule(ModuleType):
         return inspect.signature(self._function)
 
 
-def callable_as_its_function(module: str) -> None:
-    """Let `models.blip_itm(...)` mean `models.blip_itm.blip_itm(...)`, for the module of that `__name__`.
+def make_callable(module: str) -> None:
+    """Make the module of this `__name__` callable: `models.blip_itm(...)` calls `models.blip_itm.blip_itm(...)`.
 
-    A package cannot show a function under the name of one of its modules: whichever was imported last would be found.
+    `models` could not hold the function itself under this name: importing the submodule would replace it.
     """
     sys.modules[module].__class__ = CallableModule

@@ -1,7 +1,7 @@
 """Greedy search, sampling and beam search over a `TextDecoder`.
 
-The beams and samples of an image are extra queries to its one memory; the prompt is read once an image; the
-self-attention cache is allocated once. Nothing in here knows what the text is for.
+An image's keys and values are computed once and shared by its beams or samples, the prompt is decoded once for each
+image, and the self-attention cache is allocated once. Captioning and VQA both generate by it.
 """
 
 from dataclasses import dataclass
@@ -13,28 +13,28 @@ from models.attention import Memory, SelfAttentionCache
 from models.errors import ConfigError
 from models.med import TextDecoder
 
-SAMPLING_REPETITION_PENALTY = 1.1  # what the released captioner was sampled with
+SAMPLING_REPETITION_PENALTY = 1.1  # of the released captioner's samples
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How texts are searched for or sampled.
+    """The options of greedy search, beam search and sampling.
 
     Attributes:
         sample: draw each token at random (nucleus sampling) instead of searching.
         num_beams: 1 is greedy search.
-        max_length: most tokens, start and prompt counted, the end token too.
-        min_length: the end token is forbidden while a text has fewer tokens, start and prompt counted.
-        top_p: sample among the fewest most probable tokens whose probability together exceeds this.
-        top_k: sample among that many most probable tokens; 0 for all.
-        repetition_penalty: divides a positive score, and multiplies a negative one, of each token that the text or its
-            prompt already holds; 1 is none. It acts on logits in greedy search and sampling, on log-probabilities in
-            beam search. None stands for 1 in a search and 1.1 in sampling.
+        max_length: most tokens of a text, with start token, prompt and end token.
+        min_length: the end token is forbidden while a text has fewer tokens, with start token and prompt.
+        top_p: sample from the smallest set of most probable tokens whose total probability exceeds this.
+        top_k: sample from this many most probable tokens; 0 for all.
+        repetition_penalty: for each token that the text or its prompt already contains, a positive score is divided by
+            this and a negative one multiplied; 1 is no penalty. Scores are logits in greedy search and sampling, and
+            log-probabilities in beam search. None means 1 in a search and 1.1 in sampling.
         num_return_sequences: texts for each image: samples, or the best of the beams.
-        generator: source of the samples' randomness, on the model's device; the global one when None.
+        generator: random generator of the samples, on the model's device; torch's global one when None.
 
     Raises:
-        ConfigError: impossible counts or shares.
+        ConfigError: impossible numbers.
     """
 
     sample: bool = False
@@ -58,7 +58,7 @@ class SearchOptions:
 
     @property
     def penalty(self) -> float:
-        """The repetition penalty as a number."""
+        """The repetition penalty, with the value that None means."""
         if self.repetition_penalty is None:
             return SAMPLING_REPETITION_PENALTY if self.sample else 1.0
         return self.repetition_penalty
@@ -66,7 +66,7 @@ class SearchOptions:
 
 @dataclass(frozen=True)
 class _Rules:
-    """What a generated text must obey; see `SearchOptions`."""
+    """Constraints on a generated text; see `SearchOptions`."""
 
     end_token: int
     pad_token: int
@@ -75,7 +75,7 @@ class _Rules:
     repetition_penalty: float
 
     def apply(self, scores: Tensor, ids: Tensor) -> Tensor:
-        """scores [R, V] of the next token after ids [R, L] -> scores with the rules applied."""
+        """Apply repetition penalty and minimal length to the next token's scores [R, V], after ids [R, L]."""
         if self.repetition_penalty != 1.0:
             seen = scores.gather(1, ids)
             penalized = torch.where(seen < 0, seen * self.repetition_penalty, seen / self.repetition_penalty)
@@ -88,14 +88,14 @@ class _Rules:
 
 @dataclass(frozen=True)
 class Generated:
-    """Texts generated for N images, n each, best first.
+    """The texts generated for N images, n for each, best first.
 
     Attributes:
-        ids: `[N, n, T]`, start, prompt and end token included, padded on the right.
-        scores: `[N, n]`, what ranks them: in beam search, the sum of (penalized) log-probabilities divided by the
-            number of tokens, start and prompt counted and the end token not; elsewhere the log-probability.
-        log_probs: `[N, n]`, log-probability that the model gives to the generated tokens, the end token included and
-            the prompt not, before any penalty or truncation.
+        ids: `[N, n, T]`, with start token, prompt and end token, padded on the right.
+        scores: `[N, n]`, by which they are ranked. In beam search, the sum of (penalized) log-probabilities divided by
+            the number of tokens, start and prompt counted but not the end token; otherwise `log_probs`.
+        log_probs: `[N, n]`, the log-probability of the generated tokens, the end token included but not the prompt,
+            before any penalty or truncation to top_k or top_p.
     """
 
     ids: Tensor
@@ -107,13 +107,13 @@ class Generated:
 def generate(
     decoder: TextDecoder, memory: Memory, prompt: Tensor, options: SearchOptions, *, end_token: int, pad_token: int
 ) -> Generated:
-    """Continue `prompt` [N, P] about the N images of `memory`.
+    """Generate texts about the N images of `memory`, each starting with its `prompt` [N, P].
 
     Args:
-        end_token, pad_token: ids that end a text and fill up what follows.
+        end_token, pad_token: ids of the token that ends a text, and of the padding after it.
 
     Raises:
-        ConfigError: a `max_length` that the prompt fills, or that exceeds the text model's positions.
+        ConfigError: a `max_length` not longer than the prompt, or above the text model's positions.
     """
     if prompt.shape[1] >= options.max_length:
         raise ConfigError(f"max_length={options.max_length} leaves no room after a prompt of {prompt.shape[1]} tokens")
@@ -122,18 +122,18 @@ def generate(
         raise ConfigError(f"max_length={options.max_length} exceeds the {positions} positions of the text model")
     rules = _Rules(end_token, pad_token, options.max_length, options.min_length, options.penalty)
     if options.sample or options.num_beams == 1:
-        return _continue_rows(decoder, memory, prompt, rules, options)
+        return _greedy_or_sample(decoder, memory, prompt, rules, options)
     return _beam_search(decoder, memory, prompt, rules, options.num_beams, options.num_return_sequences)
 
 
 def _next_logits(decoder: TextDecoder, memory: Memory, ids: Tensor, cache: SelfAttentionCache) -> Tensor:
-    """Logits of the token after ids [R, L], whose predecessors the cache holds -> [R, V]."""
+    """Decode ids [R, L], which follow the tokens in the cache -> logits of the next token [R, V]."""
     states = decoder.bert(ids, memory=memory, causal=True, cache=cache)
     return decoder.logits(states[:, -1])
 
 
-def truncate(logits: Tensor, top_k: int, top_p: float) -> Tensor:
-    """Leave to each row of logits [R, V] its top_k tokens, and of these the fewest whose probability exceeds top_p."""
+def filter_top_k_top_p(logits: Tensor, top_k: int, top_p: float) -> Tensor:
+    """Keep each row's top_k logits [R, V], and of these the fewest with a probability above top_p; others are -inf."""
     best, ids = logits.topk(min(top_k or logits.shape[1], logits.shape[1]))
     mass = best.softmax(dim=-1).cumsum(dim=-1)
     outside = torch.zeros_like(mass, dtype=torch.bool)
@@ -141,10 +141,10 @@ def truncate(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     return torch.full_like(logits, float("-inf")).scatter(1, ids, best.masked_fill(outside, float("-inf")))
 
 
-def _continue_rows(
+def _greedy_or_sample(
     decoder: TextDecoder, memory: Memory, prompt: Tensor, rules: _Rules, options: SearchOptions
 ) -> Generated:
-    """Extend every row by itself: by its most probable token, or by a sample."""
+    """Extend every text by its most probable token, or by a sampled one, until all have ended."""
     rows_per_image = options.num_return_sequences
     cache = SelfAttentionCache(len(decoder.bert.layers), rules.max_length)
     logits = _next_logits(decoder, memory, prompt, cache).repeat_interleave(rows_per_image, dim=0)
@@ -155,8 +155,8 @@ def _continue_rows(
     while True:
         scores = rules.apply(logits, ids)
         if options.sample:
-            weights = truncate(scores, options.top_k, options.top_p).softmax(dim=1)
-            token = _draw(weights, options.generator)
+            weights = filter_top_k_top_p(scores, options.top_k, options.top_p).softmax(dim=1)
+            token = _sample_tokens(weights, options.generator)
         else:
             token = scores.argmax(dim=1)
         log_prob = logits.log_softmax(dim=1).gather(1, token[:, None]).squeeze(1)
@@ -169,28 +169,28 @@ def _continue_rows(
         logits = _next_logits(decoder, memory, token[:, None], cache)
     log_probs = log_probs.unflatten(0, (-1, rows_per_image))
     log_probs, order = log_probs.sort(dim=1, descending=True, stable=True)
-    return Generated(_take(ids.unflatten(0, (-1, rows_per_image)), order), log_probs, log_probs)
+    return Generated(_gather_rows(ids.unflatten(0, (-1, rows_per_image)), order), log_probs, log_probs)
 
 
-def _draw(weights: Tensor, generator: torch.Generator | None) -> Tensor:
-    """One column of each row of weights [R, V] at random -> [R]."""
+def _sample_tokens(weights: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Sample a column of each row, by weights [R, V] -> [R]."""
     if generator is None:
         return torch.multinomial(weights, 1).squeeze(1)
     return torch.multinomial(weights, 1, generator=generator).squeeze(1)
 
 
-def _take(x: Tensor, index: Tensor) -> Tensor:
-    """x [N, K, ...], index [N, M] -> x's rows index, image by image [N, M, ...]."""
+def _gather_rows(x: Tensor, index: Tensor) -> Tensor:
+    """Select rows of each image: x [N, K, ...], index [N, M] -> x[n, index[n]] for every n [N, M, ...]."""
     return x[torch.arange(len(x), device=x.device)[:, None], index]
 
 
 def _beam_search(
     decoder: TextDecoder, memory: Memory, prompt: Tensor, rules: _Rules, beams: int, num_return_sequences: int
 ) -> Generated:
-    """Keep the `beams` best running texts and the `beams` best finished ones of every image.
+    """Beam search: keep the `beams` best unfinished texts and the `beams` best finished ones of every image.
 
-    A finished text scores its log-probability / its length, the prompt counted. An image is done when its worst
-    finished text is at least as good as its best running one would be at the present length.
+    A finished text's score is its log-probability divided by its length, prompt included. An image is done when its
+    worst kept finished text scores at least as high as its best unfinished one would at the present length.
     """
     images, start = prompt.shape
     cache = SelfAttentionCache(len(decoder.bert.layers), rules.max_length)
@@ -202,7 +202,7 @@ def _beam_search(
     ids = prompt.new_full((images, beams, rules.max_length), rules.pad_token)
     ids[:, :, :start] = prompt[:, None]
     scores = minus_infinity.clone()
-    scores[:, 0] = 0.0  # the beams of an image are alike at first: only one of them may be continued
+    scores[:, 0] = 0.0  # all beams start equal: only the first may be continued
     log_probs = torch.zeros_like(scores)
     logits = logits.repeat_interleave(beams, dim=0)
 
@@ -215,14 +215,14 @@ def _beam_search(
     while True:
         raw = logits.log_softmax(dim=1)
         total = rules.apply(raw, ids[:, :, :length].flatten(0, 1)) + scores.view(-1, 1)
-        # Of 2 * beams candidates at most `beams` end their text, so that `beams` are left to go on.
+        # At most `beams` of 2 * beams candidates end with the end token, so at least `beams` can go on.
         candidates, choice = total.view(images, beams * vocabulary).topk(min(2 * beams, beams * vocabulary), dim=1)
         parent, token = choice // vocabulary, choice % vocabulary
-        raw_sum = _take(log_probs, parent) + raw.view(images, beams * vocabulary).gather(1, choice)
+        raw_sum = _gather_rows(log_probs, parent) + raw.view(images, beams * vocabulary).gather(1, choice)
         ends = token == rules.end_token
 
         eligible = ends & (rank[: ends.shape[1]] < beams) & ~done[:, None]
-        ended_ids = _take(ids, parent)
+        ended_ids = _gather_rows(ids, parent)
         ended_ids[:, :, length] = rules.end_token
         ended = Generated(ended_ids, (candidates / length).masked_fill(~eligible, float("-inf")), raw_sum)
         best = _keep_best(best, ended, beams)
@@ -232,7 +232,7 @@ def _beam_search(
         scores, parent, token = candidates.gather(1, going_on), parent.gather(1, going_on), token.gather(1, going_on)
         scores = scores.masked_fill(token == rules.end_token, float("-inf"))
         log_probs = raw_sum.gather(1, going_on)
-        ids = _take(ids, parent)
+        ids = _gather_rows(ids, parent)
         ids[:, :, length] = token
         length += 1
         if length == rules.max_length or done.all():
@@ -248,11 +248,11 @@ def _beam_search(
 
 
 def _keep_best(kept: Generated, new: Generated, number: int) -> Generated:
-    """The `number` best texts of every image among those kept and the new ones, best first."""
+    """The `number` best texts of every image, out of those kept so far and new ones, best first."""
     scores, index = torch.cat([kept.scores, new.scores], dim=1).sort(dim=1, descending=True, stable=True)
     index = index[:, :number]
     return Generated(
-        _take(torch.cat([kept.ids, new.ids], dim=1), index),
+        _gather_rows(torch.cat([kept.ids, new.ids], dim=1), index),
         scores[:, :number],
-        _take(torch.cat([kept.log_probs, new.log_probs], dim=1), index),
+        _gather_rows(torch.cat([kept.log_probs, new.log_probs], dim=1), index),
     )

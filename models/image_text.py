@@ -1,4 +1,4 @@
-"""An image and a text encoder, a space common to both, and a matching head (paper, section 3.2)."""
+"""Image and text encoders with projections to a common space, and a matching head (paper, section 3.2)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ MATCH = 1  # index of "they match" in the matching head's logits
 
 @dataclass(frozen=True)
 class Scores:
-    """How well images and texts fit: `match`, the probability of the matching head, and `cosine` of the projections."""
+    """How well images and texts match: the matching head's probability, and the cosine of their unit vectors."""
 
     match: Tensor
     cosine: Tensor
 
 
 def similarities(queries: Tensor, candidates: Tensor) -> Tensor:
-    """Unit vectors [B, D] and [M, D] -> cosines [B, M], in float32 also where autocast would round the product."""
+    """Cosines [B, M] of unit vectors [B, D] and [M, D], computed in float32 also under autocast."""
     with torch.autocast(queries.device.type, enabled=False):
         return queries @ candidates.T
 
 
 class ImageTextModel(VisionLanguageModel):
-    """An image and a text encoder, their projections to a common space, and the matching head.
+    """An image encoder, a text encoder, their projections to a common space, and the matching head.
 
     Args:
         config: the sizes of the encoders.
@@ -62,7 +62,7 @@ class ImageTextModel(VisionLanguageModel):
         return F.normalize(self.text_proj(states[:, 0]).float(), dim=-1)
 
     def match_logits(self, memory: Memory, ids: Tensor, mask: Tensor | None, index: Tensor | None = None) -> Tensor:
-        """Texts ids [B, L], starting with `[ENC]`, looking at images -> logits [B, 2]; index 1 means "they match".
+        """Texts ids [B, L], starting with `[ENC]`, and their images -> logits [B, 2]; index 1 means "they match".
 
         `memory` and `index` are those of `TextModel.forward`.
         """
@@ -79,7 +79,7 @@ class ImageTextModel(VisionLanguageModel):
             image: `[B, 3, H, W]`, normalized.
             text: M texts; B of them with `pairwise`. Those over 35 tokens are cut.
             pairwise: score only the pairs (i, i).
-            batch_size: how many texts are encoded, or look at an image, at once.
+            batch_size: how many texts are encoded, or scored with an image, at once.
 
         Returns:
             `match` and `cosine`, each `[B, M]`, or `[B]` with `pairwise`.

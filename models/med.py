@@ -1,8 +1,9 @@
 """BERT with cross-attention to an image: the "mixture of encoder-decoder" of the paper (arXiv 2201.12086, section 3.1).
 
-One `TextModel` is, by how it is called, a text encoder (no memory), an image-grounded text encoder (with memory) or an
-image-grounded decoder (with memory, causal). It has no, one or two cross-attentions a layer. The attribute names
-(`self`, `output.dense`, `LayerNorm`, `self0`, `dense1`, ...) are the parameter names of the released checkpoints.
+The same `TextModel` works as a text encoder (called without a memory), as an image-grounded text encoder (with a
+memory) or as an image-grounded decoder (with a memory, causal). A memory holds the cross-attention's keys and values;
+see `models.attention`. Each layer has no, one or two cross-attentions. The attribute names (`self`, `output.dense`,
+`LayerNorm`, `self0`, `dense1`, ...) are the parameter names of the released checkpoints.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from models.attention import (
     attend_packed,
     first_tokens,
 )
-from models.bert_calls import BERT_NAMES, decode, encode, resize_decoder, resize_encoder
+from models.bert_calls import BERT_NAMES, call_decoder, call_encoder, resize_decoder, resize_encoder
 from models.config import TextConfig
 from models.errors import ConfigError
 from models.face import lazy_names
@@ -44,12 +45,15 @@ else:  # the names of 2022
         },
     )
 
-# In NLVR2 the contexts of the two images are averaged in the layers before this one, and merged by a layer from it on.
+# In NLVR2, layers before this one average the contexts of the two images; the others merge them by a linear layer.
 FIRST_MERGING_LAYER = 6
 
 
 class QueryKeyValue(nn.Module):
-    """The three projections of an attention; `source_width` is the width of what the keys and values are made from."""
+    """The query, key and value projections of an attention, and the attention itself.
+
+    `source_width` is the width of the states that keys and values are projected from.
+    """
 
     def __init__(self, config: TextConfig, source_width: int) -> None:
         super().__init__()
@@ -66,13 +70,13 @@ class QueryKeyValue(nn.Module):
         """source [N, T, source_width] -> key and value, each [N, heads, T, d]."""
         return self._split(self.key(source)).transpose(1, 2), self._split(self.value(source)).transpose(1, 2)
 
-    def look_at_text(
+    def attend_to_text(
         self, hidden: Tensor, key_value: KeyValue, inputs: AttentionInputs
     ) -> tuple[Tensor, Tensor | None]:
         """hidden [B, L, D] attends to the keys and values of its own text -> context [B, L, D], probabilities."""
         query = self._split(self.query(hidden))
-        if inputs.runs is not None:
-            return attend_packed(query, *key_value, inputs.runs), None
+        if inputs.groups is not None:
+            return attend_packed(query, *key_value, inputs.groups), None
         return attend(
             query,
             *key_value,
@@ -82,7 +86,7 @@ class QueryKeyValue(nn.Module):
             need_weights=inputs.maps is not None,
         )
 
-    def look_at_image(
+    def attend_to_image(
         self, hidden: Tensor, key_value: KeyValue, inputs: AttentionInputs
     ) -> tuple[Tensor, Tensor | None]:
         """hidden [B, L, D] attends to the keys and values of its image -> context [B, L, D], probabilities."""
@@ -101,7 +105,7 @@ class QueryKeyValue(nn.Module):
 
 
 class AddNorm(nn.Module):
-    """Project, drop out, add to the residual, normalize: how every block of BERT ends."""
+    """Linear layer, dropout, residual connection, layer norm: how every block of BERT ends."""
 
     def __init__(self, config: TextConfig, width: int) -> None:
         super().__init__()
@@ -114,7 +118,7 @@ class AddNorm(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """A text attends to itself."""
+    """Self-attention of a text, with its residual connection and norm."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -126,14 +130,14 @@ class SelfAttention(nn.Module):
         if inputs.append is not None:
             key_value = inputs.append(*key_value)
         if first_only:
-            hidden = hidden[:, :1] if inputs.runs is None else first_tokens(hidden, inputs.runs)
-        context, weights = self.self.look_at_text(hidden, key_value, inputs)
+            hidden = hidden[:, :1] if inputs.groups is None else first_tokens(hidden, inputs.groups)
+        context, weights = self.self.attend_to_text(hidden, key_value, inputs)
         inputs.record_self_attention(weights)
         return self.output(context, hidden)
 
 
 class CrossAttention(nn.Module):
-    """A text attends to one image."""
+    """Cross-attention of a text to one image, with its residual connection and norm."""
 
     def __init__(self, config: TextConfig, source_width: int) -> None:
         super().__init__()
@@ -144,13 +148,13 @@ class CrossAttention(nn.Module):
         return [self.self.project(source)]
 
     def forward(self, hidden: Tensor, memory: Sequence[KeyValue], inputs: AttentionInputs) -> Tensor:
-        context, weights = self.self.look_at_image(hidden, memory[0], inputs)
+        context, weights = self.self.attend_to_image(hidden, memory[0], inputs)
         inputs.record_cross_attention(weights)
         return self.output(context, hidden)
 
 
 class TwinAddNorm(nn.Module):
-    """The contexts of two images, joined to one: averaged, or merged by a layer over their concatenation."""
+    """`AddNorm` for the contexts of two images: averages them, or merges them by a linear layer over both."""
 
     def __init__(self, config: TextConfig, merge: bool) -> None:
         super().__init__()
@@ -167,7 +171,7 @@ class TwinAddNorm(nn.Module):
 
 
 class TwinCrossAttention(nn.Module):
-    """A sentence attends to two images (NLVR2; paper, section 5.4)."""
+    """Cross-attention of a sentence to two images (NLVR2; paper, section 5.4)."""
 
     def __init__(self, config: TextConfig, source_width: int, merge: bool) -> None:
         super().__init__()
@@ -179,14 +183,14 @@ class TwinCrossAttention(nn.Module):
         return [self.self0.project(source0), self.self1.project(source1)]
 
     def forward(self, hidden: Tensor, memory: Sequence[KeyValue], inputs: AttentionInputs) -> Tensor:
-        context0, weights0 = self.self0.look_at_image(hidden, memory[0], inputs)
-        context1, weights1 = self.self1.look_at_image(hidden, memory[1], inputs)
+        context0, weights0 = self.self0.attend_to_image(hidden, memory[0], inputs)
+        context1, weights1 = self.self1.attend_to_image(hidden, memory[1], inputs)
         inputs.record_cross_attention(weights0, weights1)
         return self.output(context0, context1, hidden)
 
 
 class Intermediate(nn.Module):
-    """The widening half of the feed-forward block."""
+    """The first half of the feed-forward block, which widens the states; `AddNorm` is the second."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -197,7 +201,7 @@ class Intermediate(nn.Module):
 
 
 class Layer(nn.Module):
-    """Self-attention, cross-attention (if there is a memory), feed-forward; each normalized at its end."""
+    """A post-norm transformer layer: self-attention, cross-attention (if there is a memory), feed-forward block."""
 
     def __init__(self, config: TextConfig, number: int, cross_attentions: int, source_width: int) -> None:
         super().__init__()
@@ -210,7 +214,7 @@ class Layer(nn.Module):
         self.output = AddNorm(config, config.intermediate_size)
 
     def forward(self, hidden: Tensor, inputs: AttentionInputs, first_only: bool = False) -> Tensor:
-        """hidden [B, L, D] -> [B, L, D], or the first position only [B, 1, D]."""
+        """hidden [B, L, D] -> [B, L, D], or with `first_only` the first position's [B, 1, D]."""
         hidden = self.attention(hidden, inputs, first_only)
         if inputs.memory is not None:
             hidden = self.crossattention(hidden, inputs.memory, inputs)
@@ -218,7 +222,7 @@ class Layer(nn.Module):
 
 
 class LayerStack(nn.Module):
-    """The layers under the name that they have in the checkpoints."""
+    """Holds the layers under the name that they have in the checkpoints: `encoder.layer`."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         super().__init__()
@@ -240,13 +244,14 @@ class Embeddings(nn.Module):
 
 
 class TextModel(nn.Module):
-    """BERT, with `cross_attentions` (0, 1 or 2) to images a layer.
+    """BERT, with 0, 1 or 2 cross-attentions in each layer.
 
     Args:
         config: the sizes.
         vocabulary: the number of word embeddings: the tokenizer's length.
-        source_width: width of what is attended to: the image encoder's, or for VQA's decoder the question's.
-        cross_attentions: how many images a text attends to.
+        source_width: width of the states that cross-attention reads: the image encoder's, or for VQA's decoder the
+            question encoder's.
+        cross_attentions: how many in each layer, one for each image that a text attends to.
     """
 
     def __init__(self, config: TextConfig, vocabulary: int, source_width: int = 0, cross_attentions: int = 1) -> None:
@@ -259,22 +264,22 @@ class TextModel(nn.Module):
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers, from the first to the last."""
+        """The transformer layers, first to last."""
         return [layer for layer in self.encoder.layer if isinstance(layer, Layer)]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """`forward`, or the call of 2022, `models.bert_calls.encode`, where an argument has one of BERT's names."""
+        """Call `forward`; or `models.bert_calls.call_encoder`, where an argument has one of BERT's names."""
         if BERT_NAMES.isdisjoint(kwargs):
             return super().__call__(*args, **kwargs)
-        return encode(self, *args, **kwargs)
+        return call_encoder(self, *args, **kwargs)
 
     resize_token_embeddings = resize_encoder
 
     def project(self, *sources: Tensor, mask: Tensor | None = None) -> Memory:
-        """Keys and values of images, made once for all that will look at them.
+        """Compute the cross-attention's keys and values of N images, once for all texts and decoding steps.
 
         Args:
-            sources: one `[N, T, source_width]` a cross-attention: image states, or question states.
+            sources: one `[N, T, source_width]` for each cross-attention: image states, or question states.
             mask: `[N, T]`, nonzero where a position may be attended; None when all may.
         """
         layers = [layer.crossattention.project(*sources) for layer in self.layers]
@@ -297,16 +302,16 @@ class TextModel(nn.Module):
 
         Args:
             ids: token ids, padded on the right.
-            mask: `[B, L]`, nonzero at tokens, zero at padding; or `[B, L, L]`, nonzero where a token sees another. None
-                when there is no padding, or when `causal`.
+            mask: `[B, L]`, nonzero at tokens, zero at padding; or `[B, L, L]`, nonzero where a token may attend to
+                another. None when there is no padding; not read when `causal`.
             memory: the images, from `project`; without it the text is encoded alone.
-            index: `[B]`, which image each text looks at; by default the texts of an image stand side by side, equally
-                many for each.
-            causal: a token sees itself and those before it.
-            positions: `[B, L]`, the place of each token in its text; by default they are counted.
-            cache: earlier tokens of the same rows, to which these are appended.
+            index: `[B]`, the image that each text attends to. By default every image has equally many texts, and they
+                are adjacent: with 2 images and 4 texts, texts 0 and 1 attend to image 0.
+            causal: a token attends to itself and those before it.
+            positions: `[B, L]`, position ids; by default 0, 1, 2, ... after the tokens in `cache`.
+            cache: keys and values of the earlier tokens of the same texts; those of `ids` are appended.
             first_only: compute the last layer for the first position only.
-            maps: filled with attention probabilities, by a slower path.
+            maps: collects the attention probabilities, on a slower path.
 
         Raises:
             ConfigError: more tokens than there are position embeddings.
@@ -327,20 +332,22 @@ class TextModel(nn.Module):
             cache.advance(ids.shape[1])
         return hidden
 
-    def first_states(self, runs: Sequence[Tensor], memory: Memory) -> Tensor:
-        """The last state of each text's first token [texts, D], as `forward` has it with `first_only`, in eval mode.
+    def first_states(self, groups: Sequence[Tensor], memory: Memory) -> Tensor:
+        """The last state of each text's first token [texts, D], as `forward(first_only=True)` gives it in eval mode.
 
-        The texts stand packed in one row, none of whose positions is padding. Projections, feed-forward and
-        cross-attention treat every token alike and take the row as it is, in a few large products that fill a GPU; only
-        self-attention must know where a text begins.
+        All texts are packed into one row without padding. Projections, feed-forward and cross-attention treat every
+        token alike, so they run on the whole row, in a few large matrix products that fill a GPU; only self-attention
+        must know where each text begins.
 
         Args:
-            runs: token ids `[n, L]`, n texts of L tokens each.
-            memory: the one image that all texts look at.
+            groups: texts grouped by length: token ids `[n, L]` of n texts with L tokens each.
+            memory: the one image that all texts attend to.
         """
-        ids = torch.cat([run.flatten() for run in runs])[None]  # [1, P]
-        positions = torch.cat([torch.arange(run.shape[1], device=run.device).expand_as(run).flatten() for run in runs])
-        inputs = AttentionInputs(runs=[(run.shape[0], run.shape[1]) for run in runs])
+        ids = torch.cat([group.flatten() for group in groups])[None]  # [1, P]
+        positions = torch.cat(
+            [torch.arange(group.shape[1], device=group.device).expand_as(group).flatten() for group in groups]
+        )
+        inputs = AttentionInputs(groups=[(group.shape[0], group.shape[1]) for group in groups])
         return self.run_layers(self.embeddings(ids, positions[None]), inputs, memory, first_only=True)[0]
 
     def run_layers(
@@ -351,7 +358,7 @@ class TextModel(nn.Module):
         cache: SelfAttentionCache | None = None,
         first_only: bool = False,
     ) -> Tensor:
-        """Embedded tokens hidden [B, L, D] -> the states that `forward` makes of them, with the same arguments."""
+        """Run all layers: embedded tokens hidden [B, L, D] -> states [B, L, D]; arguments as in `forward`."""
         layers = self.layers
         for number, layer in enumerate(layers):
             if memory is not None:
@@ -363,7 +370,7 @@ class TextModel(nn.Module):
 
 
 class Transform(nn.Module):
-    """The layer between the last state and the vocabulary."""
+    """The hidden layer of the language-model head."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -389,7 +396,7 @@ class LMHead(nn.Module):
 
 
 class Head(nn.Module):
-    """The language-model head under the name that it has in the checkpoints."""
+    """Holds the language-model head under the name that it has in the checkpoints: `cls.predictions`."""
 
     def __init__(self, predictions: LMHead) -> None:
         super().__init__()
@@ -407,12 +414,12 @@ class TextDecoder(nn.Module):
         nn.init.zeros_(head.bias)
         self.cls = Head(head)
 
-    # The call of 2022. Our own code uses the methods below, which read the image once for all its texts.
-    forward = decode
+    # The call of 2022. Our own code uses the methods below, which project an image once for all its texts.
+    forward = call_decoder
     resize_token_embeddings = resize_decoder
 
     def project(self, source: Tensor, mask: Tensor | None = None) -> Memory:
-        """The memory of `source` [N, T, source_width]; see `TextModel.project`."""
+        """Keys and values of `source` [N, T, source_width]; see `TextModel.project`."""
         return self.bert.project(source, mask=mask)
 
     def logits(self, states: Tensor) -> Tensor:
@@ -432,7 +439,7 @@ class TextDecoder(nn.Module):
         Args:
             ids: `[B, L]`, starting with `[DEC]`, padded on the right.
             labels: `[B, L]`, the ids to be predicted, -100 where nothing is scored.
-            memory, index: what each text looks at; see `TextModel.forward`.
+            memory, index: what each text attends to; see `TextModel.forward`.
             label_smoothing: share of each target spread over the whole vocabulary.
 
         Returns:

@@ -1,6 +1,6 @@
-"""Image-text contrast and matching with momentum encoders and queues of their features (paper, section 3.2; ALBEF).
+"""Contrastive and matching losses with momentum encoders and queues of their features (paper, section 3.2; ALBEF).
 
-Retrieval and pre-training share all of this. They differ in what counts as a positive and in how negatives are drawn.
+Pre-training and retrieval share all of this. They differ in which pairs are positive and in how negatives are drawn.
 """
 
 import copy
@@ -22,7 +22,7 @@ from models.vit import VisionTransformer
 
 
 def gather(x: Tensor) -> Tensor:
-    """x [B, ...] of every process, in the order of their ranks [processes * B, ...], without gradient."""
+    """Concatenate x [B, ...] of all processes, by rank -> [processes * B, ...], without gradient."""
     if not (dist.is_available() and dist.is_initialized()):
         return x.detach()
     parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
@@ -38,13 +38,14 @@ class _GatherWithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
-        grad = grad_outputs[0].clone(memory_format=torch.contiguous_format)  # the engine may still need its own
+        # all_reduce writes in place, and autograd may still need the original.
+        grad = grad_outputs[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)
         return grad[dist.get_rank() * ctx.rows :][: ctx.rows]
 
 
 def gather_with_gradient(x: Tensor) -> Tensor:
-    """As `gather`; the gradients that all processes have for this process's rows are summed."""
+    """Like `gather`, with gradient: the gradients for x are summed over all processes."""
     return _GatherWithGradient.apply(x) if dist.is_available() and dist.is_initialized() else x
 
 
@@ -54,11 +55,12 @@ def sample_negatives(similarity: Tensor, positive: Tensor, floor: float = 0.0) -
     Args:
         similarity: `[B, M]`, divided by the temperature.
         positive: `[B, M]`, True where a pair belongs together.
+        floor: makes every negative possible, however dissimilar.
 
     Returns:
-        column `[B]`, and whether the row has a negative at all `[B]` (its column means nothing otherwise). A similarity
-        that is not a number gives any column: on a GPU, drawing by such weights would end the process, and it is for
-        the loss, which is not a number either, to say so.
+        column `[B]`, and whether the row has any negative `[B]`; where it has none, its column is meaningless. NaN
+        similarities give an arbitrary column rather than a crash: on a GPU `multinomial` of NaN ends the process, and
+        the loss, which is NaN too, reports the failure better.
     """
     exists = ~positive.all(dim=1)
     if floor:
@@ -70,27 +72,29 @@ def sample_negatives(similarity: Tensor, positive: Tensor, floor: float = 0.0) -
 
 
 class MomentumModel(ImageTextModel):
-    """An `ImageTextModel` in training: with slowly following copies of its encoders, and queues of their features.
+    """An `ImageTextModel` for training, with momentum copies of its encoders and queues of the features they compute.
 
     Args:
         config: the sizes of the encoders.
         embed_dim: width of the space in which images and texts are compared.
-        queue_size: how many of the latest features of each kind are kept as candidates.
-        momentum: share that a copy keeps of itself in each step.
-        pointer: name of the buffer that holds the queues' next position; the checkpoints differ in it.
+        queue_size: how many of the latest image features, and of the latest text features, serve as candidates.
+        momentum: see `update_momentum`.
+        pointer: name of the buffer that holds the queues' write position; it is another in pre-training's checkpoints
+            than in retrieval's.
 
     Attributes:
-        statistics: detached scalars of the last forward pass for the log. `itm_accuracy_match` and
-            `itm_accuracy_mismatch` show a matching head that always says no (its loss is then 0.63).
+        statistics: detached scalars of the last forward pass, for the log: the matching head's accuracy on matching
+            pairs, `itm_accuracy_match`, and on others, `itm_accuracy_mismatch`. 0 and 1 are those of a head that
+            always answers "no match"; its loss stays at about 0.63.
     """
 
-    MIRRORED = ("visual_encoder", "vision_proj", "text_encoder", "text_proj")
+    MOMENTUM_PARTS = ("visual_encoder", "vision_proj", "text_encoder", "text_proj")
     visual_encoder_m: VisionTransformer
     vision_proj_m: nn.Linear
     text_encoder_m: TextModel
     text_proj_m: nn.Linear
-    image_queue: Tensor  # [embed_dim, queue_size], as the next
-    text_queue: Tensor
+    image_queue: Tensor  # [embed_dim, queue_size]
+    text_queue: Tensor  # [embed_dim, queue_size]
 
     def __init__(self, config: ModelConfig, embed_dim: int, queue_size: int, momentum: float, *, pointer: str) -> None:
         super().__init__(config, embed_dim)
@@ -99,35 +103,35 @@ class MomentumModel(ImageTextModel):
         self.pointer = pointer
         self.statistics: dict[str, Tensor] = {}
         self.temp = nn.Parameter(torch.tensor(0.07))
-        for name in self.MIRRORED:
+        for name in self.MOMENTUM_PARTS:
             setattr(self, f"{name}_m", copy.deepcopy(getattr(self, name)).requires_grad_(False))
         for name in ("image_queue", "text_queue"):
             self.register_buffer(name, F.normalize(torch.randn(embed_dim, queue_size), dim=0))
         self.register_buffer(pointer, torch.zeros(1, dtype=torch.long))
 
-    def _mirrored(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for name in self.MIRRORED:
+    def _copies_and_originals(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for name in self.MOMENTUM_PARTS:
             copies = getattr(self, f"{name}_m").parameters()
             yield from zip(copies, getattr(self, name).parameters(), strict=True)
 
     @torch.no_grad()
     def reset_momentum(self) -> None:
-        """Make the momentum copies equal to what they follow."""
-        for mirror, parameter in self._mirrored():
-            mirror.copy_(parameter)
+        """Set the momentum copies equal to the weights that they follow."""
+        for momentum_copy, parameter in self._copies_and_originals():
+            momentum_copy.copy_(parameter)
 
     @torch.no_grad()
     def update_momentum(self) -> None:
-        """mirror = momentum * mirror + (1 - momentum) * parameter, in one fused pass."""
-        mirrors, parameters = zip(*self._mirrored(), strict=True)
-        lerp_all(list(mirrors), [parameter.detach() for parameter in parameters], 1 - self.momentum)
+        """Update all copies in one fused pass: copy = momentum * copy + (1 - momentum) * parameter."""
+        copies, parameters = zip(*self._copies_and_originals(), strict=True)
+        lerp_all(list(copies), [parameter.detach() for parameter in parameters], 1 - self.momentum)
 
     @torch.no_grad()
     def enqueue(self, **features: Tensor) -> None:
-        """Write the newest features of all processes over the oldest in the queues.
+        """Write the features of all processes into the queues, over the oldest ones.
 
         Args:
-            features: rows `[B, D]` by the name of their queue `[D, queue_size]`.
+            features: by the name of a queue `[D, queue_size]`, its new features `[B, D]`.
         """
         pointer, count = getattr(self, self.pointer), 0
         for name, rows in features.items():
@@ -141,29 +145,29 @@ class MomentumModel(ImageTextModel):
     def contrast(
         self, image: Tensor, ids: Tensor, mask: Tensor, alpha: float, positive: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The image-text contrastive loss; updates the momentum copies first.
+        """Update the momentum copies, and compute the image-text contrastive loss.
 
         Args:
             image: `[B, 3, H, W]`, normalized.
             ids, mask: texts starting with `[CLS]`, `[B, L]`.
             alpha: share of the momentum models' similarities in the targets.
-            positive: `[B, B + queue_size]`, nonzero where a candidate belongs to a row: the batch, then the queue.
+            positive: `[B, B + queue_size]`, nonzero where a candidate (the batch's, then the queue's) is a positive.
 
         Returns:
-            loss, image states `[B, T, D]`, and unit features by name: `image`, `text`, and those of the momentum copies
-            `image_m`, `text_m`, each `[B, embed_dim]`.
+            loss, image states `[B, T, D]`, and normalized features, each `[B, embed_dim]`, by name: `image` and `text`,
+            and `image_m` and `text_m` of the momentum copies.
         """
         with torch.no_grad():
             self.temp.clamp_(0.001, 0.5)
         image_embeds = self.visual_encoder(image)
         features = {
             "image": self.project_image(image_embeds),
-            "text": self._unit(self.text_proj, self.text_encoder(ids, mask, first_only=True)),
+            "text": self._project_first(self.text_proj, self.text_encoder(ids, mask, first_only=True)),
         }
         with torch.no_grad():
             self.update_momentum()
-            features["image_m"] = self._unit(self.vision_proj_m, self.visual_encoder_m(image))
-            features["text_m"] = self._unit(self.text_proj_m, self.text_encoder_m(ids, mask, first_only=True))
+            features["image_m"] = self._project_first(self.vision_proj_m, self.visual_encoder_m(image))
+            features["text_m"] = self._project_first(self.text_proj_m, self.text_encoder_m(ids, mask, first_only=True))
 
         # Similarities are divided by a temperature of about 0.07: bfloat16 would be off by several percent.
         with torch.autocast(image.device.type, enabled=False):
@@ -181,8 +185,8 @@ class MomentumModel(ImageTextModel):
                 losses.append(F.cross_entropy(query @ candidates / self.temp, targets))
         return (losses[0] + losses[1]) / 2, image_embeds, features
 
-    def _unit(self, projection: nn.Linear, states: Tensor) -> Tensor:
-        """First state of [B, L, D] -> projected unit vector [B, embed_dim], float32."""
+    def _project_first(self, projection: nn.Linear, states: Tensor) -> Tensor:
+        """Project and normalize the first of states [B, L, D] -> unit vectors [B, embed_dim], float32."""
         return F.normalize(projection(states[:, 0]).float(), dim=-1)
 
     def matching_loss(
@@ -193,14 +197,14 @@ class MomentumModel(ImageTextModel):
         mask: Sequence[Tensor],
         exists: Sequence[Tensor],
     ) -> Tensor:
-        """The matching loss over B pairs, B texts with a negative image, B images with a negative text, in one pass.
+        """The matching loss of B pairs, B texts with negative images and B images with negative texts, in one pass.
 
         Args:
-            memory: projected images.
-            image_index: `[B]` each: where a text's own image and its negative image are in `memory`.
-            ids, mask: `[B, L]` each: the texts, starting with `[ENC]`, and the images' negative texts.
-            exists: `[B]` each: whether a text has a negative image and an image a negative text; other rows are left
-                out.
+            memory: keys and values of the images.
+            image_index: two indices `[B]` into `memory`: of each text's own image, and of its negative image.
+            ids, mask: two each, `[B, L]`, starting with `[ENC]`: the texts, and the negative text of each image.
+            exists: two `[B]`: whether a text has a negative image, and an image a negative text. Pairs that have none
+                do not count.
         """
         own, negative = image_index
         logits = self.match_logits(
@@ -230,8 +234,8 @@ class MomentumModel(ImageTextModel):
             self.tokenizer, caption, self.device, max_length=max_length, pad_to_max_length=pad_to_max_length
         )
 
-    def grounded(self, ids: Tensor) -> Tensor:
-        """The same ids [B, L], starting with `[ENC]`."""
+    def with_enc_token(self, ids: Tensor) -> Tensor:
+        """The same ids [B, L] with `[ENC]` as their first token, for the image-grounded encoder."""
         ids = ids.clone()
         ids[:, 0] = self.special.enc
         return ids

@@ -1,10 +1,10 @@
-"""The functions and classes that programs written for the code of 2022 import, over what stands here now.
+"""The functions and classes that programs written for the code of 2022 import, on top of the present code.
 
     from models.blip import create_vit, init_tokenizer, interpolate_pos_embed, is_url, load_checkpoint
     from models.med import BertConfig, BertLMHeadModel, BertModel
 
-They are found where they were, and need not be imported from here. The networks' names of 2022 (`BLIP_Decoder`) stand
-beside their classes. docs/from-blip-2022.md lists what is kept and what is not.
+Import them from where they were in 2022, as above, not from this module. The networks' old names (`BLIP_Decoder`) are
+defined beside their classes. docs/from-blip-2022.md lists what is kept and what is not.
 """
 
 import warnings
@@ -36,13 +36,14 @@ def create_vit(
     ckpt_layer: int = 0,
     drop_path_rate: float = 0,
 ) -> tuple[VisionTransformer, int]:
-    """An image encoder, and the width of its states.
+    """Build an image encoder -> the encoder, and the width of its states.
 
     Args:
         vit: a name ('tiny', 'small', 'base', 'large'), or a mapping `{embed_dim, depth, num_heads, patch_size}`.
         image_size: side of the square input, in pixels.
-        use_grad_checkpointing, ckpt_layer: recompute the activations of that many last blocks in the backward pass.
-        drop_path_rate: stochastic depth; 0 stands for 0.1 with 'large', as in 2022.
+        use_grad_checkpointing, ckpt_layer: with the first, the last `ckpt_layer` blocks recompute their activations in
+            the backward pass, to save memory.
+        drop_path_rate: stochastic depth; 0 means 0.1 with 'large', as in 2022.
     """
     encoder = vision.create_vit(vit, image_size, use_grad_checkpointing, ckpt_layer, drop_path_rate or None)
     return encoder, encoder.embed_dim
@@ -59,20 +60,20 @@ def is_url(url_or_filename: str) -> bool:
 
 
 class LoadedKeys(NamedTuple):
-    """What did not fit: keys that the checkpoint lacks or has in another shape, and keys that the model lacks."""
+    """The keys that were not loaded: those the checkpoint lacks or has in another shape, and those the model lacks."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
 
 
 def load_checkpoint(model: nn.Module, url_or_filename: str | Path) -> tuple[nn.Module, LoadedKeys]:
-    """Load whatever fits of a checkpoint into the model, and leave the rest as it is -> the model, and that rest.
+    """Load the tensors of a checkpoint that fit into the model, and ignore the others -> the model, and their keys.
 
-    A model that was loaded in part gives plausible nonsense: `models.load_checkpoint` refuses what does not fit.
+    Deprecated: a partly loaded model gives plausible nonsense. `models.load_checkpoint` refuses what does not fit.
 
     Raises:
         CheckpointError: there is no such checkpoint, or it is damaged.
-        DownloadError: it is not here and cannot be fetched.
+        DownloadError: it is not on this machine and cannot be downloaded.
     """
     warnings.warn(
         "models.blip.load_checkpoint passes over weights that do not fit; use models.load_checkpoint(model, path), "
@@ -81,8 +82,8 @@ def load_checkpoint(model: nn.Module, url_or_filename: str | Path) -> tuple[nn.M
         stacklevel=2,
     )
     state, _ = read_state(url_or_filename)
-    left = {"*": "the loader of 2022 leaves what does not fit"}
-    report = load_state(model, state, source=str(url_or_filename), reinitialized=left, ignored=left)
+    any_key = {"*": "the loader of 2022 ignores what does not fit"}
+    report = load_state(model, state, source=str(url_or_filename), reinitialized=any_key, ignored=any_key)
     return model, LoadedKeys(list(report.missing), list(report.unexpected))
 
 
@@ -95,7 +96,7 @@ class BertModel(TextModel):
 
     Args:
         config: BERT's sizes; also `encoder_width`, the width of the image states, where `add_cross_attention` is set.
-        add_pooling_layer: there is none.
+        add_pooling_layer: must be False.
     """
 
     def __init__(self, config: "BertConfig", add_pooling_layer: bool = False) -> None:

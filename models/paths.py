@@ -1,4 +1,4 @@
-"""What a path means, and files that are written whole or not at all."""
+"""Paths relative to the repository, and files that are written whole or not at all."""
 
 import os
 import secrets
@@ -11,10 +11,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def resolve(path: str | os.PathLike[str]) -> Path:
-    """The file that `path` means: as given if it exists from here, else the same path inside the repository.
+    """Find `path`: as given if it exists in the working directory, else the same path inside the repository.
 
-    `configs/med_config.json` therefore works from any working directory. A path that exists in neither place comes
-    back as given, so that an error about it shows what the user wrote.
+    `configs/med_config.json` therefore works from any working directory. A path that exists in neither place is
+    returned as given, so that an error about it shows what the user wrote.
     """
     path = Path(path).expanduser()
     if not path.is_absolute() and not path.exists() and (REPOSITORY / path).exists():
@@ -27,8 +27,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a file whole or not at all: yields a temporary path beside `path`, renamed onto it when the block succeeds.
 
     The temporary name keeps the suffix (writers such as `numpy.savez` would append a missing one) and is unique, so
-    processes that write the same file at once do not disturb each other: the last one wins. The file's mode is what the
-    umask says, whichever way it was written (safetensors makes files that only their owner can read).
+    processes that write the same file at once do not disturb each other: the last one wins. The file's permissions
+    follow the umask, whichever library writes it (safetensors creates files that only their owner can read).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    if os.name == "posix":  # the rename itself is durable only when the folder is; Windows has no such call
+    if os.name == "posix":  # a rename is durable only once the folder is synced; Windows has no such call
         _sync(path.parent)
 
 

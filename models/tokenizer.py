@@ -1,4 +1,4 @@
-"""The text tokenizer: BERT WordPiece from a vocabulary file, with the two tokens that BLIP adds."""
+"""The text tokenizer: BERT's WordPiece with a vocabulary file, and the two tokens that BLIP adds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerFast
 from models.errors import ConfigError, MissingFile
 
 BERT_BASE_UNCASED = Path(__file__).parent / "vocab.txt"
-DEC = "[DEC]"  # first token of a text that is being decoded
-ENC = "[ENC]"  # first token of a text that is encoded together with an image
+DEC = "[DEC]"  # first token of the decoder's texts
+ENC = "[ENC]"  # first token of the image-grounded encoder's texts
 SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
     "unk_token": "[UNK]",
@@ -26,7 +26,7 @@ SPECIAL_TOKENS = {
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """The ids of the tokens that are no words: padding, the end of a text, and what begins one (see `DEC`, `ENC`)."""
+    """The ids of `[PAD]`, of `[SEP]`, which ends a text, and of its first tokens `[DEC]` and `[ENC]`."""
 
     pad: int
     sep: int
@@ -35,13 +35,13 @@ class SpecialTokens:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerFast) -> "SpecialTokens":
-        """Those of a tokenizer from `build_tokenizer`."""
+        """Look the ids up in a tokenizer from `build_tokenizer`."""
         ids = tokenizer.get_vocab()
         return cls(ids[SPECIAL_TOKENS["pad_token"]], ids[SPECIAL_TOKENS["sep_token"]], ids[DEC], ids[ENC])
 
 
 def build_tokenizer(vocab_file: str | Path | None = None) -> PreTrainedTokenizerFast:
-    """Read a WordPiece vocabulary (one token a line) and add `[DEC]` and `[ENC]` after its last entry.
+    """Build a tokenizer from a WordPiece vocabulary, one token a line, with `[DEC]` and `[ENC]` added at its end.
 
     Args:
         vocab_file: the vocabulary; bert-base-uncased's, which is part of this repository, when None.
@@ -68,7 +68,7 @@ def build_tokenizer(vocab_file: str | Path | None = None) -> PreTrainedTokenizer
     wordpiece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     wordpiece.post_processor = processors.BertProcessing(("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"]))
     wordpiece.decoder = decoders.WordPiece()
-    # PreTrainedTokenizerFast is the one public class whose meaning has stayed the same from transformers 4 to 5.
+    # PreTrainedTokenizerFast is the one public class that behaves the same in transformers 4 and 5.
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=wordpiece,
         model_input_names=["input_ids", "attention_mask"],
@@ -83,9 +83,11 @@ def build_tokenizer(vocab_file: str | Path | None = None) -> PreTrainedTokenizer
 
 
 def decode(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
-    """The text of some ids, tokens that are no words left out."""
+    """Decode ids to text, without special tokens."""
     text = tokenizer.decode(ids, skip_special_tokens=True)
-    return text if isinstance(text, str) else " ".join(text)  # a list only for a batch of ids, which this is not
+    return (
+        text if isinstance(text, str) else " ".join(text)
+    )  # the library's type allows a list, which only a batch gives
 
 
 def tokenize(
@@ -97,13 +99,13 @@ def tokenize(
     max_length: int | None = None,
     pad_to_max_length: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Token ids and mask of texts, padded on the right to the longest of them, each [B, L].
+    """Tokenize texts, padded on the right to the longest -> ids and mask, each [B, L].
 
     Args:
-        texts: B texts; one by itself, not in a list, counts as a list of one.
-        first_token: what takes the place of `[CLS]`: `[DEC]` for a decoder, `[ENC]` for an image-grounded encoder.
-        max_length: longer texts are cut to so many tokens, `[SEP]` kept.
-        pad_to_max_length: pad to `max_length` instead, so that processes can exchange ids.
+        texts: B texts, or a string as a batch of one.
+        first_token: id that replaces `[CLS]`: of `[DEC]` for a decoder, of `[ENC]` for an image-grounded encoder.
+        max_length: longer texts are cut to this many tokens, `[SEP]` included.
+        pad_to_max_length: pad to `max_length` instead, so that processes can gather ids.
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     if not texts:

@@ -13,14 +13,14 @@ from models.config import VisionConfig
 from models.library_internals import embed_positions
 
 LAYER_NORM_EPS = 1e-6
-MLP_RATIO = 4  # width of the feed-forward block, in widths of the states
-STANDARD_WIDTH = 768
+MLP_RATIO = 4  # width of the feed-forward block / width of the states
+STANDARD_WIDTH = 768  # of ViT-B
 
 
 class StochasticDepth(nn.Module):
-    """Leaves a block's branch out for a random share `rate` of the samples in training, and scales the others up.
+    """In training, drops a residual branch for each sample with probability `rate`, and scales up the kept ones.
 
-    timm's `DropPath`, but for the rate, which is a tensor: compiled code is then the same for every block.
+    It is timm's `DropPath` with the rate as a tensor, so that torch.compile need not compile every block anew.
     """
 
     rate: Tensor
@@ -37,7 +37,7 @@ class StochasticDepth(nn.Module):
 
 
 class VisionTransformer(TimmVisionTransformer):
-    """A ViT that returns all its tokens and can trade compute for memory in its last blocks."""
+    """A ViT that returns the states of all tokens, with activation checkpointing in its last blocks."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__(
@@ -52,8 +52,8 @@ class VisionTransformer(TimmVisionTransformer):
             global_pool="",
         )
         self.config = config
-        # timm's weights suit ViT-B. In a narrower network weights of the same size would pass on a smaller share of the
-        # signal, and training from scratch would begin with making them larger.
+        # timm's initial weights have the same scale in every ViT, which suits ViT-B. A narrower one would shrink the
+        # signal, and training from scratch would first have to enlarge the weights.
         scale = max(1.0, (STANDARD_WIDTH / config.embed_dim) ** 0.5)
         for module in self.blocks.modules():
             if isinstance(module, nn.Linear):
@@ -69,7 +69,7 @@ class VisionTransformer(TimmVisionTransformer):
         return self.config.image_size
 
     def forward(self, image: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]: no masks here
-        """image [B, 3, H, W], normalized -> states of the class token and the patches [B, 1 + H/p * W/p, D]."""
+        """Encode image [B, 3, H, W], normalized -> states of class token and patches [B, 1 + H/p * W/p, D]."""
         if image.shape[-2:] != (self.image_size, self.image_size):
             raise ValueError(
                 f"the image encoder was built for {self.image_size}x{self.image_size} pixels and got images of shape "
@@ -92,19 +92,19 @@ def create_vit(
     vit_ckpt_layer: int = 0,
     drop_path_rate: float | None = None,
 ) -> VisionTransformer:
-    """The image encoder that these arguments mean; see `VisionConfig.read`."""
+    """Build an image encoder; the arguments are those of `VisionConfig.read`."""
     return VisionTransformer(VisionConfig.read(vit, image_size, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate))
 
 
 def interpolate_pos_embed(pos_embed: Tensor, target: int | TimmVisionTransformer) -> Tensor:
     """Resize learned position embeddings [1, 1 + N, D] of a square image to [1, 1 + M, D].
 
-    Bicubic, corners not aligned, no antialiasing, as the released fine-tuned checkpoints were made; the class token's
-    row is kept.
+    Bicubic, without `align_corners` and antialiasing, as for the released fine-tuned checkpoints. The class token's
+    embedding is kept.
 
     Args:
         pos_embed: the embeddings, the class token's first.
-        target: M, the number of patches, or an image encoder that has so many.
+        target: M, the new number of patches, or an image encoder with so many.
     """
     num_patches = target if isinstance(target, int) else target.patch_embed.num_patches
     old_side = round((pos_embed.shape[1] - 1) ** 0.5)

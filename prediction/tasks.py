@@ -24,7 +24,7 @@ from settings.flags import at_least, flag
 Model = TypeVar("Model", bound=VisionLanguageModel)
 
 
-class Task(ABC, Generic[Model]):
+class PredictionTask(ABC, Generic[Model]):
     """What is asked about pictures: its fields are the task's own flags.
 
     Attributes:
@@ -35,7 +35,7 @@ class Task(ABC, Generic[Model]):
     kind: type[Model]
     released: str
 
-    def prepare(self, paths: Sequence[Path], device: torch.device) -> "Task[Model]":
+    def prepare(self, paths: Sequence[Path], device: torch.device) -> "PredictionTask[Model]":
         """The task with all it needs beside the model; what cannot work is refused before a model is fetched."""
         del paths, device
         return self
@@ -50,7 +50,7 @@ class Task(ABC, Generic[Model]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Caption(Task[BLIPDecoder]):
+class Caption(PredictionTask[BLIPDecoder]):
     """Captions with their log-probabilities."""
 
     kind = BLIPDecoder
@@ -124,7 +124,7 @@ class Caption(Task[BLIPDecoder]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer(Task[BLIPVQA]):
+class Answer(PredictionTask[BLIPVQA]):
     """Answers to questions: written, or the best of those given."""
 
     kind = BLIPVQA
@@ -167,7 +167,7 @@ class Answer(Task[BLIPVQA]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Match(Task[BLIPMatcher]):
+class Match(PredictionTask[BLIPMatcher]):
     """Matching probability and cosine of pictures with texts."""
 
     kind = BLIPMatcher
@@ -193,7 +193,7 @@ class Match(Task[BLIPMatcher]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Features(Task[BLIPMatcher]):
+class Features(PredictionTask[BLIPMatcher]):
     """Unit vectors of pictures and texts, and all token states of the pictures if asked for."""
 
     kind = BLIPMatcher

@@ -262,7 +262,7 @@ def test_a_checkpoint_of_another_task_is_an_error_that_names_what_it_lacks(model
 
 def test_heads_that_nothing_tells_are_an_error(pictures, golden, capsys):
     assert predict.main(["caption", str(pictures), "--checkpoint", str(golden("caption/checkpoint.pth"))]) == 2
-    assert "does not tell its number of attention heads" in capsys.readouterr().err
+    assert "does not hold its number of attention heads" in capsys.readouterr().err
 
 
 def test_a_name_that_means_nothing_is_an_error(models, capsys, tmp_path):

@@ -1,7 +1,11 @@
-"""Retrieval in two stages: the candidates of every query by cosine similarity, re-ranked by the matching head.
+"""Retrieval in two stages: each query's most similar candidates by cosine, re-ranked by the matching head.
 
-`rerank` does it all, for a model, its images (`ImageStates`) and its texts. `pairs` is the first stage, `search` the
-second, `image_states` keeps what the image encoder computed, `work_shares` splits the work among processes.
+`rerank` runs both, given a model, the images (`ImageStates`) and the texts.
+
+search        the entry point, and the scores of the matching head
+pairs         the candidates by similarity, and the (image, text) pairs to score
+image_states  encodes the images, and keeps their states for the matching head
+work_shares   splits the work evenly among processes
 """
 
 from models.rerank.image_states import ImageStates

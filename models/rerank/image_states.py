@@ -1,4 +1,4 @@
-"""The encoder states of many images, used twice: at once for their features, and again when they are re-ranked."""
+"""The encoder states of many images: first for their unit vectors, and then again for the matching head."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,22 +13,22 @@ logger = logging.getLogger("blip.models")
 
 
 class ImageStates:
-    """Images, encoded for their features and kept until they are re-ranked, or encoded again then.
+    """Encodes images to unit vectors, and keeps their states in memory for re-ranking if they fit.
 
-    Each process encodes a share of the batches and keeps their states where they fit: on the device, else in host
-    memory, else nowhere. What it is asked for later and has not kept (another process may have encoded it) it encodes
-    again. To re-rank an image with its hundreds of texts costs about forty times that (COCO, k 256, ViT-B at 384).
+    Each process encodes a share of the batches, and keeps their states on the device, else in host memory, else not at
+    all. States that it needs later and did not keep (another process may have encoded them) are computed again: that
+    costs about a fortieth of scoring an image with its hundreds of texts (COCO, k 256, ViT-B at 384).
 
-    An image is always encoded in the same batch, since the other images of a batch may change its last bits. Therefore
-    results depend neither on the number of processes nor on what was kept.
+    An image is always encoded in the same batch, since the other images of a batch may change the last bits of its
+    states. So results depend neither on the number of processes nor on what was kept.
 
     Args:
-        count: how many images there are over all processes.
+        count: how many images there are.
         batch_size: how many are encoded at once.
-        read: batches by the numbers of their images -> the batches, in this order. It may read ahead.
-        encode: a batch -> encoder states `[B, T, D]` and unit vectors `[B, embed_dim]`. Clips are images whose T tokens
-            are those of all their frames.
-        budget: GiB of states that a process keeps at most.
+        read: reads batches: the indices of each one's images -> the batches, in this order. It may read ahead.
+        encode: a batch -> encoder states `[B, T, D]` and unit vectors `[B, embed_dim]`. For clips, T counts the tokens
+            of all frames.
+        budget: most GiB of states that a process keeps.
     """
 
     def __init__(
@@ -47,23 +47,23 @@ class ImageStates:
         return self.count
 
     def encode_share(self, processes: Processes, progress: ProgressBar) -> Tensor:
-        """Encode this process's share -> the unit vectors of all images [count, embed_dim], float32, on the host."""
+        """Encode this process's share -> unit vectors of all images [count, embed_dim], float32, in host memory."""
         sizes = [len(batch) for batch in self.batches]
         share = processes.share(sizes)
-        mine, features, place = self.batches[share.start : share.stop], [], None
+        mine, features, storage = self.batches[share.start : share.stop], [], None
         batches = progress(self.read(mine), "encode images", sizes[share.start : share.stop])
         for numbers, batch in zip(mine, batches, strict=True):
             states, vectors = self.encode(batch)
             features.append(vectors.float())
-            states = _as_projected(states)
+            states = _states_in_autocast_dtype(states)
             if numbers is mine[0]:
-                place = self._place(states, mine[-1].stop - numbers.start)
-            if place is not None:
-                self._kept[numbers] = states.to(place)
+                storage = self._choose_storage(states, mine[-1].stop - numbers.start)
+            if storage is not None:
+                self._kept[numbers] = states.to(storage)
         return torch.cat(processes.gather([vectors.cpu() for vectors in features]))
 
     def states(self, images: range) -> Iterator[Tensor]:
-        """The states of each of these images [1, T, D], in order."""
+        """Yield the states [1, T, D] of each of these images, in order."""
         needed = [batch for batch in self.batches if batch.start < images.stop and images.start < batch.stop]
         missing = [batch for batch in needed if batch not in self._kept]
         again = iter(self.read(missing) if missing else ())
@@ -72,38 +72,38 @@ class ImageStates:
             for image in range(max(batch.start, images.start), min(batch.stop, images.stop)):
                 yield states[image - batch.start][None]
 
-    def _place(self, states: Tensor, images: int) -> torch.device | None:
-        """Where the states of so many images are kept, of which `states` [B, T, D] are some."""
+    def _choose_storage(self, states: Tensor, images: int) -> torch.device | None:
+        """Choose where to keep the states of `images` images, each as large as those in `states` [B, T, D]."""
         needed, free = images * states[0].nbytes / 2**30, _free_memory(states.device) / 2**30
-        place, why = choose_place(needed, self.budget, states.device, free)
+        storage, why = choose_storage(needed, self.budget, states.device, free)
         logger.info("states of %d images take %.2f GiB, %s", images, needed, why)
-        return place
+        return storage
 
 
-def choose_place(needed: float, budget: float, device: torch.device, free: float) -> tuple[torch.device | None, str]:
-    """Where states are kept, None for nowhere, and the reason for the log.
+def choose_storage(needed: float, budget: float, device: torch.device, free: float) -> tuple[torch.device | None, str]:
+    """Choose where to keep states -> a device, or None not to keep them; and the reason, for the log.
 
     Args:
-        needed, budget: GiB that they take, and that they may take.
+        needed, budget: GiB that the states take, and that they may take.
         device: where they are computed.
-        free: GiB that are free there.
+        free: GiB that are free on `device`.
     """
     if needed > budget:
-        return None, f"over states_gib = {budget:g}: not kept, images are encoded again when their turn comes"
-    if device.type == "cuda" and 2 * needed > free:  # the other half is for the work on them
+        return None, f"over states_gib = {budget:g}: not kept, images are encoded again to be re-ranked"
+    if device.type == "cuda" and 2 * needed > free:  # leaves the other half to the matching head
         return torch.device("cpu"), f"within states_gib = {budget:g}: kept in host memory, {device} has {free:.1f} free"
     return device, f"within states_gib = {budget:g}: kept on {device}"
 
 
-def _as_projected(states: Tensor) -> Tensor:
-    """States in autocast's precision, to which their projections round them anyway: half the memory."""
+def _states_in_autocast_dtype(states: Tensor) -> Tensor:
+    """States in the dtype of autocast, if on: half the memory, and the next layer would round them to it anyway."""
     kind = states.device.type
     return states.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else states
 
 
 def _free_memory(device: torch.device) -> float:
-    """Bytes of a GPU that nothing occupies, with those that torch holds ready; no limit is known of other devices."""
+    """Free bytes of a GPU, those that torch has reserved but does not use included; infinite for other devices."""
     if device.type != "cuda":
         return float("inf")
-    ready = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + ready
+    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + reserved

@@ -1,4 +1,4 @@
-"""The first stage of retrieval: the most similar candidates of every query, and the pairs to score that follow."""
+"""The first stage of retrieval: each query's most similar candidates, and the (image, text) pairs to score."""
 
 import numpy as np
 import torch
@@ -7,13 +7,13 @@ from torch import Tensor
 from models.image_text import similarities
 from models.rerank.work_shares import Processes
 
-SIMILARITIES_AT_ONCE = 2**24
+SIMILARITIES_AT_ONCE = 2**24  # in memory at a time
 
 
 def most_similar(queries: Tensor, candidates: Tensor, k: int, processes: Processes) -> np.ndarray:
-    """The k candidates nearest to each query, queries [N, D] and candidates [M, D] -> ids [N, min(k, M)].
+    """Find the k most similar candidates of each query: queries [N, D], candidates [M, D] -> ids [N, min(k, M)].
 
-    Each process ranks its share of the queries. Of the similarities only a block exists at a time.
+    Each process searches for its share of the queries, a block of queries at a time.
     """
     blocks = queries.split(max(1, SIMILARITIES_AT_ONCE // len(candidates)))
     share = processes.share([len(block) for block in blocks])
@@ -23,35 +23,35 @@ def most_similar(queries: Tensor, candidates: Tensor, k: int, processes: Process
 
 
 class Pairs:
-    """The (image, text) pairs that either direction needs scored, each once, ordered by image and then by text.
+    """The (image, text) pairs to score for both directions, without duplicates, sorted by image and then by text.
 
     Args:
-        to_text: the texts wanted for each image [N, k].
-        to_image: the images wanted for each text [M, k].
+        to_text: the candidate texts of each image [N, k].
+        to_image: the candidate images of each text [M, k].
     """
 
     def __init__(self, to_text: np.ndarray, to_image: np.ndarray) -> None:
         images, texts = len(to_text), len(to_image)
-        wanted = np.arange(images)[:, None] * texts + to_text, to_image * texts + np.arange(texts)[:, None]
-        pairs, places = np.unique(np.concatenate([numbers.ravel() for numbers in wanted]), return_inverse=True)
+        pair_numbers = np.arange(images)[:, None] * texts + to_text, to_image * texts + np.arange(texts)[:, None]
+        pairs, places = np.unique(np.concatenate([numbers.ravel() for numbers in pair_numbers]), return_inverse=True)
         self._images, self._texts = np.divmod(pairs, texts)
         self._bounds = np.searchsorted(self._images, np.arange(images + 1))
         self._places = [
-            part.reshape(ids.shape) for part, ids in zip(np.split(places, [to_text.size]), wanted, strict=True)
+            part.reshape(ids.shape) for part, ids in zip(np.split(places, [to_text.size]), pair_numbers, strict=True)
         ]
 
     def __len__(self) -> int:
         return len(self._texts)
 
     def texts_of(self, image: int) -> np.ndarray:
-        """The texts to be scored with an image, in ascending order."""
+        """The texts to score with an image, in ascending order."""
         return self._texts[self._bounds[image] : self._bounds[image + 1]]
 
-    def work(self, lengths: np.ndarray) -> np.ndarray:
-        """The tokens to be scored with each image [N], given the texts' lengths [M]: how long each image takes."""
+    def tokens_per_image(self, lengths: np.ndarray) -> np.ndarray:
+        """How many tokens are scored with each image [N], given the texts' lengths [M]: a measure of its time."""
         return np.bincount(self._images, weights=lengths[self._texts], minlength=len(self._bounds) - 1)
 
-    def look_up(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Scores of all pairs -> those of each image's texts [N, k] and of each text's images [M, k]."""
+    def split_by_direction(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores of all pairs -> those of each image's candidates [N, k] and of each text's candidates [M, k]."""
         to_text, to_image = self._places
         return scores[to_text], scores[to_image]

@@ -1,11 +1,11 @@
 """Retrieval in two stages: the most similar candidates of every image and text, re-ranked by the matching head.
 
-Both directions want scores of (image, text) pairs, many of them the same. They are united (`models.rerank.pairs`) and
-scored image by image: an image is projected once, all its texts look at it together, and no pair is scored twice. Time
-and memory grow as (images + texts) k, not as images x texts.
+Both directions need scores of (image, text) pairs, many of them the same pairs. The union (`models.rerank.pairs`) is
+scored image by image: the keys and values of an image are computed once for all its texts, and no pair is scored twice.
+Time and memory are proportional to (images + texts) * k, not to images * texts.
 
-Every stage is split among the processes, and each part of it is computed in the same way on whichever process, so that
-scores do not depend on their number.
+Every stage is split among the processes. Each image and text is computed in the same way on any of them, so that scores
+do not depend on the number of processes.
 """
 
 import copy
@@ -21,18 +21,18 @@ from models.image_text import MATCH, MAX_TEXT_LENGTH, ImageTextModel, similariti
 from models.med import TextModel
 from models.rerank.image_states import ImageStates
 from models.rerank.pairs import Pairs, most_similar
-from models.rerank.work_shares import ALONE, Processes, ProgressBar, no_progress, split_evenly
+from models.rerank.work_shares import SINGLE_PROCESS, Processes, ProgressBar, no_progress, split_evenly
 from models.tokenizer import tokenize
 
 logger = logging.getLogger("blip.models")
 
-TEXTS_AT_ONCE = 256  # encoded for their features
-TOKENS_AT_ONCE = 2**14  # before one image: enough to fill a GPU, in some hundred MB
+TEXTS_AT_ONCE = 256  # texts encoded to unit vectors in one batch
+TOKENS_AT_ONCE = 2**14  # tokens scored with an image in one pass: enough to fill a GPU, in some hundred MB
 
 
 @dataclass(frozen=True)
 class ScoredCandidates:
-    """The k candidates of each of N queries, most similar first, with their scores: ids [N, k] and scores [N, k]."""
+    """The k candidates of each of N queries, most similar first: ids [N, k] and the scores that re-rank them [N, k]."""
 
     ids: np.ndarray
     scores: np.ndarray
@@ -45,7 +45,7 @@ def rerank(
     texts: Sequence[str],
     k: int,
     *,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
     progress: ProgressBar = no_progress,
 ) -> tuple[ScoredCandidates, ScoredCandidates]:
     """Score the k most similar texts of every image, and the k most similar images of every text.
@@ -54,10 +54,13 @@ def rerank(
 
     Args:
         model: in eval mode.
-        images, texts: all of them, the same on every process.
+        images, texts: all images and texts, the same on every process.
+        k: candidates of each query.
+        processes: how the work is split; a single process by default.
+        progress: shows how far each stage is.
 
     Returns:
-        the texts scored for each image and the images scored for each text, on every process.
+        the candidates of each image (texts) and those of each text (images), on every process.
 
     Raises:
         ValueError: there are no images, or no texts.
@@ -70,7 +73,7 @@ def rerank(
     to_image = most_similar(by_length.vectors, vectors, k, processes)
 
     pairs = Pairs(to_text, to_image)
-    work = pairs.work(by_length.lengths)
+    work = pairs.tokens_per_image(by_length.lengths)
     mine = processes.share(work)
     largest = max(work[share].sum() for share in split_evenly(work, processes.count)) * processes.count / work.sum()
     logger.info("%d pairs to score; the largest share is %.3f of an even one", len(pairs), largest)
@@ -79,20 +82,20 @@ def rerank(
         scores.append(by_length.scores(states, vectors[image], pairs.texts_of(image)))
     scores = np.concatenate(processes.gather([torch.cat(scores).cpu().numpy()] if scores else []))
 
-    text_scores, image_scores = pairs.look_up(scores)
-    given = by_length.order.argsort()
+    text_scores, image_scores = pairs.split_by_direction(scores)
+    original_order = by_length.order.argsort()
     texts_found = ScoredCandidates(by_length.order[to_text], text_scores)
-    images_found = ScoredCandidates(to_image[given], image_scores[given])
+    images_found = ScoredCandidates(to_image[original_order], image_scores[original_order])
     return texts_found, images_found
 
 
 class TextsByLength:
-    """Texts to be scored with images, sorted by their length in tokens, so that equally long ones are neighbors.
+    """Texts to score with images, sorted by their length in tokens, so that equally long ones are adjacent.
 
     Attributes:
-        order: the number that each text had in the list that was given [M].
-        lengths: of each, in ascending order [M].
-        vectors: their unit vectors [M, embed_dim], of which each process encodes its share.
+        order: the index of each text in the given list [M].
+        lengths: the number of tokens of each text, ascending [M].
+        vectors: the unit vector of each text [M, embed_dim]; each process encodes a share.
     """
 
     def __init__(
@@ -104,7 +107,7 @@ class TextsByLength:
         order = lengths.argsort(stable=True)
         self.order, self.lengths = order.cpu().numpy(), lengths[order].cpu().numpy()
         self._ids = ids[order]  # [M, longest]
-        self._head, self._encoder = model.itm_head, _as_autocast(model.text_encoder, model.device)
+        self._head, self._encoder = model.itm_head, _encoder_in_autocast_dtype(model.text_encoder, model.device)
         self._dtype = next(self._encoder.parameters()).dtype
         self.vectors = self._encode_share(model, [texts[int(i)] for i in self.order], processes, progress)
 
@@ -118,32 +121,29 @@ class TextsByLength:
         return torch.cat(processes.gather([some.cpu() for some in vectors])).to(model.device)
 
     def scores(self, states: Tensor, vector: Tensor, texts: np.ndarray) -> Tensor:
-        """Scores [n] of some texts with one image.
+        """Score n texts with one image -> [n].
 
         Args:
             states, vector: the image's encoder states `[1, T, D]` and unit vector `[embed_dim]`.
-            texts: the numbers of the texts `[n]`, ascending.
+            texts: the texts' indices `[n]` in this order by length, ascending.
         """
         lengths, device = self.lengths[texts], vector.device
-        # Not waited for: a GPU must not stand idle between two images.
+        # Without a sync, so that a GPU does not idle between two images.
         numbers = torch.from_numpy(texts).to(device, non_blocking=True)
         with torch.autocast(device.type, enabled=False):
             memory = self._encoder.project(states.to(device, self._dtype))
-            firsts = []
+            states_of_first = []
             for piece in filter(len, split_evenly(lengths, -(-int(lengths.sum()) // TOKENS_AT_ONCE))):
                 each, starts = np.unique(lengths[piece], return_index=True)
-                runs = numbers[piece.start : piece.stop].tensor_split(starts[1:].tolist())
-                ids = [self._ids[run, :length] for run, length in zip(runs, each.tolist(), strict=True)]
-                firsts.append(self._encoder.first_states(ids, memory))
-            logits = self._head(torch.cat(firsts).float())[:, MATCH]
+                groups = numbers[piece.start : piece.stop].tensor_split(starts[1:].tolist())
+                ids = [self._ids[group, :length] for group, length in zip(groups, each.tolist(), strict=True)]
+                states_of_first.append(self._encoder.first_states(ids, memory))
+            logits = self._head(torch.cat(states_of_first).float())[:, MATCH]
         return logits + similarities(self.vectors[numbers], vector[None])[:, 0]
 
 
-def _as_autocast(encoder: TextModel, device: torch.device) -> TextModel:
-    """The encoder itself; under autocast, a copy with all weights in its precision.
-
-    So there are no casts between layers, and half the memory traffic.
-    """
+def _encoder_in_autocast_dtype(encoder: TextModel, device: torch.device) -> TextModel:
+    """The encoder; under autocast, a copy with all weights in its dtype: no casts between layers, half the traffic."""
     if not torch.is_autocast_enabled(device.type):
         return encoder
     return copy.deepcopy(encoder).to(torch.get_autocast_dtype(device.type))

@@ -1,4 +1,4 @@
-"""How work is shared among processes: each takes one run of neighboring parts, all runs of about equal work."""
+"""How work is split among processes: each takes a range of adjacent items, all with about the same work."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,9 +11,9 @@ Item = TypeVar("Item")
 
 
 class ProgressBar(Protocol):
-    """Yields `items` unchanged and shows how many are done, under `title`.
+    """Yields `items` unchanged, and shows under `title` how much is done.
 
-    `work` has one number an item, in any unit: its share of the total is its share of the time that is left.
+    `work` estimates how long each item takes, in any unit, for the time that is left.
     """
 
     def __call__(self, items: Iterable[Item], title: str, work: Sequence[float]) -> Iterator[Item]: ...
@@ -26,9 +26,10 @@ def no_progress(items: Iterable[Item], title: str, work: Sequence[float]) -> Ite
 
 
 def split_evenly(work: Sequence[float] | np.ndarray, count: int) -> list[range]:
-    """Split parts, whose `work` is given, into `count` ranges of neighboring parts with about equal work.
+    """Split items into `count` ranges of adjacent items with about equal work, given the `work` of each item.
 
-    No range exceeds an even share by more than the largest part, as each part goes to the range its middle lies in.
+    Lay the items on a line, as long as their work, and cut the line evenly: each item goes to the range that its middle
+    lies in. So no range exceeds an even share by more than the largest item.
     """
     work = np.asarray(work, dtype=np.float64)
     middles = work.cumsum() - work / 2
@@ -38,10 +39,12 @@ def split_evenly(work: Sequence[float] | np.ndarray, count: int) -> list[range]:
 
 @dataclass(frozen=True)
 class Processes:
-    """How many processes work together, which of them this is, and how they exchange results.
+    """Which process this is, of how many, and how they gather results.
 
     Attributes:
-        gather: this process's list -> the lists of all, concatenated in the order of their ranks, on every process.
+        rank: this process, counted from 0.
+        count: how many processes there are.
+        gather: concatenates the lists of all processes, by rank, on every process.
     """
 
     rank: int = 0
@@ -49,8 +52,8 @@ class Processes:
     gather: Callable[[list[Any]], list[Any]] = lambda items: items
 
     def share(self, work: Sequence[float] | np.ndarray) -> range:
-        """The range of parts that this process does; the ranges of all, in the order of their ranks, are all parts."""
+        """The range of items that this process does, given the `work` of each; together the ranges cover all items."""
         return split_evenly(work, self.count)[self.rank]
 
 
-ALONE = Processes()
+SINGLE_PROCESS = Processes()

@@ -1,11 +1,11 @@
-"""Weights: name -> file -> tensors -> model.
+"""Checkpoints: find and download them, read their tensors, load these into a model, and export to Hugging Face.
 
-released           the checkpoints published with the paper: their names, addresses and scores
-download           an address -> a file in the cache
-files              a name, path, address or hub name -> its file -> its tensors, without running code from it
-huggingface_names  tensors under the names of Hugging Face's BLIP <-> under ours
-load               tensors -> a given model; a difference that it cannot explain is an error
-build              a file -> the model that it was made for
-imagenet_bert      where pre-training starts: an ImageNet ViT and BERT
-huggingface        a model -> a folder that `transformers` loads
+released           the checkpoints published with the paper: their names, URLs and scores
+download           downloads a URL to a file
+files              finds the file of a name, path, URL or hub name, and reads its tensors without running code
+huggingface_names  renames tensors between Hugging Face's BLIP and this package
+load               loads tensors into a model; a mismatch that it cannot explain is an error
+build              builds the model that a checkpoint was made for
+imagenet_bert      initializes pre-training from an ImageNet ViT and BERT
+huggingface        saves a model as a folder that `transformers` loads
 """

@@ -22,15 +22,15 @@ Model = TypeVar("Model", bound=VisionLanguageModel)
 
 
 def build_from_checkpoint(kind: type[Model], source: str | Path) -> Model:
-    """A model of one's choice with all sizes, and all weights, from a checkpoint.
+    """Build a model with the sizes and the weights of a checkpoint.
 
     Args:
         kind: the model's class, such as `BLIPDecoder`.
         source: released name, path, URL or hub name.
 
     Raises:
-        CheckpointError: the checkpoint is not of this task, or does not tell its sizes.
-        DownloadError: it is not here and cannot be fetched.
+        CheckpointError: the checkpoint is not one of such a model, or lacks a size.
+        DownloadError: it is not on this machine and cannot be downloaded.
     """
     stored, metadata = read_state(source)
     state, _ = without_wrappers(stored)
@@ -43,14 +43,14 @@ def build_from_checkpoint(kind: type[Model], source: str | Path) -> Model:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a checkpoint tells of the model that it holds.
+    """The sizes and settings of a model, as its checkpoint gives them.
 
     Attributes:
         image_size: side of the square input, in pixels.
         vit: the image encoder: a name of `VIT_SIZES`, or a mapping of sizes.
         text: the sizes of the text models.
         embed_dim: width of the space in which images and texts are compared.
-        prompt: the words every caption starts with; the released captioners' where the checkpoint does not tell.
+        prompt: the words every caption starts with; by default the released captioners' prompt.
         vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
     """
 
@@ -62,7 +62,7 @@ class Architecture:
     vocab_file: Path | None = None
 
     def build(self, kind: type[Model]) -> Model:
-        """A `kind` of these sizes, with random weights."""
+        """Build a model of class `kind` with these sizes and random weights."""
         text = asdict(self.text)
         if issubclass(kind, BLIPDecoder):
             return kind(text, self.image_size, self.vit, prompt=self.prompt, vocab_file=self.vocab_file)
@@ -74,87 +74,87 @@ class Architecture:
 
 
 def read_architecture(state: State, config: Mapping[str, Any], source: str) -> Architecture:
-    """The architecture of the model that `state` belongs to.
+    """Read the architecture of the model that `state` belongs to.
 
-    Shapes tell all sizes but the numbers of attention heads. Those, and the settings of the text model that are no
-    sizes, are taken from `config` (a training run's, or Hugging Face's); where it does not tell, the heads have 64
-    dimensions, as in the named sizes.
+    The shapes of tensors give all sizes but the numbers of attention heads. These, and the other settings of the text
+    model, come from `config` (a training run's, or Hugging Face's). Without them a head has 64 dimensions, as in all
+    named sizes.
     """
     if is_huggingface(state):
         state = from_huggingface(dict(state))
     if "visual_encoder.pos_embed" not in state:
         raise CheckpointError(f"{source} holds no image encoder, so it is no BLIP checkpoint")
-    text = next((part for part in ("text_encoder", "text_decoder.bert") if _has(state, part)), None)
+    text = next((part for part in ("text_encoder", "text_decoder.bert") if _has_part(state, part)), None)
     if text is None:
         raise CheckpointError(f"{source} holds no text model, so it is no BLIP checkpoint")
-    vit = _vit(state, config, source)
+    vit = _vit_sizes(state, config, source)
     patches = state["visual_encoder.pos_embed"].shape[1] - 1
     architecture = Architecture(
         image_size=round(patches**0.5) * vit["patch_size"],
         vit=next((name for name, size in VIT_SIZES.items() if size == vit), vit),
-        text=_text(state, text, _described_text(config, source), source),
+        text=_text_config(state, text, _stored_text_config(config, source), source),
         vocab_file=resolve(config["vocab_file"]) if config.get("vocab_file") else None,
     )
     if "vision_proj.weight" in state:
         architecture = replace(architecture, embed_dim=state["vision_proj.weight"].shape[0])
-    if config.get("prompt") is not None:  # an empty one is a prompt too
+    if config.get("prompt") is not None:  # "" is a prompt, too
         architecture = replace(architecture, prompt=config["prompt"])
     return architecture
 
 
-def _vit(state: State, config: Mapping[str, Any], source: str) -> dict[str, int]:
-    """The sizes of the image encoder; its heads are those of a run's `vit`, or of Hugging Face's `vision_config`."""
+def _vit_sizes(state: State, config: Mapping[str, Any], source: str) -> dict[str, int]:
+    """The sizes of the image encoder. Its heads come from a run's `vit` or Hugging Face's `vision_config`, if given."""
     width = state["visual_encoder.pos_embed"].shape[2]
     heads = config.get("vision_config", {}).get("num_attention_heads")
     if isinstance(vit := config.get("vit"), Mapping):
         heads = vit.get("num_heads", heads)
     return {
         "embed_dim": width,
-        "depth": _count(state, "visual_encoder.blocks."),
-        "num_heads": heads or _heads(width, source, "vit: {num_heads: ...}"),
+        "depth": _count_layers(state, "visual_encoder.blocks."),
+        "num_heads": heads or _default_heads(width, source, "vit: {num_heads: ...}"),
         "patch_size": state["visual_encoder.patch_embed.proj.weight"].shape[-1],
     }
 
 
-def _text(state: State, part: str, described: TextConfig | None, source: str) -> TextConfig:
-    """The sizes of the text model under the prefix `part`, and what was `described` beside them."""
+def _text_config(state: State, part: str, stored: TextConfig | None, source: str) -> TextConfig:
+    """The config of the text model with prefix `part`: sizes from its tensors, all else from `stored`."""
     positions, width = state[f"{part}.embeddings.position_embeddings.weight"].shape
-    if described is None:
-        heads = _heads(width, source, "med_config: {num_attention_heads: ...}")
+    if stored is None:
+        heads = _default_heads(width, source, "med_config: {num_attention_heads: ...}")
     else:
-        heads = described.num_attention_heads
+        heads = stored.num_attention_heads
     return replace(
-        described or TextConfig(),
+        stored or TextConfig(),
         hidden_size=width,
-        num_hidden_layers=_count(state, f"{part}.encoder.layer."),
+        num_hidden_layers=_count_layers(state, f"{part}.encoder.layer."),
         num_attention_heads=heads,
         intermediate_size=state[f"{part}.encoder.layer.0.intermediate.dense.weight"].shape[0],
         max_position_embeddings=positions,
     )
 
 
-def _described_text(config: Mapping[str, Any], source: str) -> TextConfig | None:
-    """What a configuration tells of the text model: in Hugging Face's `text_config`, or in a run's `med_config`."""
-    described = config.get("text_config") or config.get("med_config")
-    if not described:
+def _stored_text_config(config: Mapping[str, Any], source: str) -> TextConfig | None:
+    """The text model's config in `config`: Hugging Face's `text_config` or a run's `med_config`; None without."""
+    stored = config.get("text_config") or config.get("med_config")
+    if not stored:
         return None
-    if not isinstance(described, Mapping) and not resolve(described).is_file():
+    if not isinstance(stored, Mapping) and not resolve(stored).is_file():
         raise CheckpointError(
-            f"{source} was trained with the text model of {described}, which is not here: put the file back, as it "
-            "tells the number of attention heads, or write its content into the checkpoint's `config` as `med_config`"
+            f"{source} was trained with the text model of {stored}, which is not here: put the file back, as it "
+            "holds the number of attention heads, or write its content into the checkpoint's `config` as `med_config`"
         )
-    return TextConfig.read(described)
+    return TextConfig.read(stored)
 
 
-def _has(state: State, prefix: str) -> bool:
+def _has_part(state: State, prefix: str) -> bool:
     return any(key.startswith(f"{prefix}.") for key in state)
 
 
-def _count(state: State, prefix: str) -> int:
+def _count_layers(state: State, prefix: str) -> int:
     return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})
 
 
-def _heads(width: int, source: str, key: str) -> int:
+def _default_heads(width: int, source: str, key: str) -> int:
     if width % 64:
-        raise CheckpointError(f"{source} does not tell its number of attention heads: add `{key}` to its `config`")
+        raise CheckpointError(f"{source} does not hold its number of attention heads: add `{key}` to its `config`")
     return width // 64

@@ -1,8 +1,8 @@
-"""Files from the web, fetched once: whole or not at all, resumed after a break, one process of many at a time.
+"""Downloads: a file appears whole or not at all, broken transfers resume, and only one of several processes downloads.
 
-While a transfer runs its bytes are in `.NAME.TAG.part` beside the destination, where TAG stands for the server's
-version of the file: a later run asks only for the rest, and never joins halves of two versions. The file gets its name
-when its size and hash are right.
+A partial download lies in `.NAME.TAG.part` beside the destination; TAG is a hash of the server's version of the file
+(its ETag). A later run requests only the rest, and never joins parts of two versions. The file is renamed to its final
+name once its size and hash are right.
 
 `BLIP_CACHE` moves the cache from `~/.cache/blip`; `BLIP_OFFLINE=1` (or `HF_HUB_OFFLINE=1`) forbids the network.
 """
@@ -25,13 +25,13 @@ from models.errors import UserError
 logger = logging.getLogger("blip.models")
 
 _BLOCK = 1 << 20  # bytes read at once
-_ATTEMPTS = 5  # tries at one file; each goes on where the last one broke off
-_STALL = 30.0  # seconds without a byte after which a connection counts as broken
-_TRANSIENT = {408, 429, 500, 502, 503, 504}  # HTTP answers that may be another a moment later
+_ATTEMPTS = 5  # attempts at one file; each resumes the last one
+_TIMEOUT = 30.0  # seconds without a byte after which a connection counts as broken
+_TRANSIENT = {408, 429, 500, 502, 503, 504}  # HTTP statuses that are worth another attempt
 
 
 class DownloadError(UserError, OSError):
-    """A file could not be fetched; the message names it, its address, and where to put it by hand."""
+    """A file could not be downloaded; the message names its URL, and where to put it by hand."""
 
 
 def cache_dir() -> Path:
@@ -47,12 +47,19 @@ def offline() -> bool:
 
 
 def download(url: str, path: str | Path, *, sha256: str | None = None, size: int | None = None) -> Path:
-    """Make sure that the file at `url` (http or https) is at `path`, and return `path`.
+    """Download `url` to `path`, unless `path` exists -> `path`.
 
-    A file already there is used as it is (its hash was checked when it came; its size, where known, is checked again).
-    `sha256` is the hexadecimal digest or its first digits, which some file names carry.
-    Of several processes, also those of a torchrun group, one downloads and the others wait.
-    Raises DownloadError: no network, the server refuses, or the size or hash is not the known one.
+    If several processes call this at once, one downloads and the others wait. Of a file that exists, only the size is
+    checked: its hash was checked when it was downloaded.
+
+    Args:
+        url: an http or https address.
+        path: the file to write.
+        sha256: the expected hexadecimal digest, or its first digits.
+        size: the expected size in bytes.
+
+    Raises:
+        DownloadError: no network, the server refuses, or the size or hash is wrong.
     """
     path = Path(path).expanduser()
     if _present(path, size):
@@ -88,7 +95,7 @@ def _present(path: Path, size: int | None) -> bool:
 
 
 def _fetch(url: str, path: Path, size: int | None) -> Path:
-    """Bring the whole file into a part beside `path`, with as many attempts as that takes."""
+    """Download the file into its part beside `path`, in up to `_ATTEMPTS` attempts -> the part, now whole."""
     reason = ""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -106,7 +113,7 @@ def _fetch(url: str, path: Path, size: int | None) -> Path:
 
 
 def _transfer(url: str, path: Path, size: int | None) -> Path:
-    """One attempt: ask for what is missing, append it to the part, and return the part when it is whole."""
+    """One attempt: request what is missing, append it to the part -> the part, now whole."""
     parts = list(path.parent.glob(f".{glob.escape(path.name)}.*.part"))
     response = _resume(url, path, parts[0]) if parts else None
     if response is None:
@@ -131,7 +138,7 @@ def _transfer(url: str, path: Path, size: int | None) -> Path:
 
 
 def _resume(url: str, path: Path, part: Path) -> http.client.HTTPResponse | None:
-    """The server's answer with the rest of the file, or None if `part` does not begin what the server has now."""
+    """Request the rest of the file; None if `part` is not the beginning of the server's current version."""
     start = part.stat().st_size
     try:
         response = _open(url, start)
@@ -139,8 +146,8 @@ def _resume(url: str, path: Path, part: Path) -> http.client.HTTPResponse | None
         if error.code == 416:  # the file is not longer than the part
             return None
         raise
-    goes_on = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-    if goes_on and _version(response) and _part(path, response) == part:
+    is_rest = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+    if is_rest and _version(response) and _part(path, response) == part:
         return response
     response.close()
     return None
@@ -148,21 +155,21 @@ def _resume(url: str, path: Path, part: Path) -> http.client.HTTPResponse | None
 
 def _open(url: str, start: int = 0) -> http.client.HTTPResponse:
     headers = {"User-Agent": "blip"} | ({"Range": f"bytes={start}-"} if start else {})
-    return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_STALL)
+    return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
 
 
 def _version(response: http.client.HTTPResponse) -> str:
-    """What tells one version of the file from another; empty if the server does not say."""
+    """An identifier of the file's version on the server; empty if the server gives none."""
     return response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
 
 
 def _part(path: Path, response: http.client.HTTPResponse) -> Path:
-    """The part's path for the version of the file that the server has now."""
+    """The path of the part for the server's current version of the file."""
     return path.with_name(f".{path.name}.{hashlib.sha256(_version(response).encode()).hexdigest()[:8]}.part")
 
 
 def _verify(part: Path, url: str, path: Path, sha256: str | None, size: int | None) -> None:
-    """Delete the part and raise if it is not the known file."""
+    """Delete the part and raise DownloadError if its size or hash is wrong."""
     wrong = None
     if size is not None and part.stat().st_size != size:
         wrong = f"it has {part.stat().st_size:,} bytes where {size:,} are expected"
@@ -170,7 +177,7 @@ def _verify(part: Path, url: str, path: Path, sha256: str | None, size: int | No
         wrong = f"its sha256 is {found} where {sha256} is expected"
     if wrong:
         part.unlink()
-        raise _failure(url, path, f"what came is not the known file: {wrong}")
+        raise _failure(url, path, f"what was downloaded is not the expected file: {wrong}")
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Weights by name, address, file or Hugging Face repository, read without running code."""
+"""Find the weights that a name, URL, path or Hugging Face repository stands for, and read them without running code."""
 
 import hashlib
 import json
@@ -28,32 +28,33 @@ _WRAPPERS = {"module.": "DistributedDataParallel", "_orig_mod.": "torch.compile"
 
 
 class CheckpointError(UserError, ValueError):
-    """A checkpoint that cannot be read or does not fit; the message says what was found, where, and what to do."""
+    """A checkpoint that cannot be read, or does not fit the model."""
 
 
 def without_wrappers(state: State) -> tuple[State, tuple[str, ...]]:
-    """The state of the model inside what it was saved in, `DistributedDataParallel` for one, and what that was."""
-    taken_off = []
+    """Strip the key prefixes of wrappers such as `DistributedDataParallel` -> the state, and the wrappers' names."""
+    stripped = []
     while prefix := next((p for p in _WRAPPERS if state and all(key.startswith(p) for key in state)), None):
         state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
-        taken_off.append(_WRAPPERS[prefix])
-    return state, tuple(taken_off)
+        stripped.append(_WRAPPERS[prefix])
+    return state, tuple(stripped)
 
 
 def read_state(source: str | Path) -> tuple[State, dict[str, Any]]:
     """Read the weights that `source` names, on the CPU, as they are stored.
 
     Args:
-        source: a name of `models.weights.released` (`model_base`), an http(s) address, a file (`.pth` and the like, or
+        source: a name of `models.weights.released` (`model_base`), an http(s) URL, a file (PyTorch's `.pth`, or
             `.safetensors`), a folder in the Hugging Face layout, or the name of a hub repository (`owner/name`).
 
     Returns:
-        The tensors by key, and whatever else lies beside them (`config`, `epoch`, `optimizer`, ...; of a Hugging Face
-        folder its `config.json` under `config`).
+        the tensors by key, and what else the checkpoint holds (`config`, `epoch`, `optimizer`, ...; for a Hugging Face
+        folder, its `config.json` under `config`).
 
     Raises:
-        CheckpointError: nothing is there, it is damaged, or it is a pickle of more than tensors and plain data.
-        DownloadError: it is not here and cannot be fetched.
+        CheckpointError: there is no such checkpoint, it is damaged, or its pickle holds more than tensors and plain
+            data.
+        DownloadError: it is not on this machine and cannot be downloaded.
     """
     path = find(source)
     if not path.is_dir():
@@ -64,7 +65,7 @@ def read_state(source: str | Path) -> tuple[State, dict[str, Any]]:
 
 
 def find(source: str | Path) -> Path:
-    """The file or folder that `source` names (see `read_state`), downloaded to the cache where need be."""
+    """Find the file or folder that `source` names (see `read_state`), downloading it to the cache if necessary."""
     path = Path(source).expanduser()
     if path.exists():
         return path
@@ -75,7 +76,7 @@ def find(source: str | Path) -> Path:
         entry = find_released(text)
         if entry and entry.url == text:
             return find(entry.name)
-        # Many files on the web have the same name, so the address is part of the cached one.
+        # Files of different URLs may have the same name, so the cached one starts with a hash of the URL.
         name = text.split("?")[0].rsplit("/", 1)[-1]
         return download(text, cache_dir() / f"{hashlib.sha256(text.encode()).hexdigest()[:8]}-{name}")
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text) and path.suffix not in {".pth", ".pt", ".bin", ".safetensors"}:
@@ -88,7 +89,7 @@ def find(source: str | Path) -> Path:
 
 
 def hub_folder(name: str) -> Path:
-    """A Hugging Face repository's weights and configuration in the hub's cache: the folder they lie in."""
+    """Download a Hugging Face repository's weights and configuration to the hub's cache -> their folder."""
     fetch = partial(huggingface_hub.snapshot_download, name, local_files_only=offline())
     try:
         folder = Path(fetch(allow_patterns=["config.json", "model*.safetensors*"]))
@@ -105,7 +106,7 @@ def hub_folder(name: str) -> Path:
 
 
 def _read_folder(folder: Path) -> State:
-    """All tensors of a Hugging Face folder, whether one file or several."""
+    """Read all tensors of a Hugging Face folder, from one file or several."""
     for pattern in ("model*.safetensors", "pytorch_model*.bin"):
         files = sorted(folder.glob(pattern))
         if files:
@@ -137,10 +138,10 @@ def _read_file(path: Path) -> tuple[State, dict[str, Any]]:
 
 
 def _unpickle(path: Path) -> Any:
-    """torch.load that runs no code, with errors that say what to do."""
+    """Call torch.load so that it runs no code, with errors that say what to do."""
     zipped = zipfile.is_zipfile(path)
     try:
-        # Mapped, so that an optimizer's state beside the weights costs no memory; only the zip format can be.
+        # With mmap, the optimizer's state beside the weights costs no memory; only zip files support it.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         with path.open("rb") as file:

@@ -1,6 +1,6 @@
-"""A model as a folder that `transformers` loads.
+"""Save a model as a folder that `transformers` loads.
 
-Its three BLIP classes are `BlipForConditionalGeneration` (a captioner), `BlipForQuestionAnswering` and
+The BLIP classes of `transformers` are `BlipForConditionalGeneration` (a captioner), `BlipForQuestionAnswering` and
 `BlipForImageTextRetrieval`.
 """
 
@@ -28,7 +28,7 @@ def save_huggingface(model: BLIPDecoder | BLIPVQA | ImageTextModel, folder: str 
 
     Args:
         model: from `blip_decoder`, `blip_vqa`, `blip_itm` or `blip_retrieval` (saved without its momentum and queues).
-        folder: made if need be; files of the same names are replaced.
+        folder: created if necessary; files of the same names are replaced.
 
     Returns:
         `folder`.
@@ -62,12 +62,12 @@ def _config(model: BLIPDecoder | BLIPVQA | ImageTextModel) -> "BlipConfig":
     architecture = _architecture(model)
     text_model = model.text_decoder.bert if isinstance(model, BLIPDecoder) else model.text_encoder
     text, vision, special = text_model.config, model.visual_encoder.config, model.special
-    # A matcher has no language-model loss, and a captioner no projections: there Hugging Face's own values stand.
+    # Where a model has no language-model loss or no projections, Hugging Face's default values are written.
     label_smoothing = 0.1 if isinstance(model, ImageTextModel) else model.label_smoothing
     projection = model.vision_proj.out_features if isinstance(model, ImageTextModel) else 256
     if architecture == "BlipForQuestionAnswering" and vision.embed_dim != text.hidden_size:
         raise ValueError(
-            "Hugging Face's BlipForQuestionAnswering wants image and text states of one width; this model's image "
+            "Hugging Face's BlipForQuestionAnswering needs image and text states of one width; this model's image "
             f"encoder is {vision.embed_dim} wide and its text encoder {text.hidden_size}"
         )
     config = BlipConfig(
@@ -107,14 +107,14 @@ def _config(model: BLIPDecoder | BLIPVQA | ImageTextModel) -> "BlipConfig":
 
 
 def _architecture(model: nn.Module) -> str:
-    """The Hugging Face class that has the parts of this model."""
+    """The name of the Hugging Face class with the same parts as this model."""
     parts = {key.split(".")[0] for key in model.state_dict()}
-    doubled = any(".self0." in key for key in model.state_dict())
+    has_twins = any(".self0." in key for key in model.state_dict())
     if "text_encoder" not in parts and "text_decoder" in parts:
         return "BlipForConditionalGeneration"
     if "text_decoder" in parts and "itm_head" not in parts:
         return "BlipForQuestionAnswering"
-    if "text_decoder" not in parts and {"itm_head", "vision_proj", "text_proj"} <= parts and not doubled:
+    if "text_decoder" not in parts and {"itm_head", "vision_proj", "text_proj"} <= parts and not has_twins:
         return "BlipForImageTextRetrieval"
     raise ValueError(
         f"Hugging Face has no BLIP class for {type(model).__name__}, only for captioners, VQA and retrieval models; "

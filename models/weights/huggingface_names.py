@@ -1,4 +1,4 @@
-"""The names of tensors in Hugging Face's BLIP checkpoints, and ours.
+"""Renames tensors between Hugging Face's BLIP checkpoints and this package.
 
 The text parts have the same names on both sides (both are BERT's); the image encoder's differ.
 """
@@ -21,7 +21,7 @@ _VISION_LAYER = (
     ("self_attn.projection.", "attn.proj."),
     ("self_attn.qkv.", "attn.qkv."),
 )
-# transformers ties these to the word embeddings and to `cls.predictions.bias`, and files do not repeat tied tensors.
+# transformers ties these to the word embeddings and to `cls.predictions.bias`; its files hold tied tensors once.
 _TIED = ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
 
 
@@ -31,25 +31,25 @@ def is_huggingface(state: Iterable[str]) -> bool:
 
 
 def from_huggingface(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Hugging Face's tensors under our names; an unknown key keeps its name."""
-    return {_rename(key, theirs=0): tensor for key, tensor in state.items()}
+    """Rename Hugging Face's tensors to ours; unknown keys keep their names."""
+    return {_rename(key, column=0): tensor for key, tensor in state.items()}
 
 
 def to_huggingface(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our tensors under Hugging Face's names; what only training needs (momentum, queues, `temp`) is left out."""
+    """Rename our tensors to Hugging Face's, without those that only training needs (momentum, queues, `temp`)."""
     parts = ("visual_encoder", "text_encoder", "text_decoder", "vision_proj", "text_proj", "itm_head")
     kept = {key: tensor for key, tensor in state.items() if key.split(".")[0] in parts and not key.endswith(_TIED)}
-    return {_rename(key, theirs=1): tensor for key, tensor in kept.items()}
+    return {_rename(key, column=1): tensor for key, tensor in kept.items()}
 
 
-def _rename(key: str, theirs: int) -> str:
-    """`key` under the other side's name; `theirs` says which of each pair above it is under now."""
+def _rename(key: str, column: int) -> str:
+    """Rename `key`, which is now the `column` of the pairs above (0 theirs, 1 ours), to the other column."""
     for pair in _VISION:
-        if key.startswith(pair[theirs]):
-            key = pair[1 - theirs] + key.removeprefix(pair[theirs])
+        if key.startswith(pair[column]):
+            key = pair[1 - column] + key.removeprefix(pair[column])
             break
     else:
         return key
     for pair in _VISION_LAYER:
-        key = re.sub(rf"(\.\d+\.){re.escape(pair[theirs])}", rf"\g<1>{pair[1 - theirs]}", key)
+        key = re.sub(rf"(\.\d+\.){re.escape(pair[column])}", rf"\g<1>{pair[1 - column]}", key)
     return key

@@ -1,4 +1,4 @@
-"""Where pre-training starts: ImageNet weights in the image encoder, BERT's in the text models (paper, section 4.1)."""
+"""Initialize pre-training: the image encoder from ImageNet, the text models from BERT (paper, section 4.1)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ BERT_BASE = "google-bert/bert-base-uncased"
 
 
 def initialize_pretraining(model: "BLIPPretrain", vit: str | Path, text: str | Path = BERT_BASE) -> list[LoadReport]:
-    """Start a `BLIPPretrain`: image encoder, text encoder and decoder, and their momentum copies.
+    """Initialize a `BLIPPretrain`: image encoder, text encoder and decoder, and the momentum copies.
 
     Args:
         vit: see `initialize_vit`.
@@ -36,7 +36,7 @@ def initialize_pretraining(model: "BLIPPretrain", vit: str | Path, text: str | P
 
 
 def initialize_vit(visual_encoder: nn.Module, source: str | Path) -> LoadReport:
-    """Start the image encoder from ImageNet.
+    """Initialize the image encoder from ImageNet.
 
     Args:
         visual_encoder: from `models.vit.create_vit`; position embeddings are resized to its image size.
@@ -44,7 +44,7 @@ def initialize_vit(visual_encoder: nn.Module, source: str | Path) -> LoadReport:
 
     Raises:
         CheckpointError: the weights are those of another ViT.
-        DownloadError: they are not here and cannot be fetched.
+        DownloadError: they are not on this machine and cannot be downloaded.
     """
     if source == "base":
         source = download(DEIT_BASE, cache_dir() / DEIT_BASE.rsplit("/", 1)[-1], sha256="b5f2ef4d")
@@ -60,16 +60,16 @@ def initialize_vit(visual_encoder: nn.Module, source: str | Path) -> LoadReport:
 
 
 def initialize_text(text_model: nn.Module, source: str | Path = BERT_BASE) -> LoadReport:
-    """Start a text encoder (`TextModel`) or decoder (`TextDecoder`) from BERT; cross-attentions keep their values.
+    """Initialize a text encoder (`TextModel`) or decoder (`TextDecoder`) from BERT.
 
-    The word embeddings of `[DEC]` and `[ENC]`, which BERT lacks, keep theirs too.
+    What BERT lacks keeps its values: the cross-attentions, and the word embeddings of `[DEC]` and `[ENC]`.
 
     Args:
         source: a hub repository or folder of BERT's masked language model.
 
     Raises:
-        CheckpointError: another size, or another vocabulary than the tokenizer's file.
-        DownloadError: the weights are not here and cannot be fetched.
+        CheckpointError: a BERT of another size, or with another vocabulary than the model's tokenizer.
+        DownloadError: the weights are not on this machine and cannot be downloaded.
     """
     state, _ = read_state(source)
     state = {_current_name(key): tensor for key, tensor in state.items()}
@@ -89,15 +89,15 @@ def initialize_text(text_model: nn.Module, source: str | Path = BERT_BASE) -> Lo
 
 
 def _current_name(key: str) -> str:
-    """A key of any BERT file under today's name, `bert.` in front of what is not the head."""
+    """Rename a key of an old or new BERT file to today's name, with `bert.` before all but the head's."""
     key = key.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
     return key if key.startswith(("bert.", "cls.")) else f"bert.{key}"
 
 
 def _with_added_tokens(state: State, expected: State) -> State:
-    """Append the model's own rows for the two tokens that its tokenizer adds to BERT's."""
-    grown = dict(state)
+    """Append the model's own rows for `[DEC]` and `[ENC]` to the tensors with a row for each token."""
+    extended = dict(state)
     for key, tensor in state.items():
         if key.endswith(BY_VOCABULARY) and key in expected and len(expected[key]) == len(tensor) + 2:
-            grown[key] = torch.cat([tensor, expected[key][len(tensor) :].to(tensor)])
-    return grown
+            extended[key] = torch.cat([tensor, expected[key][len(tensor) :].to(tensor)])
+    return extended

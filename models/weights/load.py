@@ -1,8 +1,8 @@
-"""The one loader of weights: released files, our own checkpoints, Hugging Face BLIP.
+"""Load weights into a model: from released files, our own checkpoints, or Hugging Face's BLIP.
 
 A checkpoint rarely fits a model key by key: a pre-trained one holds momentum copies that a captioner lacks, NLVR2 needs
-each cross-attention twice, a larger image more position embeddings. The loader knows these cases and reports each; a
-difference that it cannot explain is an error, since a model that was loaded in part gives plausible nonsense.
+each cross-attention twice, and a larger image needs more position embeddings. The loader handles these cases and
+reports each. A mismatch that it cannot explain is an error, since a partly loaded model gives plausible nonsense.
 """
 
 import logging
@@ -29,29 +29,30 @@ _PARTS = {"visual_encoder", "text_encoder", "text_decoder", "vision_proj", "text
 _QUEUES = {"image_queue", "text_queue", "idx_queue", "queue_ptr", "ptr_queue"}
 # Tensors with a row for each token of the vocabulary.
 BY_VOCABULARY = ("word_embeddings.weight", "cls.predictions.decoder.weight", "predictions.bias", "decoder.bias")
-_OTHER_QUEUE = "the queue has another size and starts anew"
-_DOUBLED = re.compile(r"(.*\.crossattention\.(?:self|output\.dense))[01](\..*)")
+_OTHER_QUEUE = "the queue has another size and is reinitialized"
+_TWIN_KEY = re.compile(r"(.*\.crossattention\.(?:self|output\.dense))[01](\..*)")
 
 
 @runtime_checkable
-class FollowsWeights(Protocol):
-    """A model with momentum copies, which start equal to what they follow where a checkpoint lacks them."""
+class HasMomentumCopies(Protocol):
+    """A model with momentum copies. Where a checkpoint lacks them, they start as copies of the loaded weights."""
 
     def reset_momentum(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a checkpoint gave a model.
+    """Which tensors of a checkpoint were loaded into a model, which were not, and why.
 
     Attributes:
         source: where the weights came from.
-        loaded: the model's keys that were set, those of `resized` among them.
+        loaded: the model's keys that were loaded, including `resized`.
         missing: the model's keys that the checkpoint lacks or holds in an unusable shape.
-        unexpected: the checkpoint's keys that have no place in the model.
-        explained: why, for each key of `missing` and `unexpected`.
-        resized: position embeddings that were interpolated to the model's image size.
-        wrappers: what the model was saved in, whose prefix (`module.`) was taken off every key, from the outermost in.
+        unexpected: the checkpoint's keys that the model lacks.
+        explained: the reason for each key of `missing` and `unexpected`.
+        resized: keys of position embeddings that were interpolated to the model's image size.
+        wrappers: the wrappers, outermost first, that the model was saved in (`DistributedDataParallel`); their prefixes
+            (`module.`) were stripped from every key.
     """
 
     source: str
@@ -85,7 +86,7 @@ def load_checkpoint(model: nn.Module, source: str | Path, *, reinitialized: Sequ
     """
     state, _ = read_state(source)
     return load_state(
-        model, state, source=str(source), reinitialized=dict.fromkeys(reinitialized, "the task makes it anew")
+        model, state, source=str(source), reinitialized=dict.fromkeys(reinitialized, "the task reinitializes it")
     )
 
 
@@ -100,8 +101,10 @@ def load_state(
     """Load tensors into `model` under the rules of `load_checkpoint`.
 
     Args:
-        reinitialized: reason by prefix or pattern of the model's keys that may keep their values.
-        ignored: reason by prefix or pattern of the state's keys that may be left over.
+        state: the tensors by key.
+        source: where they come from, for messages and the report.
+        reinitialized: prefixes or patterns of the model's keys that may keep their values, each with the reason.
+        ignored: prefixes or patterns of the state's keys that the model may lack, each with the reason.
     """
     reinitialized, ignored = dict(reinitialized or {}), ignored or {}
     state, wrappers = without_wrappers(state)
@@ -113,11 +116,11 @@ def load_state(
     match = _match(state, expected, reinitialized, ignored)
     _explain_missing(match, model, expected, reinitialized)
     if match.problems:
-        raise CheckpointError(_describe(source, match.problems))
+        raise CheckpointError(_problem_message(source, match.problems))
 
     model.load_state_dict(match.fitting, strict=False)
     missing = tuple(key for key in expected if key not in match.fitting)
-    if any(_is_momentum(key) for key in missing) and isinstance(model, FollowsWeights):
+    if any(_is_momentum(key) for key in missing) and isinstance(model, HasMomentumCopies):
         model.reset_momentum()
     unexpected = tuple(key for key in state if key not in expected)
     report = LoadReport(
@@ -129,20 +132,23 @@ def load_state(
 
 @dataclass
 class _Match:
-    """A checkpoint held against a model: what fits, and why the rest does not, harmless or not."""
+    """A checkpoint compared with a model: the tensors that fit, and why the others do not.
+
+    `explained` holds the harmless mismatches (reason by key), `problems` those that are errors (keys by problem).
+    """
 
     fitting: State = field(default_factory=dict)
     resized: list[str] = field(default_factory=list)
     explained: dict[str, str] = field(default_factory=dict)
-    problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # keys by problem
+    problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
 def _match(state: State, expected: State, reinitialized: Mapping[str, str], ignored: Mapping[str, str]) -> _Match:
-    """Sort the checkpoint's tensors."""
+    """Compare the checkpoint's tensors with the model's; see `_Match`."""
     match = _Match()
     for key, tensor in state.items():
         if key not in expected:
-            if reason := _matching(key, ignored) or _why_left_over(key, expected):
+            if reason := _reason_for(key, ignored) or _why_unexpected(key, expected):
                 match.explained[key] = reason
             else:
                 match.problems["in the checkpoint, but not in the model"].append(key)
@@ -153,11 +159,11 @@ def _match(state: State, expected: State, reinitialized: Mapping[str, str], igno
             match.resized.append(key)
         elif key in _QUEUES:
             match.explained[key] = _OTHER_QUEUE
-        elif reason := _matching(key, reinitialized):
+        elif reason := _reason_for(key, reinitialized):
             match.explained[key] = reason
         else:
             match.problems[_shape_problem(key, tensor, expected[key])].append(key)
-    if _OTHER_QUEUE in match.explained.values():  # a pointer without its queue would point anywhere
+    if _OTHER_QUEUE in match.explained.values():  # a pointer makes no sense without its queue
         for key in _QUEUES & match.fitting.keys():
             del match.fitting[key]
             match.explained[key] = _OTHER_QUEUE
@@ -165,14 +171,14 @@ def _match(state: State, expected: State, reinitialized: Mapping[str, str], igno
 
 
 def _explain_missing(match: _Match, model: nn.Module, expected: State, reinitialized: Mapping[str, str]) -> None:
-    """Account for the model's tensors that the checkpoint did not set, and for those that it sets twice."""
+    """Add to `match` the model's keys that the checkpoint lacks, and tied tensors to which it gives two values."""
     tied = _tied_keys(expected)
     done = {*match.fitting, *match.explained, *(key for keys in match.problems.values() for key in keys)}
     for key in expected:
         first = next((name for name in tied[key] if name in match.fitting), key)
         if key not in done:
             reason = f"it is the same tensor as {first}" if first != key else None
-            if reason := reason or _matching(key, reinitialized) or _why_absent(key, model):
+            if reason := reason or _reason_for(key, reinitialized) or _why_missing(key, model):
                 match.explained[key] = reason
             else:
                 match.problems["in the model, but not in the checkpoint"].append(key)
@@ -181,18 +187,18 @@ def _explain_missing(match: _Match, model: nn.Module, expected: State, reinitial
 
 
 def _double_cross_attention(state: State, expected: State) -> State:
-    """Start both of NLVR2's cross-attentions (`self0`/`self1`, `dense0`/`dense1`) from a checkpoint's single one."""
+    """Copy a checkpoint's single cross-attention into both of NLVR2's (`self0`/`self1`, `dense0`/`dense1`)."""
     state, singles = dict(state), set()
     for key in expected:
-        if key not in state and (match := _DOUBLED.fullmatch(key)) and match[1] + match[2] in state:
+        if key not in state and (match := _TWIN_KEY.fullmatch(key)) and match[1] + match[2] in state:
             single = match[1] + match[2]
             state[key] = state[single]
             singles.add(single)
     return {key: tensor for key, tensor in state.items() if key not in singles}
 
 
-def _matching(key: str, reasons: Mapping[str, str]) -> str | None:
-    """The reason of the first name or pattern that is `key` or a part of it from the front."""
+def _reason_for(key: str, reasons: Mapping[str, str]) -> str | None:
+    """The reason of the first pattern that matches `key` or a prefix of it; None if none does."""
     return next((why for name, why in reasons.items() if fnmatchcase(key, name) or fnmatchcase(key, f"{name}.*")), None)
 
 
@@ -200,9 +206,9 @@ def _is_momentum(key: str) -> bool:
     return key.split(".")[0].endswith("_m")
 
 
-def _why_left_over(key: str, expected: State) -> str | None:
+def _why_unexpected(key: str, expected: State) -> str | None:
     if key.endswith("position_ids"):
-        return "position ids are counted, not stored"
+        return "position ids are computed, not stored"
     part = key.split(".")[0]
     if part in {name.split(".")[0] for name in expected}:
         return None
@@ -211,18 +217,18 @@ def _why_left_over(key: str, expected: State) -> str | None:
     return None
 
 
-def _why_absent(key: str, model: nn.Module) -> str | None:
+def _why_missing(key: str, model: nn.Module) -> str | None:
     if key.endswith("position_ids"):
-        return "position ids are counted, not stored"
+        return "position ids are computed, not stored"
     if key in _QUEUES:
-        return "the queue starts anew"
-    if _is_momentum(key) and isinstance(model, FollowsWeights):
+        return "the queue is reinitialized"
+    if _is_momentum(key) and isinstance(model, HasMomentumCopies):
         return "momentum copies start from the loaded weights"
     return None
 
 
 def _tied_keys(expected: State) -> dict[str, list[str]]:
-    """For each key, all keys under which the model shows the same tensor."""
+    """For each key, all keys of the same tensor (tied weights), itself included."""
     names = defaultdict(list)
     for key, tensor in expected.items():
         names[tensor.data_ptr(), tensor.shape].append(key)
@@ -230,7 +236,7 @@ def _tied_keys(expected: State) -> dict[str, list[str]]:
 
 
 def _resizable(key: str, tensor: Tensor, wanted: Tensor) -> bool:
-    """Whether both are position embeddings [1, 1 + side * side, D] of square images, of one width."""
+    """Whether `key` is a position embedding, and both tensors are [1, 1 + side * side, D] with the same D."""
     return (
         key.split(".")[-1] == "pos_embed"
         and tensor.shape[::2] == wanted.shape[::2]
@@ -249,8 +255,8 @@ def _shape_problem(key: str, tensor: Tensor, wanted: Tensor) -> str:
     )
 
 
-def _describe(source: str, problems: Mapping[str, Sequence[str]]) -> str:
-    """Every key by its problem; keys that differ in a layer's number only share a line."""
+def _problem_message(source: str, problems: Mapping[str, Sequence[str]]) -> str:
+    """The error message: all keys by problem. Keys that differ only in the layer's number share a line."""
     lines = [f"{source} does not fit the model, and nothing was loaded:"]
     for problem, keys in problems.items():
         lines.append(f"- {problem}:")

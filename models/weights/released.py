@@ -1,4 +1,4 @@
-"""The checkpoints released with the BLIP paper (arXiv 2201.12086): what each is, where it lies, what it should score.
+"""The checkpoints released with the BLIP paper (arXiv 2201.12086): what each is, its URL, its published scores.
 
 `python -m models.weights.released` prints the table of docs/checkpoints.md.
 """
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 FOLDER = "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/"
-LICENCE = "BSD-3-Clause"  # the authors: the weights follow the licence of the 2022 repository
+LICENSE = "BSD-3-Clause"  # the authors: the weights have the license of the 2022 repository
 
 IMAGES_14M = "14M images: COCO, Visual Genome, CC3M, CC12M, SBU"
 IMAGES_129M = "129M images: the 14M and LAION-115M"
@@ -16,20 +16,20 @@ IMAGES_129M_CAPFILT_L = "129M images, captions bootstrapped by a ViT-L captioner
 
 @dataclass(frozen=True)
 class Released:
-    """One released file.
+    """One released checkpoint.
 
     Attributes:
         name: the file's name without `.pth`; `pretrained: NAME` works wherever a path does.
-        task: 'pretrain', 'retrieval', 'caption', 'vqa' or 'nlvr': which model it fits. A 'pretrain' file is where
-            fine-tuning starts, and is no good retriever, captioner or answerer by itself.
+        task: 'pretrain', 'retrieval', 'caption', 'vqa' or 'nlvr': which model it fits. A 'pretrain' checkpoint is meant
+            for fine-tuning, and performs poorly on every task without it.
         vit: size of the image encoder.
         image_size: side of the square images it was last trained on, in pixels.
-        pretrained_on: data of the pre-training.
-        finetuned_on: splits that the fine-tuning saw, by their annotation files' names without suffix; a score on one
-            of them says nothing.
+        pretrained_on: the pre-training data.
+        finetuned_on: the splits that it was fine-tuned on, by their annotation files' names without suffix; a score on
+            one of them says nothing about new data.
         scores: published results (the paper's tables) by metric; empty for pre-training.
-        huggingface: the hub's counterpart, converted by others.
-        size, sha256: of the file, where known; checked after a download.
+        huggingface: the name of its conversion on the Hugging Face hub, if any.
+        size, sha256: of the file, if known; checked after a download.
     """
 
     name: str
@@ -170,9 +170,9 @@ RELEASED: Mapping[str, Released] = {entry.name: entry for entry in _TABLE}
 
 
 def find_released(source: str) -> Released | None:
-    """The entry that a name (with or without `.pth`), a path or an address ends in, or whose hub name it is, if any.
+    """Find the released checkpoint that `source` names: by hub name, or by the file name that a path or URL ends in.
 
-    A path counts too: an evaluation can tell from `~/weights/model_base_nlvr.pth` which scores were published.
+    A path counts, too: from `~/weights/model_base_nlvr.pth`, an evaluation knows which scores were published.
     """
     for entry in _TABLE:
         if source == entry.huggingface:

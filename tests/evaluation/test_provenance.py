@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from evaluation.provenance import Trained, provenance
+from evaluation.provenance import TrainedCheckpoint, provenance
 from models.weights.released import RELEASED
 
 
@@ -39,7 +39,7 @@ def test_vqas_files_are_told_by_their_names(tmp_path):
     config = {"train_files": ["vqa_train", "vg_qa", "mine"], "ann_root": str(tmp_path)}
     torch.save({"model": state, "config": config}, tmp_path / "best.pth")
     seen = ("vqa_train", "vg_qa", str(tmp_path / "mine.json"))
-    assert provenance(str(tmp_path / "best.pth")) == Trained("vqa", seen)
+    assert provenance(str(tmp_path / "best.pth")) == TrainedCheckpoint("vqa", seen)
 
 
 def test_released_checkpoints_are_known_by_name_address_and_hub_name():

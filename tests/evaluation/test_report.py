@@ -9,8 +9,8 @@ from PIL import Image
 
 from evaluation.findings import Case, Findings
 from evaluation.gallery import write_gallery
-from evaluation.provenance import Trained, provenance
-from evaluation.report import Evaluated, checkpoint_warnings, compare, report, table, write_samples
+from evaluation.provenance import TrainedCheckpoint, provenance
+from evaluation.report import EvaluatedSplit, checkpoint_warnings, compare, format_table, report, write_samples
 from models.weights.released import find_released
 
 GOT = {"COCO BLEU-4": 39.5, "COCO CIDEr": 133.61}
@@ -18,7 +18,7 @@ PUBLISHED = {"COCO BLEU-4": 39.7, "COCO CIDEr": 133.3, "NoCaps CIDEr": 109.6}
 
 
 def test_the_table_shows_got_published_and_difference() -> None:
-    assert table(compare(GOT, PUBLISHED, {"COCO SPICE": "needs Java"})) == "\n".join(
+    assert format_table(compare(GOT, PUBLISHED, {"COCO SPICE": "needs Java"})) == "\n".join(
         [
             "metric          got  published  difference",
             "COCO BLEU-4   39.50      39.70       -0.20",
@@ -29,7 +29,7 @@ def test_the_table_shows_got_published_and_difference() -> None:
 
 
 def test_without_a_released_checkpoint_the_table_has_two_columns() -> None:
-    assert table(compare({"accuracy": 82.0})) == "metric      got\naccuracy  82.00"
+    assert format_table(compare({"accuracy": 82.0})) == "metric      got\naccuracy  82.00"
 
 
 def test_a_released_checkpoint_on_the_published_split_is_compared_and_its_samples_are_kept(
@@ -37,7 +37,7 @@ def test_a_released_checkpoint_on_the_published_split_is_compared_and_its_sample
 ) -> None:
     files, released = [Path("annotation/nlvr_dev.json")], find_released("weights/model_base_nlvr.pth")
     cases = [Case([], {"sentence": "a", "probability": 0.25}, 0.75, "25%"), Case([], {"sentence": "b"}, 0.9)]
-    evaluated = Evaluated("val", files, "nlvr", "weights/model_base_nlvr.pth", released)
+    evaluated = EvaluatedSplit("val", files, "nlvr", "weights/model_base_nlvr.pth", released)
     with caplog.at_level("INFO", "blip"):
         compared = report(tmp_path, evaluated, Findings({}, {"accuracy": 82.0, "consistency": 40.0}, cases))
     assert compared == {"NLVR2 dev accuracy": {"got": 82.0, "published": 82.48, "difference": -0.48}}
@@ -60,32 +60,34 @@ def test_a_released_checkpoint_on_the_published_split_is_compared_and_its_sample
     ],
 )
 def test_what_makes_figures_mean_less_is_said(file: str, task: str, source: str, warning: str) -> None:
-    (said,) = Evaluated("test", [Path(file)], task, source, provenance(source)).warnings()
+    (said,) = EvaluatedSplit("test", [Path(file)], task, source, provenance(source)).warnings()
     assert warning in said
 
 
 def test_a_file_that_ones_own_checkpoint_was_trained_on_is_warned_of(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     train = str(tmp_path / "own" / "train.json")
-    own = Trained("vqa", (train, "vqa_val", "vqa_train"))
+    own = TrainedCheckpoint("vqa", (train, "vqa_val", "vqa_train"))
     for file, seen in (
         ("own/train.json", f"trained on {train}:"),
         ("annotation/vqa_val.json", "trained on VQA v2 val:"),
         ("vqa_train.json", "trained on VQA v2 train:"),
     ):
-        (said,) = Evaluated("test", [Path(file)], "vqa", "own.pth", own).warnings()
+        (said,) = EvaluatedSplit("test", [Path(file)], "vqa", "own.pth", own).warnings()
         assert seen in said
-    assert Evaluated("test", [Path("other/train.json")], "vqa", "own.pth", own).warnings() == []
+    assert EvaluatedSplit("test", [Path("other/train.json")], "vqa", "own.pth", own).warnings() == []
 
 
 def test_what_could_not_be_computed_stands_beside_what_was_published(tmp_path: Path) -> None:
-    evaluated = Evaluated("test", [Path("vqa_test.json")], "vqa", "model_vqa", find_released("model_vqa"))
+    evaluated = EvaluatedSplit("test", [Path("vqa_test.json")], "vqa", "model_vqa", find_released("model_vqa"))
     compared = report(tmp_path, evaluated, Findings({}, {}, [], {"test-dev": "the server scores it", "x": "unknown"}))
     assert compared == {"VQA test-dev": {"published": 78.24, "not computed": "the server scores it"}}
 
 
 def test_remarks_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    report(tmp_path, Evaluated("val", [], "vqa"), Findings({}, {"accuracy": 1.0}, [], remarks=["three are missing"]))
+    report(
+        tmp_path, EvaluatedSplit("val", [], "vqa"), Findings({}, {"accuracy": 1.0}, [], remarks=["three are missing"])
+    )
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == ["three are missing"]
 
 
@@ -105,19 +107,19 @@ def test_remarks_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
 )
 def test_published_figures_are_found_for_the_scripts_own_metrics(checkpoint, file, metric, published) -> None:
     released = find_released(checkpoint)
-    named = Evaluated("test", [Path(file)], released.task, checkpoint, released).named({metric: published + 1})
+    named = EvaluatedSplit("test", [Path(file)], released.task, checkpoint, released).named({metric: published + 1})
     (line,) = compare(named, released.scores)
     assert (line.published, line.difference) == (published, pytest.approx(1))
 
 
 def test_training_is_not_warned_of() -> None:
-    assert Evaluated("val", [Path("vqa_val.json")], "vqa").warnings() == []
+    assert EvaluatedSplit("val", [Path("vqa_val.json")], "vqa").warnings() == []
 
 
 def test_published_figures_are_those_of_one_split_only() -> None:
     released = find_released("model_base_retrieval_coco")
     for file, published in (("coco_karpathy_test", 81.9), ("coco_karpathy_val", None), ("my_test", None)):
-        named = Evaluated("test", [Path(f"{file}.json")], "retrieval", "", released).named({"TR R@1": 80.0})
+        named = EvaluatedSplit("test", [Path(f"{file}.json")], "retrieval", "", released).named({"TR R@1": 80.0})
         assert [line.published for line in compare(named, released.scores)] == [published]
 
 

@@ -17,17 +17,17 @@ def test_answers_share_the_nodes_of_their_common_beginning():
     tree = merge_answers(ids, torch.tensor([[5, 4, 3], [3, 3, 3]]))
     assert tree.ids.tolist() == [[DEC, BLACK, AND, WHITE, CAT], [DEC, CAT, WHITE, 0, 0]]
     assert tree.positions.tolist() == [[0, 1, 2, 3, 2], [0, 1, 1, 0, 0]]
-    assert tree.real.tolist() == [[True] * 5, [True] * 3 + [False] * 2]
-    assert tree.rows.tolist() == [0, 1, 2, 3, 0, 1, 4, 0, 1] + [5, 6, 5, 6, 5, 7]
+    assert tree.is_node.tolist() == [[True] * 5, [True] * 3 + [False] * 2]
+    assert tree.predictors.tolist() == [0, 1, 2, 3, 0, 1, 4, 0, 1] + [5, 6, 5, 6, 5, 7]
     assert tree.targets.tolist() == [BLACK, AND, WHITE, SEP, BLACK, CAT, SEP, BLACK, SEP] + [CAT, SEP] * 2 + [
         WHITE,
         SEP,
     ]
     assert tree.scored.sum(dim=2).tolist() == [[4, 3, 2], [2, 2, 2]]
-    black_and_white, black_cat = tree.seen[0, 3], tree.seen[0, 4]
+    black_and_white, black_cat = tree.visible[0, 3], tree.visible[0, 4]
     assert black_and_white.tolist() == [True, True, True, True, False]
     assert black_cat.tolist() == [True, True, False, False, True]
-    assert tree.seen[1].int().tolist() == [
+    assert tree.visible[1].int().tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
         [1, 0, 1, 0, 0],
@@ -40,5 +40,5 @@ def test_an_end_within_an_answer_is_a_token_like_any_other():
     ids = torch.tensor([[[DEC, BLACK, SEP, 0, 0], [DEC, BLACK, SEP, CAT, SEP]]])
     tree = merge_answers(ids, torch.tensor([[3, 5]]))
     assert tree.ids.tolist() == [[DEC, BLACK, SEP, CAT]]
-    assert tree.rows.tolist() == [0, 1, 0, 1, 2, 3]
+    assert tree.predictors.tolist() == [0, 1, 0, 1, 2, 3]
     assert tree.targets.tolist() == [BLACK, SEP, BLACK, SEP, CAT, SEP]

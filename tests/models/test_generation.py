@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.config import TextConfig
-from models.generation import SearchOptions, _Rules, generate, truncate
+from models.generation import SearchOptions, _Rules, filter_top_k_top_p, generate
 from models.med import TextDecoder
 
 CONFIG = TextConfig(
@@ -165,7 +165,7 @@ def test_truncation_keeps_the_nucleus_within_the_top_k():
     logits = torch.tensor([[0.4, 0.1, 0.3, 0.2]]).log()
 
     def kept(top_k, top_p):
-        return truncate(logits, top_k, top_p)[0].isfinite().nonzero().flatten().tolist()
+        return filter_top_k_top_p(logits, top_k, top_p)[0].isfinite().nonzero().flatten().tolist()
 
     assert kept(0, 1.0) == [0, 1, 2, 3]
     assert kept(2, 1.0) == [0, 2]

@@ -218,7 +218,7 @@ def test_a_batch_of_one_image_leaves_the_negatives_out(golden, tiny, arrays, all
     loss_ita, loss_itm = model(images, captions, 0.4, torch.tensor([7, 7]))
     memory = model.text_encoder.project(model.visual_encoder(images))
     ids, mask = model.tokenize(captions, 35)
-    logits = model.match_logits(memory, model.grounded(ids), mask)
+    logits = model.match_logits(memory, model.with_enc_token(ids), mask)
     positives_only = torch.nn.functional.cross_entropy(logits, torch.ones(2, dtype=torch.long))
     torch.testing.assert_close(loss_itm, positives_only, rtol=0, atol=1e-6)
     (loss_ita + loss_itm).backward()

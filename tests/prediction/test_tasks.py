@@ -61,7 +61,7 @@ def test_every_flag_reaches_its_field(name):
     flags, expected = FLAGS[name]
     job, task = predict.parse([name, "a.jpg", "folder", *FLAGS_OF_EVERY_JOB, *flags])
     assert task == expected
-    assert job == predict.Job(
+    assert job == predict.SharedFlags(
         images=["a.jpg", "folder"], checkpoint="model.pth", batch_size=7, device="cpu", precision="bf16"
     )
 
@@ -69,7 +69,7 @@ def test_every_flag_reaches_its_field(name):
 @pytest.mark.parametrize("name", predict.TASKS)
 def test_defaults_of_the_command_line_are_those_of_the_dataclasses(name):
     flags, expected = LEAST[name]
-    assert predict.parse([name, "a.jpg", *flags]) == (predict.Job(images=["a.jpg"]), expected)
+    assert predict.parse([name, "a.jpg", *flags]) == (predict.SharedFlags(images=["a.jpg"]), expected)
 
 
 @pytest.mark.parametrize("name", predict.TASKS)
@@ -81,7 +81,7 @@ def test_help_shows_every_flag_and_its_default(name, capsys, monkeypatch):
     _, *entries = capsys.readouterr().out.split("\n  --")
     shown = {re.match(r"\w+", entry)[0]: entry for entry in entries}
     task, _ = predict.TASKS[name]
-    fields = [*dataclasses.fields(predict.Job), *dataclasses.fields(task)]
+    fields = [*dataclasses.fields(predict.SharedFlags), *dataclasses.fields(task)]
     assert shown.keys() == {field.name for field in fields} - {"images", "generator", "candidates"}
     for field in fields:
         if type(field.default) in (int, float, str):

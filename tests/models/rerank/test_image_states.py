@@ -5,8 +5,8 @@ import logging
 import pytest
 import torch
 
-from models.rerank.image_states import ImageStates, choose_place
-from models.rerank.work_shares import ALONE, Processes, no_progress
+from models.rerank.image_states import ImageStates, choose_storage
+from models.rerank.work_shares import SINGLE_PROCESS, Processes, no_progress
 
 GPU, CPU = torch.device("cuda:0"), torch.device("cpu")
 
@@ -33,7 +33,7 @@ def counted(budget, encoded, images=10):
     ],
 )
 def test_the_device_is_preferred_then_the_host_then_nothing_is_kept(needed, budget, device, free, place):
-    chosen, why = choose_place(needed, budget, device, free)
+    chosen, why = choose_storage(needed, budget, device, free)
     assert chosen == place
     assert f"states_gib = {budget:g}" in why
 
@@ -43,7 +43,7 @@ def test_states_are_those_of_the_images_whether_kept_or_encoded_again(budget, en
     encoded = []
     images = counted(budget, encoded)
     with caplog.at_level(logging.INFO, "blip.models"):
-        features = images.encode_share(ALONE, no_progress)
+        features = images.encode_share(SINGLE_PROCESS, no_progress)
     assert features.squeeze(1).tolist() == list(range(10))
     assert [states[0, 0, 0].item() for states in images.states(range(10))] == list(range(10))
     assert encoded == [range(0, 4), range(4, 8), range(8, 10)] * encodings
@@ -61,6 +61,6 @@ def test_an_image_that_another_process_encoded_is_encoded_again_in_its_batch():
 def test_autocast_halves_what_is_kept(caplog):
     images = counted(1000 * 40 * 2 / 2**30, [], images=1000)  # 1,000 x 5 x 8 numbers of 2 bytes each
     with torch.autocast("cpu", dtype=torch.bfloat16), caplog.at_level(logging.INFO, "blip.models"):
-        images.encode_share(ALONE, no_progress)
+        images.encode_share(SINGLE_PROCESS, no_progress)
     assert "kept on cpu" in caplog.text
     assert next(images.states(range(1))).dtype == torch.bfloat16
