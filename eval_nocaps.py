@@ -19,7 +19,7 @@ from data.nocaps import NoCapsEval
 from evaluation.captioning import caption_images
 from evaluation.cases import nocaps_findings
 from evaluation.findings import Findings
-from evaluation.splits import evaluate_splits
+from evaluation.run import evaluate_splits
 from files import resolve
 from metrics.caption import read_references
 from metrics.nocaps import read_domains, score_nocaps
@@ -40,18 +40,16 @@ class Config(engine.RunConfig, ModelSettings, CaptionSettings, NoCapsData):
     )
 
 
-def build_loaders(run: engine.Run[Config]) -> dict[str, Images]:
-    """The images of each split; val's ground truth is read here once, so that a wrong file costs no evaluation."""
-    config, loaders = run.config, {}
-    for split in config.evaluated_splits():
-        dataset = NoCapsEval(config.annotations(split), config.image_root, config.eval_transform())
-        loaders[split] = config.eval_loader(dataset, config.batch_size, run.share)
-        if split == "val" and config.val_gt_file:
-            image_ids = dataset.annotations.values("img_id")
-            require_scorers()
-            read_references(resolve(config.val_gt_file), image_ids)
-            read_domains(resolve(config.val_gt_file), image_ids)
-    return loaders
+def read_split(run: engine.Run[Config], name: str) -> Images:
+    """The images of a split; val's ground truth is read here once, so that a wrong file costs no evaluation."""
+    config = run.config
+    dataset = NoCapsEval(config.annotations(name), config.image_root, config.eval_transform())
+    if name == "val" and config.val_gt_file:
+        image_ids = dataset.annotations.values("img_id")
+        require_scorers()
+        read_references(resolve(config.val_gt_file), image_ids)
+        read_domains(resolve(config.val_gt_file), image_ids)
+    return config.eval_loader(dataset, config.batch_size, run.share)
 
 
 def predict(run: engine.Run[Config], model: BLIPDecoder, images: Images) -> list[dict[str, Any]]:
@@ -71,9 +69,10 @@ def score(run: engine.Run[Config], name: str, images: Images, predictions: list[
 
 def main(arguments: Sequence[str] | None = None) -> None:
     with engine.start(Config, __doc__, "configs/nocaps.yaml", "output/nocaps", arguments) as run:
-        config, loaders = run.config, build_loaders(run)
+        config = run.config
         captioner = blip_decoder(config.pretrained, prompt=config.prompt, **config.architecture())
-        engine.run_evaluation(run, captioner, partial(evaluate_splits, run, "caption", loaders, predict, score))
+        splits = {name: read_split(run, name) for name in config.evaluated_splits()}
+        engine.run_evaluation(run, captioner, partial(evaluate_splits, run, "caption", splits, predict, score))
 
 
 if __name__ == "__main__":

@@ -12,15 +12,14 @@ from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 import engine
 from data.config import VideoData
 from data.media.video import read_frames
 from data.video_retrieval import VideoEval
-from evaluation.cases import SearchedSplit, retrieval_findings
-from evaluation.search import search_split
-from evaluation.splits import report_split
+from evaluation.search import evaluate_retrieval
 from models.blip_itm import BLIPMatcher, blip_itm
 from settings import setting
 from settings.model import ModelSettings, RerankSettings
@@ -35,9 +34,13 @@ class Config(engine.RunConfig, ModelSettings, RerankSettings, VideoData):
     k_test: int = setting(128, "candidates of each query that the matching head re-ranks")
 
 
-def build_clips(config: Config) -> VideoEval:
+def read_split(config: Config, name: str) -> VideoEval:
     transform, frames = config.eval_transform(), config.num_frm_test
-    return VideoEval(config.annotations("test"), config.video_root, transform, num_frames=frames)
+    return VideoEval(config.annotations(name), config.video_root, transform, num_frames=frames)
+
+
+def first_frame(clip: str) -> Image.Image:
+    return read_frames(clip, 1)[0]
 
 
 def build_model(config: Config) -> BLIPMatcher:
@@ -53,23 +56,19 @@ def encode_clips(model: BLIPMatcher, batch: dict[str, Any]) -> tuple[Tensor, Ten
     return tokens, F.normalize(projected.mean(dim=1), dim=-1)
 
 
-def evaluate(run: engine.Run[Config], dataset: VideoEval, model: BLIPMatcher) -> dict[str, Any]:
-    """Recall in both directions: `vid_r1` of clips found by texts, `txt_r1` of texts by clips."""
-    encode = partial(encode_clips, model)
-    to_text, to_clip = search_split(run, model, dataset, dataset.text, encode, run.config.batch_size)
-    if not run.is_first:
-        return {}
-    clips = range(len(dataset))
-    texts_of, clip_of = [dataset.vid2txt[clip] for clip in clips], list(dataset.txt2vid.values())
-    searched = SearchedSplit(dataset.text, texts_of, clip_of, [dataset.files(clip) for clip in clips], "vid")
-    found = retrieval_findings(to_text, to_clip, searched)
-    return report_split(run, "retrieval", "test", found, prefix="", open_source=lambda clip: read_frames(clip, 1)[0])
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     with engine.start(Config, __doc__, "configs/retrieval_msrvtt.yaml", "output/retrieval_msrvtt", arguments) as run:
-        clips = build_clips(run.config)
-        engine.run_evaluation(run, build_model(run.config), partial(evaluate, run, clips))
+        config = run.config
+        evaluate = partial(
+            evaluate_retrieval,
+            run,
+            {"test": read_split(config, "test")},
+            encode_clips,
+            config.batch_size,
+            prefix="",  # as the logs of 2022 have it: `vid_r1`
+            open_source=first_frame,
+        )
+        engine.run_evaluation(run, build_model(config), evaluate)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class Config(engine.TrainConfig, ModelSettings, ContrastSettings, PretrainData):
         check(named, "initialize", True, f"false for vit = {self.vit}: ImageNet weights are known of base, large")
 
 
-def build_training(run: engine.Run[Config]) -> TrainLoader:
+def build_loader(run: engine.Run[Config]) -> TrainLoader:
     config = run.config
     dataset = PretrainDataset(
         config.annotations("train"),
@@ -65,12 +65,8 @@ def build_training(run: engine.Run[Config]) -> TrainLoader:
     return config.train_loader(dataset, config.batch_size, run.share)
 
 
-def build_model(run: engine.Run[Config]) -> BLIPPretrain:
-    config = run.config
-    model = blip_pretrain(config.pretrained, **config.contrast(), **config.architecture())
-    if config.initialize and not config.pretrained and run.resume_from is None:
-        initialize_pretraining(model, str(config.vit))
-    return model
+def build_model(config: Config) -> BLIPPretrain:
+    return blip_pretrain(config.pretrained, **config.contrast(), **config.architecture())
 
 
 def train_step(config: Config, model: nn.Module, batch: dict[str, Any], progress: engine.Progress) -> dict[str, Tensor]:
@@ -90,13 +86,10 @@ def schedule(config: Config, progress: engine.Progress) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     with engine.start(Config, __doc__, "configs/pretrain.yaml", "output/pretrain", arguments) as run:
-        engine.fit(
-            run,
-            build_model(run),
-            build_training,
-            partial(train_step, run.config),
-            schedule=partial(schedule, run.config),
-        )
+        config, model = run.config, build_model(run.config)
+        if config.initialize and not config.pretrained and run.resume_from is None:
+            initialize_pretraining(model, str(config.vit))
+        engine.fit(run, model, build_loader, partial(train_step, config), schedule=partial(schedule, config))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from data.loaders import EvalLoader, TrainLoader
 from evaluation.captioning import caption_images
 from evaluation.cases import caption_findings
 from evaluation.findings import Findings
-from evaluation.splits import evaluate_splits
+from evaluation.run import evaluate_splits
 from metrics.caption import read_references, score_captions
 from metrics.scorers import require_scorers
 from models.blip import BLIPDecoder, blip_decoder
@@ -56,7 +56,7 @@ def read_split(run: engine.Run[Config], name: str) -> CaptionSplit:
     return CaptionSplit(config.eval_loader(images, config.batch_size, run.share), ground_truth)
 
 
-def build_training(run: engine.Run[Config]) -> TrainLoader:
+def build_loader(run: engine.Run[Config]) -> TrainLoader:
     config = run.config
     captions, transform = config.annotations("train"), config.train_transform()
     dataset = CaptionTrain(captions, config.image_root, transform, prompt=config.prompt, seed=run.seed)
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         engine.fit(
             run,
             build_model(run.config),
-            build_training,
+            build_loader,
             train_step,
             evaluate=partial(evaluate_splits, run, "caption", splits, predict, score),
             best=f"{next(iter(splits))}_CIDEr+BLEU-4",

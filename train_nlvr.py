@@ -20,7 +20,7 @@ from data.loaders import EvalLoader, TrainLoader
 from data.nlvr import NLVREval, NLVRTrain
 from evaluation.cases import nlvr_findings
 from evaluation.findings import Findings
-from evaluation.splits import evaluate_splits
+from evaluation.run import evaluate_splits
 from models.blip_nlvr import BLIPNLVR, blip_nlvr
 from settings.model import ModelSettings
 from transform.image import normalize
@@ -39,7 +39,7 @@ def read_split(run: engine.Run[Config], name: str) -> Pairs:
     return config.eval_loader(pairs, config.batch_size_test, run.share)
 
 
-def build_training(run: engine.Run[Config]) -> TrainLoader:
+def build_loader(run: engine.Run[Config]) -> TrainLoader:
     config = run.config
     dataset = NLVRTrain(config.annotations("train"), config.image_root, config.train_transform(), seed=run.seed)
     return config.train_loader(dataset, config.batch_size_train, run.share)
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         engine.fit(
             run,
             build_model(run.config),
-            build_training,
+            build_loader,
             train_step,
             evaluate=partial(evaluate_splits, run, "nlvr", splits, predict, score),
             best=f"{next(iter(splits))}_acc",

@@ -19,9 +19,7 @@ import engine
 from data.config import RetrievalData
 from data.loaders import TrainLoader
 from data.retrieval import RetrievalEval, RetrievalTrain
-from evaluation.cases import SearchedSplit, retrieval_findings
-from evaluation.search import search_split
-from evaluation.splits import report_split
+from evaluation.search import evaluate_retrieval
 from models.blip_retrieval import BLIPRetrieval, blip_retrieval
 from settings import setting
 from settings.model import ContrastSettings, ModelSettings, RerankSettings
@@ -35,12 +33,12 @@ class Config(engine.TrainConfig, ModelSettings, ContrastSettings, RerankSettings
     negative_all_rank: bool = setting(True, "draw hard negatives over the batches of all processes")
 
 
-def build_splits(config: Config) -> dict[str, RetrievalEval]:
-    transform, root = config.eval_transform(), config.image_root
-    return {name: RetrievalEval(config.annotations(name), root, transform) for name in config.evaluated_splits()}
+def read_split(run: engine.Run[Config], name: str) -> RetrievalEval:
+    config = run.config
+    return RetrievalEval(config.annotations(name), config.image_root, config.eval_transform())
 
 
-def build_training(run: engine.Run[Config]) -> TrainLoader:
+def build_loader(run: engine.Run[Config]) -> TrainLoader:
     config = run.config
     pairs, transform = config.annotations("train"), config.train_transform()
     dataset = RetrievalTrain(pairs, config.image_root, transform, seed=run.seed)
@@ -56,8 +54,8 @@ def build_model(config: Config) -> BLIPRetrieval:
     )
 
 
-def train_step(config: Config, model: nn.Module, batch: dict[str, Any], progress: engine.Progress) -> dict[str, Tensor]:
-    alpha = config.alpha * min(1.0, progress.epochs)
+def train_step(alpha: float, model: nn.Module, batch: dict[str, Any], progress: engine.Progress) -> dict[str, Tensor]:
+    alpha *= min(1.0, progress.epochs)
     loss_ita, loss_itm = model(normalize(batch["image"]), batch["caption"], alpha, batch["image_id"])
     statistics = engine.unwrap(model, BLIPRetrieval).statistics
     return {"loss": loss_ita + loss_itm, "loss_ita": loss_ita, "loss_itm": loss_itm, **statistics}
@@ -68,30 +66,15 @@ def encode_images(model: BLIPRetrieval, batch: dict[str, Any]) -> tuple[Tensor, 
     return states, model.project_image(states)
 
 
-def evaluate(run: engine.Run[Config], splits: dict[str, RetrievalEval], model: BLIPRetrieval) -> dict[str, Any]:
-    """Recall in both directions on each split: `txt_r1` of texts found by images, `img_r1` of images by texts."""
-    metrics = {}
-    for name, split in splits.items():
-        encode, batch_size = partial(encode_images, model), run.config.batch_size_test
-        to_text, to_image = search_split(run, model, split, split.text, encode, batch_size)
-        if run.is_first:
-            images = range(len(split))
-            texts_of, image_of = [split.img2txt[image] for image in images], list(split.txt2img.values())
-            searched = SearchedSplit(split.text, texts_of, image_of, [split.files(image) for image in images])
-            findings = retrieval_findings(to_text, to_image, searched)
-            metrics |= report_split(run, "retrieval", name, findings, prefix=f"{name}_")
-    return metrics
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     with engine.start(Config, __doc__, "configs/retrieval_coco.yaml", "output/retrieval_coco", arguments) as run:
-        splits = build_splits(run.config)
+        splits = {name: read_split(run, name) for name in run.config.evaluated_splits()}
         engine.fit(
             run,
             build_model(run.config),
-            build_training,
-            partial(train_step, run.config),
-            evaluate=partial(evaluate, run, splits),
+            build_loader,
+            partial(train_step, run.config.alpha),
+            evaluate=partial(evaluate_retrieval, run, splits, encode_images, run.config.batch_size_test),
             best=f"{next(iter(splits))}_r_mean",
         )
 

@@ -22,7 +22,7 @@ from data.loaders import EvalLoader, TrainLoader
 from data.vqa import VQAEval, VQATrain, answer_list
 from evaluation.cases import vqa_findings
 from evaluation.findings import Findings
-from evaluation.splits import evaluate_splits
+from evaluation.run import evaluate_splits
 from metrics.vqa import read_annotations, score_vqa
 from models.blip_vqa import BLIPVQA, blip_vqa
 from settings import check, setting
@@ -44,35 +44,32 @@ class Config(engine.TrainConfig, ModelSettings, VQAData):
 
 @dataclass(frozen=True)
 class VQASplit:
-    """A split to answer.
-
-    Attributes:
-        loader: what is asked.
-        annotated: what people answered to each, empty where that is not known (and on all processes but the first).
-        candidates: the answers to choose from; empty where they are written.
-    """
+    """Questions, what people answered to each (where known; on the first process), answers to choose from (if any)."""
 
     loader: EvalLoader[VQAEval]
     annotated: dict[Any, dict[str, Any]]
     candidates: list[str]
 
 
-def build_splits(run: engine.Run[Config]) -> dict[str, VQASplit]:
+def evaluated_splits(run: engine.Run[Config]) -> list[str]:
     """With --evaluate the test split, or what stands in for it; after each epoch of a training, val_file if given."""
+    if run.evaluate_only:
+        return [run.config.own_split("test") or "test"]
+    return ["val"] if run.config.val_file else []
+
+
+def read_split(run: engine.Run[Config], name: str) -> VQASplit:
+    """All of a split but its pictures, so that a wrong file costs neither a training nor an evaluation."""
     config = run.config
-    if not run.evaluate_only and not config.val_file:
-        return {}
-    name = (config.own_split("test") or "test") if run.evaluate_only else "val"
-    # All is read now, so that a wrong file costs neither a training nor an evaluation.
     questions = VQAEval(config.annotations(name), config.eval_transform(), **config.image_folders())
     official, annotated = config.ground_truth(name), {}
     if run.is_first:
         annotated = read_annotations(official, questions.question_ids) if official else questions.ground_truth()
     candidates = answer_list(config.answer_file()) if config.inference == "rank" else []
-    return {name: VQASplit(config.eval_loader(questions, config.batch_size_test, run.share), annotated, candidates)}
+    return VQASplit(config.eval_loader(questions, config.batch_size_test, run.share), annotated, candidates)
 
 
-def build_training(run: engine.Run[Config]) -> TrainLoader:
+def build_loader(run: engine.Run[Config]) -> TrainLoader:
     config = run.config
     folders = config.image_folders()
     dataset = VQATrain(config.annotations("train"), config.train_transform(), seed=run.seed, **folders)
@@ -118,11 +115,11 @@ def score(run: engine.Run[Config], name: str, questions: VQASplit, predictions: 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     with engine.start(Config, __doc__, "configs/vqa.yaml", "output/vqa", arguments) as run:
-        splits = build_splits(run)
+        splits = {name: read_split(run, name) for name in evaluated_splits(run)}
         engine.fit(
             run,
             build_model(run.config),
-            build_training,
+            build_loader,
             train_step,
             evaluate=partial(evaluate_splits, run, "vqa", splits, predict, score) if splits else None,
         )

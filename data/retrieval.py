@@ -38,5 +38,15 @@ class RetrievalEval(EvalDataset):
             self.txt2img.update(dict.fromkeys(self.img2txt[row], row))
             self.text += [clean_caption(caption, max_words) for caption in record["caption"]]
 
+    @property
+    def texts_of(self) -> list[list[int]]:
+        """The texts of each image."""
+        return [self.img2txt[row] for row in range(len(self))]
+
+    @property
+    def image_of(self) -> list[int]:
+        """The image of each text."""
+        return [self.txt2img[text] for text in range(len(self.text))]
+
     def __getitem__(self, row: int) -> Sample:
         return {"image": self.image(self.annotations[row]["image"]), "index": row}

@@ -47,6 +47,16 @@ class VideoEval(EvalDataset):
                 self.txt2vid[len(self.text)] = numbers[name]
                 self.text.append(clean_caption(caption, max_words))
 
+    @property
+    def texts_of(self) -> list[list[int]]:
+        """The texts of each clip."""
+        return [self.vid2txt[clip] for clip in range(len(self))]
+
+    @property
+    def image_of(self) -> list[int]:
+        """The clip of each text."""
+        return [self.txt2vid[text] for text in range(len(self.text))]
+
     def __len__(self) -> int:
         return len(self.clips)
 

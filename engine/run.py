@@ -81,7 +81,7 @@ class Run(Generic[Config_co]):
     def progress(self, items: Iterable[Item], title: str, work: Sequence[float]) -> Iterator[Item]:
         """Yield `items` unchanged and show how many are done, under `title`.
 
-        `work` has one number an item, in any unit: its share of the total is its share of the time that is left.
+        `work[i]` is the relative cost of item i, used to estimate the remaining time.
         """
         display = ProgressDisplay(title, len(work), shown=self.is_first)
         began, total, done = time.perf_counter(), sum(work), 0.0

@@ -124,15 +124,11 @@ def nlvr_findings(predictions: Sequence[Mapping[str, Any]], files: Mapping[int, 
 
 def _nlvr_cases(predictions: Sequence[Mapping[str, Any]], files: Mapping[int, Files]) -> list[Case]:
     """NLVR2's pairs by the probability given to the wrong label."""
-    return [
-        Case(
-            files[one["index"]],
-            one,
-            error := round(1 - one["probability"] if one["label"] else one["probability"], 6),
-            f"{100 * (1 - error):.0f}% for the right label",
-        )
-        for one in predictions
-    ]
+    cases = []
+    for one in predictions:
+        error = round(1 - one["probability"] if one["label"] else one["probability"], 6)
+        cases.append(Case(files[one["index"]], one, error, f"{100 * (1 - error):.0f}% for the right label"))
+    return cases
 
 
 class RankedCandidates(Protocol):
@@ -165,20 +161,19 @@ class SearchedSplit:
 
 def retrieval_findings(to_text: RankedCandidates, to_image: RankedCandidates, split: SearchedSplit) -> Findings:
     """Recall in both directions, and the rank of every query's right answer."""
-    one = split
-    text_ranks = ranks(to_text.ids, to_text.scores, one.texts_of, len(one.texts))
-    image_ranks = ranks(to_image.ids, to_image.scores, one.image_of, len(one.files))
-    scores = retrieval_scores(text_ranks, image_ranks, one.visual)
-    name = {"img": "image", "vid": "video"}[one.visual]
+    text_ranks = ranks(to_text.ids, to_text.scores, split.texts_of, len(split.texts))
+    image_ranks = ranks(to_image.ids, to_image.scores, split.image_of, len(split.files))
+    scores = retrieval_scores(text_ranks, image_ranks, split.visual)
+    name = {"img": "image", "vid": "video"}[split.visual]
     cases = []
     for image, (text, rank) in enumerate(zip(_first(to_text), text_ranks.tolist(), strict=True)):
-        lines = {"direction": f"{name}-to-text", "right": [one.texts[i] for i in one.texts_of[image]]}
-        lines |= {"found first": one.texts[text], "rank": rank + 1}
-        cases.append(Case(one.files[image], lines, rank, f"{name}-to-text, rank {rank + 1}"))
+        lines = {"direction": f"{name}-to-text", "right": [split.texts[i] for i in split.texts_of[image]]}
+        lines |= {"found first": split.texts[text], "rank": rank + 1}
+        cases.append(Case(split.files[image], lines, rank, f"{name}-to-text, rank {rank + 1}"))
     for text, (image, rank) in enumerate(zip(_first(to_image), image_ranks.tolist(), strict=True)):
-        right = one.image_of[text]
-        pictures = [*one.files[right], *(one.files[image] if image != right else [])]
-        lines = {"direction": f"text-to-{name}", "text": one.texts[text], "rank": rank + 1}
+        right = split.image_of[text]
+        pictures = [*split.files[right], *(split.files[image] if image != right else [])]
+        lines = {"direction": f"text-to-{name}", "text": split.texts[text], "rank": rank + 1}
         cases.append(Case(pictures, lines, rank, f"text-to-{name}, rank {rank + 1}"))
     return Findings(scores, labeled(scores), cases)
 

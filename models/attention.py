@@ -162,7 +162,8 @@ def attend(
 
     scores = folded @ key.transpose(-1, -2) / width**0.5
     if causal:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        past = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        mask = past if mask is None else mask & past
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     weights = scores.float().softmax(dim=-1).to(value.dtype)

@@ -19,6 +19,8 @@ from models.tokenizer import decode, tokenize
 from models.vit import interpolate_pos_embed as interpolate_pos_embed
 from models.weights.load import load_checkpoint as load_weights
 
+MAX_CAPTION_LENGTH = 40  # tokens of a caption in training, the prompt's counted
+
 
 class BLIPFeatureExtractor(VisionLanguageModel):
     """The states of all tokens: of an image, of a text, or of a text that attends to an image.
@@ -119,10 +121,10 @@ class BLIPDecoder(VisionLanguageModel):
 
     def forward(self, image: Tensor, caption: str | Sequence[str]) -> Tensor:
         """The training loss, a mean over tokens, of image [B, 3, H, W], normalized, and B captions with the prompt."""
-        ids, mask = self.tokenize_for(image, caption, first_token=self.special.dec, max_length=40)
+        ids, mask = self.tokenize_for(image, caption, first_token=self.special.dec, max_length=MAX_CAPTION_LENGTH)
         memory = self.text_decoder.project(self.visual_encoder(image))
         labels = ids.masked_fill(mask == 0, -100)
-        labels[:, : len(self.prompt_ids)] = -100
+        labels[:, : self.prompt_length] = -100
         return self.text_decoder.mean_loss(ids, labels, memory, label_smoothing=self.label_smoothing)
 
     def generate(

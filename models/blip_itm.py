@@ -9,7 +9,7 @@ from torch import Tensor
 from models.config import ModelConfig
 from models.face import make_callable
 from models.image_text import MAX_TEXT_LENGTH, ImageTextModel, similarities
-from models.weights.load import load_checkpoint
+from models.weights.load import load_checkpoint as load_weights
 
 
 class BLIPMatcher(ImageTextModel):
@@ -91,7 +91,7 @@ def blip_itm(
         vocab_file=vocab_file,
     )
     if pretrained:
-        load_checkpoint(model, pretrained)
+        load_weights(model, pretrained)
     return model
 
 

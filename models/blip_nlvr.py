@@ -12,7 +12,7 @@ from models.config import ModelConfig
 from models.face import make_callable
 from models.med import TextModel
 from models.tokenizer import tokenize
-from models.weights.load import load_checkpoint
+from models.weights.load import load_checkpoint as load_weights
 
 
 class BLIPNLVR(VisionLanguageModel):
@@ -105,7 +105,7 @@ def blip_nlvr(
         vocab_file=vocab_file,
     )
     if pretrained:
-        load_checkpoint(model, pretrained, reinitialized=("*.merge_layer.*", "cls_head"))
+        load_weights(model, pretrained, reinitialized=("*.merge_layer.*", "cls_head"))
     return model
 
 

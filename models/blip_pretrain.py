@@ -12,7 +12,7 @@ from models.face import make_callable
 from models.image_text import similarities
 from models.med import TextDecoder, TextModel
 from models.momentum import MomentumModel, sample_negatives
-from models.weights.load import load_checkpoint
+from models.weights.load import load_checkpoint as load_weights
 
 MAX_TEXT_LENGTH = 30  # tokens
 NEGATIVE_FLOOR = 1e-4  # `floor` of `sample_negatives`
@@ -146,7 +146,7 @@ def blip_pretrain(
         vocab_file=vocab_file,
     )
     if pretrained:
-        load_checkpoint(model, pretrained)
+        load_weights(model, pretrained)
     return model
 
 

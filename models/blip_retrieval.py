@@ -11,7 +11,7 @@ from models.config import ModelConfig
 from models.face import make_callable
 from models.image_text import MAX_TEXT_LENGTH, similarities
 from models.momentum import MomentumModel, gather, gather_with_gradient, sample_negatives
-from models.weights.load import load_checkpoint
+from models.weights.load import load_checkpoint as load_weights
 
 
 class BLIPRetrieval(MomentumModel):
@@ -155,7 +155,7 @@ def blip_retrieval(
         vocab_file=vocab_file,
     )
     if pretrained:
-        load_checkpoint(model, pretrained)
+        load_weights(model, pretrained)
     return model
 
 

@@ -16,7 +16,7 @@ from models.face import make_callable
 from models.generation import SearchOptions, generate
 from models.med import TextDecoder, TextModel
 from models.tokenizer import decode, tokenize
-from models.weights.load import load_checkpoint
+from models.weights.load import load_checkpoint as load_weights
 
 MAX_QUESTION_LENGTH = 35  # tokens
 MAX_ANSWER_LENGTH = 10  # tokens of a generated answer, start and end counted
@@ -238,7 +238,7 @@ def blip_vqa(
         vocab_file=vocab_file,
     )
     if pretrained:
-        load_checkpoint(model, pretrained, reinitialized=(f"{READS_QUESTION}.key.*", f"{READS_QUESTION}.value.*"))
+        load_weights(model, pretrained, reinitialized=(f"{READS_QUESTION}.key.*", f"{READS_QUESTION}.value.*"))
     return model
 
 

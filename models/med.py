@@ -30,21 +30,6 @@ from models.config import TextConfig
 from models.errors import ConfigError
 from models.face import lazy_names
 
-if TYPE_CHECKING:
-    from transformers import BertConfig as BertConfig
-
-    from models.names_2022 import BertLMHeadModel as BertLMHeadModel
-    from models.names_2022 import BertModel as BertModel
-else:  # the names of 2022
-    __getattr__ = lazy_names(
-        __name__,
-        {
-            "BertConfig": "transformers",
-            "BertLMHeadModel": "models.names_2022",
-            "BertModel": "models.names_2022",
-        },
-    )
-
 # In NLVR2, layers before this one average the contexts of the two images; the others merge them by a linear layer.
 FIRST_MERGING_LAYER = 6
 
@@ -282,6 +267,8 @@ class TextModel(nn.Module):
             sources: one `[N, T, source_width]` for each cross-attention: image states, or question states.
             mask: `[N, T]`, nonzero where a position may be attended; None when all may.
         """
+        if not hasattr(self.layers[0], "crossattention"):
+            raise ValueError("this text model has no cross-attention (cross_attentions=0): it attends to no image")
         layers = [layer.crossattention.project(*sources) for layer in self.layers]
         return Memory(layers, None if mask is None else mask.bool())
 
@@ -467,3 +454,20 @@ def initialize(module: nn.Module, config: TextConfig) -> None:
         nn.init.normal_(module.weight, std=config.initializer_range)
         if module.padding_idx is not None:
             nn.init.zeros_(module.weight[module.padding_idx])
+
+
+# Names that programs of 2022 import from here.
+if TYPE_CHECKING:
+    from transformers import BertConfig as BertConfig
+
+    from models.names_2022 import BertLMHeadModel as BertLMHeadModel
+    from models.names_2022 import BertModel as BertModel
+else:
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "BertConfig": "transformers",
+            "BertLMHeadModel": "models.names_2022",
+            "BertModel": "models.names_2022",
+        },
+    )

@@ -120,7 +120,7 @@ def test_training_pictures_are_cropped_as_the_config_says(name, in_demo_folder):
     overrides = ["min_scale=0.35", "augmentation=crop", "image_size=48"]
     config = load_config(script.Config, CONFIGS / "demo" / f"{name}.yaml", overrides)
     run = SimpleNamespace(config=config, seed=0, share={}, evaluate_only=False, is_first=True)
-    transform = script.build_training(run).dataset.transform
+    transform = script.build_loader(run).dataset.transform
     assert (transform.image_size, transform.min_scale, transform.augmentation) == (48, 0.35, "crop")
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import train_retrieval
+from evaluation import search
 from files import REPOSITORY
 from settings import load_config
 from transform.image import TrainTransform
@@ -22,18 +23,19 @@ import numpy as np
 
 sys.path.insert(0, {str(REPOSITORY)!r})
 import train_retrieval
+from evaluation import search
 
-search = train_retrieval.search
+search_split = search.search_split
 
 
 def saving(run, model, dataset, *others):
-    found = search(run, model, dataset, *others)
+    found = search_split(run, model, dataset, *others)
     for name, one in zip(("to_text", "to_image"), found):
         np.savez(run.output_dir / f"{{name}}_{{len(dataset.text)}}_{{run.rank}}.npz", ids=one.ids, scores=one.scores)
     return found
 
 
-train_retrieval.search = saving
+search.search_split = saving
 train_retrieval.main()
 """
 
@@ -76,14 +78,14 @@ def test_two_processes_find_what_one_finds_to_the_last_digit(arguments, tmp_path
 
 
 def test_bfloat16_evaluation_moves_scores_little(arguments, tmp_path, monkeypatch):
-    found, search = {"fp32": [], "bf16": []}, train_retrieval.search
+    found, search_split = {"fp32": [], "bf16": []}, search.search_split
 
     def recording(run, *given):
-        both = search(run, *given)
+        both = search_split(run, *given)
         found[run.config.eval_precision] += both
         return both
 
-    monkeypatch.setattr(train_retrieval, "search", recording)
+    monkeypatch.setattr(search, "search_split", recording)
     for precision in found:
         options = ["k_test=1000", f"eval_precision={precision}", "--output_dir", str(tmp_path / precision)]
         train_retrieval.main([*arguments, "--evaluate", *options])
@@ -107,7 +109,7 @@ def test_every_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overf
     config = load_config(train_retrieval.Config, CONFIG, [*quick, "pretrained=''", "queue_size=64"])
     dataset = train_retrieval.RetrievalTrain(config.annotations("train"), config.image_root, TrainTransform(64, 0.5))
     batch = dataset.collate([dataset[0, i] for i in range(0, 40, 5)])
-    step = partial(train_retrieval.train_step, config)
+    step = partial(train_retrieval.train_step, config.alpha)
     torch.manual_seed(0)  # else the model's first weights depend on the tests that ran before
     first, last = overfit(train_retrieval.build_model(config), batch, step, steps=150)
     assert last["loss_ita"] < 0.7 * first["loss_ita"]

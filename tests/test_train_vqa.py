@@ -93,8 +93,7 @@ def test_a_validation_file_brings_its_ground_truth(in_demo_folder, quick, tmp_pa
     config = load_config(train_vqa.Config, CONFIG, [*quick, "pretrained=''", f"val_gt_file={truth}"])
     run = SimpleNamespace(config=config, share={}, evaluate_only=False, is_first=True)
     truth.write_text(json.dumps([{"question_id": asked, "answer": ["red"]}]))
-    (questions,) = train_vqa.build_splits(run).values()
-    assert questions.annotated == {asked: {"answers": ["red"]}}
+    assert train_vqa.read_split(run, "val").annotated == {asked: {"answers": ["red"]}}
     truth.write_text(json.dumps([{"question_id": "another", "answer": ["red"]}]))
     with pytest.raises(GroundTruthError, match="questions has a question_id among the 1 annotated"):
-        train_vqa.build_splits(run)
+        train_vqa.read_split(run, "val")

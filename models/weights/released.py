@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 FOLDER = "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/"
-LICENSE = "BSD-3-Clause"  # the authors: the weights have the license of the 2022 repository
 
 IMAGES_14M = "14M images: COCO, Visual Genome, CC3M, CC12M, SBU"
 IMAGES_129M = "129M images: the 14M and LAION-115M"

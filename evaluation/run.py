@@ -16,7 +16,6 @@ from evaluation.report import EvaluatedSplit, report
 
 Model = TypeVar("Model", bound=nn.Module)
 Split = TypeVar("Split")
-Predictions = TypeVar("Predictions")
 
 
 def evaluate_splits(
