@@ -1,4 +1,4 @@
-"""Caption NoCaps, whose objects COCO never names, for its server (paper, section 5.2).
+"""Caption NoCaps, images of objects that COCO's captions do not name, for its server (paper, section 5.2).
 
 Published, validation, a captioner fine-tuned on COCO (CIDEr / SPICE): ViT-B with CapFilt-L 109.6 / 14.7, ViT-L 113.2 /
 14.8.
@@ -34,11 +34,13 @@ Images = EvalLoader[NoCapsEval]
 class Config(engine.RunConfig, ModelSettings, CaptionSettings, NoCapsData):
     """NoCaps's keys beside those of model and data."""
 
-    val_gt_file: str = setting("", "ground truth of val with a domain an image, to score here; empty: predictions only")
+    val_gt_file: str = setting(
+        "", "ground truth of val, with the domain of each image, to score here; empty: predictions only"
+    )
 
 
 def build_loaders(run: engine.Run[Config]) -> dict[str, Images]:
-    """The images of each split; val's ground truth is read here once, so that a wrong file costs no evaluation."""
+    """The images of each split. Val's ground truth is read here, so that a wrong file ends the run at once."""
     config, loaders = run.config, {}
     for split in config.evaluated_splits():
         dataset = NoCapsEval(config.annotations(split), config.image_root, config.eval_transform())
@@ -55,7 +57,7 @@ def predict(run: engine.Run[Config], model: BLIPDecoder, images: Images) -> list
 
 
 def score(run: engine.Run[Config], name: str, images: Images, predictions: list[dict[str, Any]]) -> Findings:
-    """The scores of val by domain; test's ground truth is known to the server only."""
+    """The scores of val by domain. Test's ground truth is on the server only."""
     if name != "val" or not run.config.val_gt_file:
         return Findings({}, {}, [], {"CIDEr": f"no ground truth here; the server takes result/{name}.json"})
     ground_truth = resolve(run.config.val_gt_file)

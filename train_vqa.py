@@ -1,8 +1,8 @@
 """Fine-tune visual question answering, or answer a test split (paper, section 5.3).
 
 Published accuracy, VQA v2 test-dev / test-std: ViT-B 78.24 / 78.17 (CapFilt-L 78.25 / 78.32). The paper trains on
-train, val and Visual Genome, which leaves nothing to validate on: name a `val_file` to see accuracy while training (and
-`val_file=''` with `--evaluate`, where your own file comes before the published test split).
+train, val and Visual Genome, which leaves nothing to validate on: set `val_file` to see accuracy during training. With
+`--evaluate`, your own file comes before the published test split; `val_file=''` evaluates the latter.
 
     python train_vqa.py --config configs/vqa.yaml --output_dir output/vqa
     python -m torch.distributed.run --nproc_per_node=8 train_vqa.py --config configs/vqa.yaml
@@ -34,8 +34,8 @@ from transform.image import normalize
 class Config(engine.TrainConfig, ModelSettings, VQAData):
     """VQA's keys beside those of training, model and data."""
 
-    inference: Literal["rank", "generate"] = setting("rank", "choose among the answer list, or write an answer")
-    k_test: int = setting(128, "candidates, by their first token, that are ranked by the whole answer's loss")
+    inference: Literal["rank", "generate"] = setting("rank", "choose from the answer list, or generate an answer")
+    k_test: int = setting(128, "candidates with the likeliest first token, which the loss of the whole answer ranks")
 
     def __post_init__(self) -> None:
         check(self.k_test >= 1, "k_test", self.k_test, "at least 1")
@@ -44,12 +44,12 @@ class Config(engine.TrainConfig, ModelSettings, VQAData):
 
 @dataclass(frozen=True)
 class VQASplit:
-    """A split to answer.
+    """A split of questions to answer.
 
     Attributes:
-        loader: what is asked.
-        annotated: what people answered to each, empty where that is not known (and on all processes but the first).
-        candidates: the answers to choose from; empty where they are written.
+        loader: batches of questions with their images.
+        annotated: question_id -> what people answered; empty if not known, and on all processes but the first.
+        candidates: the answers to choose from; empty if answers are generated.
     """
 
     loader: EvalLoader[VQAEval]
@@ -58,12 +58,12 @@ class VQASplit:
 
 
 def build_splits(run: engine.Run[Config]) -> dict[str, VQASplit]:
-    """With --evaluate the test split, or what stands in for it; after each epoch of a training, val_file if given."""
+    """The split to evaluate: with --evaluate the test split, or an own file in its place; else val_file, if given."""
     config = run.config
     if not run.evaluate_only and not config.val_file:
         return {}
     name = (config.own_split("test") or "test") if run.evaluate_only else "val"
-    # All is read now, so that a wrong file costs neither a training nor an evaluation.
+    # All files are read now, so that a wrong one ends the run before it trains or evaluates.
     questions = VQAEval(config.annotations(name), config.eval_transform(), **config.image_folders())
     official, annotated = config.ground_truth(name), {}
     if run.is_first:
@@ -90,7 +90,7 @@ def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progres
 
 
 def predict(run: engine.Run[Config], model: BLIPVQA, questions: VQASplit) -> list[dict[str, Any]]:
-    """An answer to every question, chosen among the candidates or written: `{question_id, answer}` each."""
+    """Answer each question, by choosing among candidates or generating -> `{question_id, answer}` each."""
     candidates, predictions = questions.candidates, []
     tokens = model.tokenizer(candidates, padding="longest", return_tensors="pt") if candidates else None
     for batch in run.batches(questions.loader, "answer questions"):
@@ -106,7 +106,7 @@ def predict(run: engine.Run[Config], model: BLIPVQA, questions: VQASplit) -> lis
 
 
 def score(run: engine.Run[Config], name: str, questions: VQASplit, predictions: list[dict[str, Any]]) -> Findings:
-    """Accuracy, where people's answers are known; of the published test split only the server knows them."""
+    """Accuracy, if people's answers are known: those of the published test split are on the server only."""
     if not questions.annotated:
         figures = ("accuracy",) if run.config.own_split(name) else ("test-dev", "test-std")
         reason = f"no answers here; the server takes result/{name}.json"

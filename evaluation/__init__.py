@@ -1,10 +1,11 @@
-"""What every evaluation does once, between a script's predictions and the files that a run leaves.
+"""Evaluation, as the scripts share it: from a model's predictions to scores, comparisons and galleries.
 
-splits       every split of a task: predict, gather, write, score, report
-captioning   captions of a split's images; search, retrieval over a split in both directions
-cases        the findings of each task: scores under their names, and samples with their errors
-findings     what these are made of
+splits       evaluates every split of a task: predict, gather, write, score, report
+captioning   captions the images of a split
+search       retrieves over a split in both directions
+cases        the findings of each task: its scores, and its samples with their errors
+findings     the classes `Findings` and `Case`
 provenance   what a checkpoint was made for and trained on
-report       the table against published figures, warnings, samples by error
-gallery      the worst and the best samples as a page
+report       the table of scores beside published ones, warnings, samples sorted by error
+gallery      the worst and the best samples as an HTML page
 """

@@ -23,7 +23,9 @@ def search_split(
     encode: Callable[[dict[str, Any]], tuple[Tensor, Tensor]],
     batch_size: int,
 ) -> tuple[ScoredCandidates, ScoredCandidates]:
-    """The texts found for each image of a split, and the images found for each text, on every process.
+    """Retrieve over a split -> the candidate texts of each image and the candidate images of each text, with scores.
+
+    Every process gets them all; see `models.rerank`.
 
     Args:
         run: its config has `num_workers`, `states_gib` and `k_test`.
