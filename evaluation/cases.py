@@ -51,7 +51,7 @@ def _caption_cases(
     scores: CaptionScores,
     files: Mapping[Any, Files],
 ) -> list[Case]:
-    """Captions with the error -CIDEr; -ROUGE-L for a single image, of which CIDEr is not defined."""
+    """Captions with the error -CIDEr; -ROUGE-L for a single image, for which CIDEr is not computed."""
     by = "CIDEr" if "CIDEr" in scores.scores else "ROUGE-L"
     cases = []
     for prediction in predictions:
