@@ -23,6 +23,7 @@ from evaluation.splits import evaluate_splits
 from files import resolve
 from metrics.caption import read_references
 from metrics.nocaps import read_domains, score_nocaps
+from metrics.scorers import require_scorers
 from models.blip import BLIPDecoder, blip_decoder
 from settings import setting
 from settings.model import CaptionSettings, ModelSettings
@@ -35,7 +36,7 @@ class Config(engine.RunConfig, ModelSettings, CaptionSettings, NoCapsData):
     """NoCaps's keys beside those of model and data."""
 
     val_gt_file: str = setting(
-        "", "ground truth of val, with the domain of each image, to score here; empty: predictions only"
+        "", "ground truth of val, with the domain of each image, to score by; empty: predictions only"
     )
 
 
@@ -47,6 +48,7 @@ def build_loaders(run: engine.Run[Config]) -> dict[str, Images]:
         loaders[split] = config.eval_loader(dataset, config.batch_size, run.share)
         if split == "val" and config.val_gt_file:
             image_ids = dataset.annotations.values("img_id")
+            require_scorers()
             read_references(resolve(config.val_gt_file), image_ids)
             read_domains(resolve(config.val_gt_file), image_ids)
     return loaders

@@ -24,6 +24,7 @@ from evaluation.cases import caption_findings
 from evaluation.findings import Findings
 from evaluation.splits import evaluate_splits
 from metrics.caption import read_references, score_captions
+from metrics.scorers import require_scorers
 from models.blip import BLIPDecoder, blip_decoder
 from settings import setting
 from settings.model import CaptionSettings, ModelSettings
@@ -49,8 +50,9 @@ def read_split(run: engine.Run[Config], name: str) -> CaptionSplit:
     config = run.config
     images = CaptionEval(config.annotations(name), config.image_root, config.eval_transform())
     ground_truth = config.ground_truth(name) or images.ground_truth()
-    if run.is_first:
-        read_references(ground_truth, images.image_ids)  # a wrong file ends the run now, not after an epoch
+    if run.is_first:  # a missing package or a wrong file ends the run now, not after an epoch
+        require_scorers()
+        read_references(ground_truth, images.image_ids)
     return CaptionSplit(config.eval_loader(images, config.batch_size, run.share), ground_truth)
 
 

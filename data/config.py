@@ -27,7 +27,7 @@ class PretrainData(DataConfig):
     laion_path: str = setting("", "folder of further annotation files, of which each epoch takes the next one")
     shards: list[str] = setting([], "WebDataset shards, as paths with {00000..00099} or * patterns")
     shards_share: float | None = setting(None, "share of the samples drawn from shards; null: as many as they hold")
-    batch_size: int = setting(75, "images a process and step")
+    batch_size: int = setting(75, "images per process and step")
     image_size: int = setting(224, "side in pixels of the square that images are resized to")
     min_scale: float = setting(0.2, "smallest share of a training picture's area that a crop may have")
 
@@ -71,7 +71,7 @@ class CaptionData(PublishedData):
     test_gt_file: str = setting(
         "", "own test ground truth (COCO format); left out, the published one, or made from test_file"
     )
-    batch_size: int = setting(32, "images a process and step")
+    batch_size: int = setting(32, "images per process and step")
 
     published: ClassVar[dict[str, str]] = {split: f"coco_karpathy_{split}.json" for split in ("train", "val", "test")}
 
@@ -92,7 +92,7 @@ class NoCapsData(PublishedData):
     image_root: str = setting("", "folder that the annotations' `image` paths start from")
     val_file: str = setting("", "own annotations in place of nocaps_val.json")
     test_file: str = setting("", "own annotations in place of nocaps_test.json")
-    batch_size: int = setting(32, "images a process and step")
+    batch_size: int = setting(32, "images per process and step")
 
     published: ClassVar[dict[str, str]] = {"val": "nocaps_val.json", "test": "nocaps_test.json"}
 
@@ -112,8 +112,8 @@ class RetrievalData(PublishedData):
     train_file: str = setting("", "own training annotations in place of the published ones")
     val_file: str = setting("", "own validation annotations in place of the published ones")
     test_file: str = setting("", "own test annotations in place of the published ones")
-    batch_size_train: int = setting(32, "images a process and training step")
-    batch_size_test: int = setting(64, "images a process encodes at once in evaluation")
+    batch_size_train: int = setting(32, "images per process and training step")
+    batch_size_test: int = setting(64, "images that a process encodes at once in evaluation")
 
     def published_file(self, split: str) -> str | None:
         return RETRIEVAL_FILES[self.dataset].get(split)
@@ -135,8 +135,8 @@ class VQAData(PublishedData):
     answer_list: str = setting("", "own JSON list of candidate answers in place of answer_list.json")
     val_gt_file: str = setting("", "official annotations to score val_file by; empty: its own answers")
     test_gt_file: str = setting("", "official annotations to score test_file by; empty: its own answers, if any")
-    batch_size_train: int = setting(16, "images a process and training step")
-    batch_size_test: int = setting(32, "images a process and evaluation step")
+    batch_size_train: int = setting(16, "images per process and training step")
+    batch_size_test: int = setting(32, "images per process and evaluation step")
     image_size: int = setting(480, "side in pixels of the square that images are resized to")
 
     published: ClassVar[dict[str, str]] = {"test": "vqa_test.json"}
@@ -188,8 +188,8 @@ class NLVRData(PublishedData):
     train_file: str = setting("", "own training annotations in place of nlvr_train.json")
     val_file: str = setting("", "own validation annotations in place of nlvr_dev.json")
     test_file: str = setting("", "own test annotations in place of nlvr_test.json")
-    batch_size_train: int = setting(16, "pairs a process and training step")
-    batch_size_test: int = setting(64, "pairs a process and evaluation step")
+    batch_size_train: int = setting(16, "pairs per process and training step")
+    batch_size_test: int = setting(64, "pairs per process and evaluation step")
 
     published: ClassVar[dict[str, str]] = {"train": "nlvr_train.json", "val": "nlvr_dev.json", "test": "nlvr_test.json"}
 
@@ -201,6 +201,6 @@ class VideoData(PublishedData):
     video_root: str = setting("", "folder of the clips; `clip_name` without a suffix means .mp4")
     test_file: str = setting("", "own annotations in place of msrvtt_test.jsonl")
     num_frm_test: int = setting(8, "frames taken evenly from a clip")
-    batch_size: int = setting(64, "clips a process encodes at once")
+    batch_size: int = setting(64, "clips that a process encodes at once")
 
     published: ClassVar[dict[str, str]] = {"test": "msrvtt_test.jsonl"}

@@ -10,7 +10,7 @@ import numpy as np
 from evaluation.findings import Case, Findings
 from metrics.caption import CaptionScores
 from metrics.nlvr import score_nlvr, statement_of
-from metrics.retrieval import labelled, ranks, retrieval_scores
+from metrics.retrieval import labeled, ranks, retrieval_scores
 from metrics.vqa import VqaScores
 
 Files = Sequence[str | Path]
@@ -179,7 +179,7 @@ def retrieval_findings(to_text: RankedCandidates, to_image: RankedCandidates, sp
         pictures = [*split.files[right], *(split.files[image] if image != right else [])]
         lines = {"direction": f"text-to-{name}", "text": split.texts[text], "rank": rank + 1}
         cases.append(Case(pictures, lines, rank, f"text-to-{name}, rank {rank + 1}"))
-    return Findings(scores, labelled(scores), cases)
+    return Findings(scores, labeled(scores), cases)
 
 
 def _first(found: RankedCandidates) -> list[int]:

@@ -78,7 +78,7 @@ def retrieval_scores(to_text: np.ndarray, to_image: np.ndarray, visual: str = "i
     return scores
 
 
-def labelled(scores: Mapping[str, float]) -> dict[str, float]:
+def labeled(scores: Mapping[str, float]) -> dict[str, float]:
     """The same scores under names that say the direction: `TR R@1`, `IR R@5`, ..., `mean recall`.
 
     For clips, `video-to-text R@1` and `text-to-video R@1`.

@@ -21,7 +21,7 @@ from models.errors import ConfigError
 from models.paths import REPOSITORY, atomic_write, resolve
 from settings.fields import Settings
 
-_log = logging.getLogger("blip.settings")
+logger = logging.getLogger("blip.settings")
 
 Config = TypeVar("Config", bound=Settings)
 
@@ -95,7 +95,7 @@ def find_config(path: str | Path) -> Path:
             names = ", ".join(other.name for other in alike)
             raise ConfigError(f"{path}: no such config file, and several names differ from it in case alone: {names}")
         if alike:
-            _log.info("%s: no such config file; reading %s", path, alike[0])
+            logger.info("%s: no such config file; reading %s", path, alike[0])
             return alike[0]
     return file
 

@@ -18,6 +18,7 @@ ALLOWED = {
     "files": ("models.paths", "models.weights.download"),
     "data": ("transform", "settings", "files"),
     "engine": ("settings", "files", "models.library_internals"),
+    "prediction": ("data", "models", "settings", "files"),
     "evaluation": ("engine", "data", "metrics", "models", "transform", "settings", "files"),
 }
 NO_SCRIPTS = ("files", "hubconf")  # modules beside the scripts that others import

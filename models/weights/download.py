@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from models.errors import UserError
 
-_log = logging.getLogger("blip.models")
+logger = logging.getLogger("blip.models")
 
 _BLOCK = 1 << 20  # bytes read at once
 _ATTEMPTS = 5  # attempts at one file; each resumes the last one
@@ -73,7 +73,7 @@ def download(url: str, path: str | Path, *, sha256: str | None = None, size: int
     try:
         lock.acquire(timeout=1)
     except Timeout:
-        _log.info("waiting for another process that downloads %s", path)
+        logger.info("waiting for another process that downloads %s", path)
         lock.acquire()
     try:
         if not _present(path, size):
@@ -107,7 +107,7 @@ def _fetch(url: str, path: Path, size: int | None) -> Path:
         except (OSError, http.client.HTTPException) as error:
             reason = str(getattr(error, "reason", None) or error or type(error).__name__)
         if attempt < _ATTEMPTS:
-            _log.warning("%s: %s; trying again (%d of %d)", path.name, reason, attempt + 1, _ATTEMPTS)
+            logger.warning("%s: %s; trying again (%d of %d)", path.name, reason, attempt + 1, _ATTEMPTS)
             time.sleep(0.5 * 2 ** (attempt - 1))
     raise _failure(url, path, reason)
 

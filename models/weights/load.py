@@ -23,7 +23,7 @@ from models.weights.huggingface_names import from_huggingface, is_huggingface
 
 __all__ = ["CheckpointError", "LoadReport", "load_checkpoint", "load_state", "read_state"]
 
-_log = logging.getLogger("blip.models")
+logger = logging.getLogger("blip.models")
 
 _PARTS = {"visual_encoder", "text_encoder", "text_decoder", "vision_proj", "text_proj", "itm_head", "cls_head", "temp"}
 _QUEUES = {"image_queue", "text_queue", "idx_queue", "queue_ptr", "ptr_queue"}
@@ -126,7 +126,7 @@ def load_state(
     report = LoadReport(
         source, tuple(match.fitting), missing, unexpected, match.explained, tuple(match.resized), wrappers
     )
-    _log.info("%s", report)
+    logger.info("%s", report)
     return report
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metrics.retrieval import UNSCORED, labelled, ranks, recall, retrieval_scores
+from metrics.retrieval import UNSCORED, labeled, ranks, recall, retrieval_scores
 
 Golden = Callable[[str], Path]
 
@@ -81,10 +81,10 @@ def test_recall_and_median_by_hand() -> None:
 
 def test_labels_say_the_direction() -> None:
     scores = retrieval_scores(np.array([0, 0]), np.array([0, 9]))
-    assert labelled(scores)["TR R@1"] == 100.0
-    assert labelled(scores)["IR R@1"] == 50.0
-    assert labelled(scores)["mean recall"] == scores["r_mean"] == pytest.approx((100 + 200 / 3) / 2)
-    clips = labelled(retrieval_scores(np.array([0, 0]), np.array([0, 9]), "vid"))
+    assert labeled(scores)["TR R@1"] == 100.0
+    assert labeled(scores)["IR R@1"] == 50.0
+    assert labeled(scores)["mean recall"] == scores["r_mean"] == pytest.approx((100 + 200 / 3) / 2)
+    clips = labeled(retrieval_scores(np.array([0, 0]), np.array([0, 9]), "vid"))
     assert (clips["video-to-text R@1"], clips["text-to-video R@1"], clips["text-to-video median rank"]) == (
         100,
         50,
