@@ -1,4 +1,4 @@
-"""Caption NoCaps, whose objects COCO never names, for its server (paper, section 5.2).
+"""Caption NoCaps, images of objects that COCO's captions do not name, for its server (paper, section 5.2).
 
 Published, validation, a captioner fine-tuned on COCO (CIDEr / SPICE): ViT-B with CapFilt-L 109.6 / 14.7, ViT-L 113.2 /
 14.8.
@@ -41,7 +41,7 @@ class Config(engine.RunConfig, ModelSettings, CaptionSettings, NoCapsData):
 
 
 def read_split(run: engine.Run[Config], name: str) -> Images:
-    """The images of a split; val's ground truth is read here once, so that a wrong file costs no evaluation."""
+    """The images of a split. Val's ground truth is read here, so that a wrong file ends the run at once."""
     config = run.config
     dataset = NoCapsEval(config.annotations(name), config.image_root, config.eval_transform())
     if name == "val" and config.val_gt_file:
@@ -57,7 +57,7 @@ def predict(run: engine.Run[Config], model: BLIPDecoder, images: Images) -> list
 
 
 def score(run: engine.Run[Config], name: str, images: Images, predictions: list[dict[str, Any]]) -> Findings:
-    """The scores of val by domain; test's ground truth is known to the server only."""
+    """The scores of val by domain. Test's ground truth is on the server only."""
     if name != "val" or not run.config.val_gt_file:
         return Findings({}, {}, [], {"CIDEr": f"no ground truth here; the server takes result/{name}.json"})
     ground_truth = resolve(run.config.val_gt_file)

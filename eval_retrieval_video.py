@@ -30,7 +30,7 @@ from transform.image import normalize
 class Config(engine.RunConfig, ModelSettings, RerankSettings, VideoData):
     """Video retrieval's keys beside those of model and data."""
 
-    embed_dim: int = setting(256, "width of the space in which clips and texts are compared")
+    embed_dim: int = setting(256, "width of the common space of clips and texts")
     k_test: int = setting(128, "candidates of each query that the matching head re-ranks")
 
 
@@ -48,7 +48,7 @@ def build_model(config: Config) -> BLIPMatcher:
 
 
 def encode_clips(model: BLIPMatcher, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """A clip is all tokens of its frames to the matching head, and the mean of their projections to the similarity."""
+    """Encode clips: all tokens of the frames, for the matching head, and the mean of the frames' projections."""
     clips, frames = batch["video"].shape[:2]
     states = model.visual_encoder(normalize(batch["video"].flatten(0, 1)))  # [clips * frames, T, D]
     projected = model.vision_proj(states[:, 0]).float().unflatten(0, (clips, frames))

@@ -1,7 +1,7 @@
-"""Paths, whole files and downloads, for the rooms beside `models/`.
+"""Paths, atomic writes and downloads, for the packages beside `models`.
 
-`models/` imports nothing of this repository but itself, so that it can be copied into another project: what it shares
-with the other rooms lives in it, and they take it from here.
+`models` imports nothing of this repository but itself, so that it can be copied into another project. So what it shares
+with the other packages is defined there, and they import it from here.
 """
 
 from models.paths import REPOSITORY, atomic_write, resolve

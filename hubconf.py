@@ -2,8 +2,8 @@
 
     model = torch.hub.load(FOLDER, "blip_decoder", source="local", pretrained="model_base_caption_capfilt_large")
 
-The arguments are those of the functions in `models`. A program that has imported another package called `models` cannot
-load these too.
+The arguments are those of the functions in `models`. A program that has already imported another package called
+`models` cannot load these.
 """
 
 from models.blip import blip_decoder, blip_feature_extractor
@@ -23,7 +23,7 @@ __all__ = [
     "blip_vqa",
 ]
 
-# What must be importable; torch.hub names what is missing.
+# Packages that torch.hub checks for, and names if they are missing.
 dependencies = [
     "filelock",
     "huggingface_hub",

@@ -6,10 +6,10 @@
     python predict.py features holiday/ --out features.safetensors
 
 `--checkpoint` is a released name (docs/checkpoints.md), a path, a URL or a Hugging Face hub name; without it the
-released model for the task is fetched once. Sizes are read from the checkpoint.
+released model for the task is downloaded once. Sizes are read from the checkpoint.
 
-Exit status: 0 if every picture was read, 1 if some were not (they are named, the others are done), 2 if nothing could
-be done.
+Exit status: 0 if every picture was read, 1 if some could not be (they are named, and the others predicted), 2 on any
+other error.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from transform.image import normalize
 
 @dataclass(frozen=True, kw_only=True)
 class SharedFlags:
-    """What every task is told: the pictures, and the model that looks at them."""
+    """The flags of every task: which pictures, which model, and how it runs."""
 
     images: list[str]
     checkpoint: str | None = flag(None, "released name, path, URL or hub name (default: the task's released model)")
@@ -52,7 +52,7 @@ TASKS: dict[str, tuple[type[PredictionTask[Any]], str]] = {
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[SharedFlags, PredictionTask[Any]]:
-    """The command line as what every task is told and what the chosen one is told."""
+    """Parse the command line -> the flags of every task, and the chosen task with its own flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tasks = parser.add_subparsers(dest="task", required=True, metavar="{" + ",".join(TASKS) + "}")
     for name, (kind, meaning) in TASKS.items():
@@ -69,7 +69,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[SharedFlags, PredictionTask[
 
 
 def run(shared: SharedFlags, task: PredictionTask[Model]) -> int:
-    """Do the task; the exit status."""
+    """Run the task -> the exit status."""
     paths = find_pictures(shared.images)
     device = choose_device(shared.device)
     task = task.prepare(paths, device)
@@ -97,7 +97,7 @@ def run(shared: SharedFlags, task: PredictionTask[Model]) -> int:
 
 
 def load_model(kind: type[Model], source: str) -> Model:
-    """The model of a checkpoint; says so where it was never fine-tuned for a task."""
+    """Build the model of a checkpoint, with a warning if it was not fine-tuned for any task."""
     entry = find_released(source)
     if entry and entry.task == "pretrain":
         print(f"predict.py: {entry.name} was not fine-tuned; expect poor results", file=sys.stderr)

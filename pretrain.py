@@ -1,8 +1,8 @@
-"""Pre-train a BLIP model: contrast, matching and language modelling at once (paper, sections 3.2 and 4.1).
+"""Pre-train a BLIP model: contrastive, matching and language-model losses at once (paper, sections 3.2 and 4.1).
 
-Losses that the authors saw with 14M images, contrast / matching / language: 3.002 / 0.337 / 3.352 in epoch 0, 2.414 /
-0.196 / 2.651 in epoch 3, 2.138 / 0.170 / 2.488 in epoch 7. A matching loss that stays at 0.63 is a head that always
-says no: watch itm_accuracy_match and itm_accuracy_mismatch.
+The authors' losses with 14M images, contrastive / matching / language-model: 3.002 / 0.337 / 3.352 in epoch 0, 2.414 /
+0.196 / 2.651 in epoch 3, 2.138 / 0.170 / 2.488 in epoch 7. If the matching loss stays at 0.63, the head always answers
+"no match": watch itm_accuracy_match and itm_accuracy_mismatch.
 
     python pretrain.py --config configs/pretrain.yaml --output_dir output/pretrain
     python -m torch.distributed.run --nproc_per_node=8 pretrain.py --config configs/pretrain.yaml
@@ -32,7 +32,9 @@ from transform.image import normalize
 class Config(engine.TrainConfig, ModelSettings, ContrastSettings, PretrainData):
     """Pre-training's keys beside those of training, model and data."""
 
-    initialize: bool = setting(True, "without `pretrained`, start from ImageNet's ViT and from BERT, not from nothing")
+    initialize: bool = setting(
+        True, "without `pretrained`, start from ImageNet's ViT and from BERT, not from random weights"
+    )
     med_config: str | dict[str, Any] = setting(
         "configs/bert_config.json", "sizes of the text models: a BERT configuration, as a file or a mapping"
     )
@@ -77,7 +79,7 @@ def train_step(config: Config, model: nn.Module, batch: dict[str, Any], progress
 
 
 def schedule(config: Config, progress: engine.Progress) -> float:
-    """A line up over the first steps, then a step down with each epoch."""
+    """Learning rate: linear warm-up over the first steps, then a decay with each epoch."""
     return min(
         warmup_lr(progress.step, config.warmup_steps, config.warmup_lr, config.init_lr),
         step_lr(progress.epoch, config.init_lr, config.min_lr, config.lr_decay_rate),

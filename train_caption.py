@@ -35,12 +35,12 @@ from transform.image import normalize
 class Config(engine.TrainConfig, ModelSettings, CaptionSettings, CaptionData):
     """Captioning's keys beside those of training, model and data."""
 
-    use_java: bool = setting(True, "compute METEOR and SPICE too, where Java is; they take longer than all else")
+    use_java: bool = setting(True, "also compute METEOR and SPICE if Java is installed; they take longer than all else")
 
 
 @dataclass(frozen=True)
 class CaptionSplit:
-    """The images of a split, and the captions in COCO's format to compare with: a file, or its content."""
+    """The images of a split, and their reference captions in COCO's format: a file, or its content."""
 
     images: EvalLoader[CaptionEval]
     ground_truth: Path | dict[str, Any]

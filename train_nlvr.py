@@ -55,14 +55,14 @@ def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progres
 
 
 def predict(run: engine.Run[Config], model: BLIPNLVR, pairs: Pairs) -> list[dict[str, Any]]:
-    """What the model judges of every pair, with the probability that the sentence is true."""
+    """Judge each pair of images with its sentence, with the probability that the sentence is true."""
     predictions = []
     for batch in run.batches(pairs, "judge pairs"):
         logits = model(normalize(batch["image"]), batch["sentence"], train=False)
         probability = logits.softmax(dim=1)[:, 1]
         columns = (batch["index"], logits.argmax(dim=1), batch["label"], probability)
-        for index, said, true, p in zip(*(column.tolist() for column in columns), strict=True):
-            one = {"index": index, "prediction": bool(said), "label": bool(true), "probability": round(p, 6)}
+        for index, predicted, label, p in zip(*(column.tolist() for column in columns), strict=True):
+            one = {"index": index, "prediction": bool(predicted), "label": bool(label), "probability": round(p, 6)}
             record = pairs.dataset.annotations[index]
             predictions.append({**one, "identifier": record["identifier"], "sentence": record["sentence"]})
     return predictions

@@ -30,7 +30,7 @@ from transform.image import normalize
 class Config(engine.TrainConfig, ModelSettings, ContrastSettings, RerankSettings, RetrievalData):
     """Retrieval's keys beside those of training, model and data."""
 
-    negative_all_rank: bool = setting(True, "draw hard negatives over the batches of all processes")
+    negative_all_rank: bool = setting(True, "draw hard negatives from the batches of all processes")
 
 
 def read_split(run: engine.Run[Config], name: str) -> RetrievalEval:

@@ -1,8 +1,8 @@
 """Fine-tune visual question answering, or answer a test split (paper, section 5.3).
 
 Published accuracy, VQA v2 test-dev / test-std: ViT-B 78.24 / 78.17 (CapFilt-L 78.25 / 78.32). The paper trains on
-train, val and Visual Genome, which leaves nothing to validate on: name a `val_file` to see accuracy while training (and
-`val_file=''` with `--evaluate`, where your own file comes before the published test split).
+train, val and Visual Genome, which leaves nothing to validate on: set `val_file` to see accuracy during training. With
+`--evaluate`, your own file comes before the published test split; `val_file=''` evaluates the latter.
 
     python train_vqa.py --config configs/vqa.yaml --output_dir output/vqa
     python -m torch.distributed.run --nproc_per_node=8 train_vqa.py --config configs/vqa.yaml
@@ -34,8 +34,8 @@ from transform.image import normalize
 class Config(engine.TrainConfig, ModelSettings, VQAData):
     """VQA's keys beside those of training, model and data."""
 
-    inference: Literal["rank", "generate"] = setting("rank", "choose among the answer list, or write an answer")
-    k_test: int = setting(128, "candidates, by their first token, that are ranked by the whole answer's loss")
+    inference: Literal["rank", "generate"] = setting("rank", "choose from the answer list, or generate an answer")
+    k_test: int = setting(128, "candidates with the likeliest first token, which the loss of the whole answer ranks")
 
     def __post_init__(self) -> None:
         check(self.k_test >= 1, "k_test", self.k_test, "at least 1")
@@ -87,7 +87,7 @@ def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progres
 
 
 def predict(run: engine.Run[Config], model: BLIPVQA, questions: VQASplit) -> list[dict[str, Any]]:
-    """An answer to every question, chosen among the candidates or written: `{question_id, answer}` each."""
+    """Answer each question, by choosing among candidates or generating -> `{question_id, answer}` each."""
     candidates, predictions = questions.candidates, []
     tokens = model.tokenizer(candidates, padding="longest", return_tensors="pt") if candidates else None
     for batch in run.batches(questions.loader, "answer questions"):
@@ -103,7 +103,7 @@ def predict(run: engine.Run[Config], model: BLIPVQA, questions: VQASplit) -> lis
 
 
 def score(run: engine.Run[Config], name: str, questions: VQASplit, predictions: list[dict[str, Any]]) -> Findings:
-    """Accuracy, where people's answers are known; of the published test split only the server knows them."""
+    """Accuracy, if people's answers are known: those of the published test split are on the server only."""
     if not questions.annotated:
         figures = ("accuracy",) if run.config.own_split(name) else ("test-dev", "test-std")
         reason = f"no answers here; the server takes result/{name}.json"

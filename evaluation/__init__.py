@@ -1,4 +1,4 @@
-"""What every evaluation does once, between a script's predictions and the files that a run leaves.
+"""Evaluation, as the scripts share it: from a model's predictions to scores, comparisons and galleries.
 
 run          every split of a task: predict, gather, write, score, report
 captioning   the captions of a split's images
@@ -6,6 +6,6 @@ search       retrieval in both directions over every split of images or clips
 cases        the findings of each task: scores under their names, and samples with their errors
 findings     what these are made of
 provenance   what a checkpoint was made for and trained on
-report       the table against published figures, warnings, samples by error
-gallery      the worst and the best samples as a page
+report       the table of scores beside published ones, warnings, samples sorted by error
+gallery      the worst and the best samples as an HTML page
 """

@@ -1,4 +1,4 @@
-"""Captions of a split, as captioning and NoCaps both evaluate them."""
+"""Captions the images of a split, for COCO and for NoCaps."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from transform.image import normalize
 def caption_images(
     run: Run[Any], model: BLIPDecoder, images: EvalLoader[Any], options: SearchOptions
 ) -> list[dict[str, Any]]:
-    """A caption of every one of this process's images: `{image_id, caption}` each, as COCO's server takes it."""
+    """Caption each of this process's images -> `{image_id, caption}` each, the format of COCO's server."""
     predictions = []
     for batch in run.batches(images, "caption images"):
         captions, _ = model.generate_n_best(normalize(batch["image"]), options)

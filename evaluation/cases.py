@@ -1,4 +1,4 @@
-"""The findings of each task: scores under their names, and samples as people look at them, each with its error."""
+"""The findings of each task: its scores by name, and its samples for people to inspect, each with its error."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ def caption_findings(
     scores: CaptionScores,
     files: Mapping[Any, Files],
 ) -> Findings:
-    """Captions and their scores, and what the best weights are chosen by: the sum of CIDEr and BLEU-4."""
+    """The findings on captions: the scores, and the sum of CIDEr and BLEU-4, by which the best weights are chosen."""
     metrics = scores.scores | {"CIDEr+BLEU-4": scores.scores.get("CIDEr", 0.0) + scores.scores["BLEU-4"]}
     cases = _caption_cases(predictions, references, scores, files)
     return Findings(metrics, scores.scores, cases, scores.not_computed, scores.remarks)
@@ -34,7 +34,7 @@ def nocaps_findings(
     domains: Mapping[str, CaptionScores],
     files: Mapping[Any, Files],
 ) -> Findings:
-    """Captions and their scores by domain, as `metrics.nocaps.score_nocaps` gives them."""
+    """The findings on NoCaps: captions and their scores in each domain, from `metrics.nocaps.score_nocaps`."""
     metrics, figures, not_computed = {}, {}, {}
     for domain, scored in domains.items():
         prefix = "" if domain == "all" else f"{domain}-domain "
@@ -51,7 +51,7 @@ def _caption_cases(
     scores: CaptionScores,
     files: Mapping[Any, Files],
 ) -> list[Case]:
-    """Captions by their CIDEr, or by ROUGE-L for one image alone, where CIDEr cannot weigh words."""
+    """Captions with the error -CIDEr; -ROUGE-L for a single image, for which CIDEr is not computed."""
     by = "CIDEr" if "CIDEr" in scores.scores else "ROUGE-L"
     cases = []
     for prediction in predictions:
@@ -69,12 +69,12 @@ def vqa_findings(
     questions: Mapping[Any, tuple[str, Files]],
     log_question_types: bool,
 ) -> Findings:
-    """Answers and their accuracy, overall and by the type of answer and question.
+    """The findings on VQA: answers and their accuracy, overall and by the type of answer and question.
 
     Args:
-        annotations: what people answered; questions without annotations are left out of the cases.
-        questions: question_id -> the question, and its pictures.
-        log_question_types: put VQA v2's 65 types of question among the metrics, too.
+        annotations: question_id -> what people answered; questions without annotations are left out of the cases.
+        questions: question_id -> the question, and its image files.
+        log_question_types: also log the accuracy of each of VQA v2's 65 question types.
     """
     metrics = {"acc": scores.overall}
     metrics |= {f"acc_{kind}": accuracy for kind, accuracy in scores.by_answer_type.items()}
@@ -91,7 +91,7 @@ def _vqa_cases(
     accuracy: Mapping[Any, float],
     questions: Mapping[Any, tuple[str, Files]],
 ) -> list[Case]:
-    """Answers by their accuracy; questions without annotations are left out."""
+    """Answers with the error 1 - accuracy; questions without annotations are left out."""
     cases = []
     for prediction in predictions:
         number = prediction["question_id"]
@@ -105,11 +105,11 @@ def _vqa_cases(
 
 
 def nlvr_findings(predictions: Sequence[Mapping[str, Any]], files: Mapping[int, Files]) -> Findings:
-    """NLVR2's judgments: their accuracy, their consistency over the pairs of one statement, and every pair.
+    """The findings on NLVR2: accuracy, consistency (statements judged rightly with all their image pairs), and cases.
 
     Args:
         predictions: {index, identifier, sentence, label, prediction, probability (that the sentence is true)} each.
-        files: index -> the two pictures.
+        files: index -> the two image files.
     """
     scores = score_nlvr(
         [one["prediction"] for one in predictions],
@@ -123,7 +123,7 @@ def nlvr_findings(predictions: Sequence[Mapping[str, Any]], files: Mapping[int, 
 
 
 def _nlvr_cases(predictions: Sequence[Mapping[str, Any]], files: Mapping[int, Files]) -> list[Case]:
-    """NLVR2's pairs by the probability given to the wrong label."""
+    """NLVR2's image pairs, with the probability of the wrong label as the error."""
     cases = []
     for one in predictions:
         error = round(1 - one["probability"] if one["label"] else one["probability"], 6)
@@ -132,7 +132,7 @@ def _nlvr_cases(predictions: Sequence[Mapping[str, Any]], files: Mapping[int, Fi
 
 
 class RankedCandidates(Protocol):
-    """What was scored for each of N queries: ids [N, k] and scores [N, k]."""
+    """The k candidates of each of N queries, ids [N, k], with their scores [N, k]."""
 
     @property
     def ids(self) -> np.ndarray: ...
@@ -142,13 +142,13 @@ class RankedCandidates(Protocol):
 
 @dataclass(frozen=True)
 class SearchedSplit:
-    """What a retrieval searched in: the images (or clips) and the texts of a split, and which belong together.
+    """A split for retrieval: its images (or clips), its texts, and which match.
 
     Attributes:
-        texts: all of them.
-        texts_of: the right texts of each image.
-        image_of: the right image of each text.
-        files: the pictures, or the clip, of each image.
+        texts: all texts.
+        texts_of: the indices of the texts that match each image.
+        image_of: the index of the image that matches each text.
+        files: the files of each image or clip.
         visual: 'img' for images, 'vid' for clips.
     """
 
@@ -179,6 +179,6 @@ def retrieval_findings(to_text: RankedCandidates, to_image: RankedCandidates, sp
 
 
 def _first(found: RankedCandidates) -> list[int]:
-    """The best-scored candidate of each query; of equal scores the later, as ranks count."""
+    """The candidate of each query with the highest score; of equal ones the largest id, as `ranks` counts."""
     best = found.scores.max(axis=1, keepdims=True)
     return np.where(found.scores == best, found.ids, -1).max(axis=1).tolist()

@@ -1,4 +1,4 @@
-"""What an evaluation found on a split: its figures, and its samples as people look at them."""
+"""The result of an evaluation on a split: scores, and samples for people to inspect."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +12,13 @@ Picture = Image.Image
 
 @dataclass(frozen=True)
 class Case:
-    """One sample: its pictures, what there is to read about it, how well it went.
+    """One sample: its images, the texts about it, and how wrong the model was.
 
     Attributes:
-        images: paths or pictures; two for NLVR2, the retrieved ones for a caption's query.
-        lines: label -> text, number, or several of them: {'prediction': ..., 'references': [...]}.
-        error: larger is worse, as in `evaluation.report.write_samples`.
-        score: what is printed in the corner, such as `CIDEr 132.1` or `rank 7`.
+        images: paths or images: two for NLVR2; for a text query of retrieval, the right image and the one found.
+        lines: label -> text, number, or a list of them: {'prediction': ..., 'references': [...]}.
+        error: larger is worse; see `evaluation.report.write_samples`.
+        score: shown beside the images, such as `CIDEr 132.1` or `rank 7`.
     """
 
     images: Sequence[str | Path | Picture]
@@ -27,20 +27,20 @@ class Case:
     score: str = ""
 
     def record(self) -> dict[str, Any]:
-        """The case as JSON takes it: its lines, its files, its error."""
+        """The case for JSON: its lines, files and error."""
         return {**self.lines, "images": [str(image) for image in self.images], "error": self.error}
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What an evaluation found on one split.
+    """The result of an evaluation on one split.
 
     Attributes:
-        metrics: values for the logs, by short names (`r_mean`); the split's name is put before them.
-        figures: values for people, by the names that papers use (`TR R@1`).
+        metrics: scores for the logs, by short names (`r_mean`), which get the split's name as prefix.
+        figures: scores for people, by the names that papers use (`TR R@1`).
         cases: the samples.
-        not_computed: why a figure is not among `figures`, by its name.
-        remarks: what to mind about the figures.
+        not_computed: the reason why a figure is not in `figures`, by its name.
+        remarks: warnings about the figures.
     """
 
     metrics: Mapping[str, float]

@@ -1,4 +1,4 @@
-"""The best and the worst cases of an evaluation as one HTML page that needs nothing beside it."""
+"""The best and the worst cases of an evaluation as an HTML page in a single file."""
 
 import base64
 import html
@@ -36,10 +36,14 @@ def write_gallery(
     open_source: Callable[[Any], Picture] = open_picture,
     number: int = 24,
 ) -> None:
-    """The `number` worst and best of `cases`, worst first then best first; no case stands in both.
+    """Write a page of the `number` worst cases, worst first, and the `number` best, best first; no case is in both.
 
-    Pictures are embedded as small JPEGs, so the page may be moved or mailed. One that cannot be read is named in its
-    place. `about` is a text that keeps its lines.
+    Images are embedded as small JPEGs, so that the file can be moved or mailed. In place of one that cannot be read,
+    its name and the error are shown.
+
+    Args:
+        about: preformatted text above the cases.
+        open_source: opens an image of a case; the frame of a clip, for videos.
     """
     ordered = sorted(cases, key=lambda case: case.error)
     best = ordered[: min(number, (len(ordered) + 1) // 2)]

@@ -1,4 +1,4 @@
-"""What a checkpoint was made for and trained on, as far as it tells: evaluations warn of figures that mean little."""
+"""What a checkpoint was made for and trained on, if known: an evaluation warns where that makes scores misleading."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from files import resolve
 from models.weights.files import read_state
 from models.weights.released import Released, find_released
 
-# What each task is fine-tuned on where no own file is named.
+# The published split that each task is fine-tuned on where the config names no own file.
 _PUBLISHED_TRAINING = {
     "caption": CaptionData.published["train"],
     "nlvr": NLVRData.published["train"],
@@ -21,13 +21,13 @@ _PUBLISHED_TRAINING = {
 
 @dataclass(frozen=True)
 class TrainedCheckpoint:
-    """A checkpoint that these scripts, or those of 2022, wrote.
+    """What is known of a checkpoint that these scripts, or those of 2022, wrote.
 
     Attributes:
-        task: as in `Released`, told by the model's parts.
-        finetuned_on: what its last training saw: published splits as in `Released`, own annotation files by their whole
-            path. And what the released checkpoint saw that it began with, if it did.
-        scores: none; nothing was published of it.
+        task: as in `Released`; recognized by the parts of the model.
+        finetuned_on: what it was trained on: published splits as in `Released`, own annotation files by their absolute
+            paths. If it started from a released checkpoint, also what that was fine-tuned on.
+        scores: none, since none were published.
     """
 
     task: str
@@ -36,26 +36,24 @@ class TrainedCheckpoint:
 
 
 def provenance(source: str | None) -> Released | TrainedCheckpoint | None:
-    """What is known of the checkpoint at `source`; None where it tells nothing, or where there is none."""
+    """What is known of the checkpoint at `source`; None if nothing is, or if there is no checkpoint."""
     if not source:
         return None
     if released := find_released(source):
         return released
     path = Path(source).expanduser()
     if not path.is_file() or path.suffix == ".safetensors":
-        return None  # the formats of Hugging Face have no place for it
-    state, beside = read_state(path)
+        return None  # Hugging Face's formats do not hold it
+    state, metadata = read_state(path)
     task = _task({key.split(".")[0] for key in state})
-    config = beside.get("config")
-    return (
-        TrainedCheckpoint(task, tuple(_training_data(task, config if isinstance(config, Mapping) else {})))
-        if task
-        else None
-    )
+    if task is None:
+        return None
+    config = metadata.get("config")
+    return TrainedCheckpoint(task, tuple(_training_data(task, config if isinstance(config, Mapping) else {})))
 
 
 def _task(parts: set[str]) -> str | None:
-    """The task of a model by its parts."""
+    """The task of a model with these parts."""
     if "cls_head" in parts:
         return "nlvr"
     if "text_decoder" in parts:
@@ -64,7 +62,7 @@ def _task(parts: set[str]) -> str | None:
 
 
 def _training_data(task: str, config: Mapping[str, Any]) -> Iterator[str]:
-    """What a run with this config trains on."""
+    """Yield what a run with this config trained on, as in `TrainedCheckpoint.finetuned_on`."""
     own = config.get("train_file")
     if own:
         yield from (str(resolve(file).absolute()) for file in ([own] if isinstance(own, str) else own))

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: a table against published figures, warnings, samples by error, a gallery."""
+"""Reports an evaluation: scores beside published ones, warnings, samples sorted by error, and a gallery."""
 
 import json
 import logging
@@ -20,9 +20,9 @@ class Checkpoint(Protocol):
 
     Attributes:
         task: 'retrieval', 'caption', 'vqa', 'nlvr', or 'pretrain' for one that was not fine-tuned.
-        finetuned_on: what its training saw: published splits by their file's name without suffix (`vqa_val`), own
-            annotation files by their whole path.
-        scores: published figures by name; of a released checkpoint only.
+        finetuned_on: what it was trained on: published splits by their file's name without suffix (`vqa_val`), own
+            annotation files by their absolute paths.
+        scores: published scores by name; only released checkpoints have any.
     """
 
     @property
@@ -35,7 +35,7 @@ class Checkpoint(Protocol):
 
 @dataclass(frozen=True)
 class Comparison:
-    """One line of the table: a metric, what was got, what was published (None: not known), why there is no number."""
+    """One line of the table: a metric, the score got and the one published (None: none), and why none was got."""
 
     metric: str
     got: float | None
@@ -56,13 +56,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class EvaluatedSplit:
-    """What was evaluated, and by what.
+    """An evaluated split, and the checkpoint that was evaluated on it.
 
     Attributes:
-        split: its name in the config: 'val'.
-        files: its annotation files; those that a released checkpoint is evaluated on tell by name which split they are.
+        split: the split's name in the config: 'val'.
+        files: its annotation files; published splits are recognized by the file's name.
         task: 'retrieval', 'caption', 'vqa' or 'nlvr'.
-        source: the checkpoint as the user named it; None while training, when it is none.
+        source: the checkpoint as the user named it, '' if none was named; None during training.
         checkpoint: what is known of it, if anything.
     """
 
@@ -73,7 +73,7 @@ class EvaluatedSplit:
     checkpoint: Checkpoint | None = None
 
     def named(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The same values under names that say the split, for a released checkpoint the dataset: `COCO CIDEr`."""
+        """Prefix names with the split's: `val CIDEr`, or as published, for a released checkpoint: `COCO CIDEr`."""
         splits = [SPLITS.get(Path(file).stem) for file in self.files]
         published = self.checkpoint is not None and self.checkpoint.scores
         name = self.split
@@ -82,7 +82,7 @@ class EvaluatedSplit:
         return {f"{name} {metric}": value for metric, value in values.items()}
 
     def warnings(self) -> list[str]:
-        """What makes the figures mean less than they seem."""
+        """Reasons why the scores may mislead; see `checkpoint_warnings`."""
         if self.source is None:
             return []
         if not self.source:
@@ -99,10 +99,10 @@ def report(
 ) -> dict[str, dict[str, float | str | None]]:
     """Log the warnings and the table; write `result/SPLIT_samples.json` and `result/SPLIT.html`.
 
-    To be called by one process. `open_source` opens the pictures that the cases name.
+    Call it on one process only. `open_source` opens the images of the cases.
 
     Returns:
-        for `evaluate.txt`, what was got, what was published and the difference, of each metric with a published figure.
+        for `evaluate.txt`, of each metric with a published score: that score, the one got, and the difference.
     """
     for warning in (*evaluated.warnings(), *found.remarks):
         logger.warning("%s", warning)
@@ -122,10 +122,10 @@ def compare(
     published: Mapping[str, float] | None = None,
     not_computed: Mapping[str, str] | None = None,
 ) -> list[Comparison]:
-    """Lines for all of `got` and `not_computed`, beside the figures of a released checkpoint where one was evaluated.
+    """Compare scores with published ones -> a line for each of `got` and of `not_computed`.
 
-    A published figure is matched by its name, which therefore says the dataset: `COCO CIDEr`; that of an accuracy is
-    the split's alone: `NLVR2 dev`. Published figures of other datasets are left out.
+    They are matched by name, which includes the dataset: `COCO CIDEr`. A published accuracy is named by its split only:
+    `NLVR2 dev`. Published scores that match none are left out.
     """
     published, not_computed = published or {}, not_computed or {}
 
@@ -137,7 +137,7 @@ def compare(
 
 
 def format_table(lines: Sequence[Comparison]) -> str:
-    """The comparison as text, aligned; the columns for published figures only where there is one."""
+    """Format the comparison as aligned text. Without any published score, those columns are left out."""
     columns = ["metric", "got"]
     if any(line.published is not None for line in lines):
         columns += ["published", "difference"]
@@ -162,13 +162,13 @@ def format_table(lines: Sequence[Comparison]) -> str:
 def checkpoint_warnings(
     splits: Sequence[str], task: str, checkpoint_task: str, finetuned_on: Iterable[str]
 ) -> list[str]:
-    """What makes a figure mean less than it seems: a split seen in training, a checkpoint made for something else.
+    """Reasons why a score may mislead: a checkpoint of another task, or one that was trained on the split.
 
     Args:
-        splits: what is evaluated, named as in `finetuned_on`.
-        task: what it is evaluated for: 'retrieval', 'caption', 'vqa', 'nlvr'.
-        checkpoint_task: what the checkpoint was fine-tuned for, or 'pretrain'.
-        finetuned_on: what the fine-tuning saw.
+        splits: the evaluated splits, named as in `finetuned_on`.
+        task: the evaluated task: 'retrieval', 'caption', 'vqa', 'nlvr'.
+        checkpoint_task: the task that the checkpoint was fine-tuned for, or 'pretrain'.
+        finetuned_on: what it was fine-tuned on.
     """
     warnings = []
     if checkpoint_task == "pretrain":
@@ -187,10 +187,10 @@ def checkpoint_warnings(
 
 
 def write_samples(path: str | Path, samples: Iterable[Mapping[str, Any]]) -> None:
-    """Every sample's prediction, truth and `error`, worst first: a JSON list, an object a line.
+    """Write samples as a JSON list, one object a line, by falling `error`.
 
-    `error` is a number, larger for worse (1 - accuracy, rank of the right answer, minus CIDEr, ...); each sample must
-    have one. Samples of equal error keep their order.
+    Each sample must have an `error`, a number that is larger for worse: 1 - accuracy, the rank of the right answer,
+    -CIDEr, ... Samples of equal error keep their order.
     """
     worst_first = sorted(samples, key=lambda sample: -sample["error"])
     lines = [json.dumps(sample, ensure_ascii=False, allow_nan=False) for sample in worst_first]

@@ -1,6 +1,6 @@
-"""The evaluation of a task, split by split: predict, gather, write, score, and compare with what was published.
+"""Evaluates a task split by split: predict, gather, write, score, and compare with published scores.
 
-A script brings what is its own: `predict`, what its model says of a split, and `score`, what that is worth.
+The script of a task provides `predict`, the model's predictions on a split, and `score`, the findings on them.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,19 +26,18 @@ def evaluate_splits(
     score: Callable[[Run[Any], str, Split, list[dict[str, Any]]], Findings],
     model: Model,
 ) -> dict[str, Any]:
-    """Evaluate a model on every split; `result/SPLIT.json` gets the predictions in the form that servers take.
+    """Evaluate a model on every split, and write its predictions to `result/SPLIT.json`, as test servers take them.
 
     Args:
         run: its config has `pretrained`, and `annotations(split)`.
-        task: 'caption', 'vqa' or 'nlvr', as checkpoints are known by.
+        task: 'caption', 'vqa' or 'nlvr'; compared with the checkpoint's.
         splits: what `predict` reads, by the split's name.
-        predict: the predictions of this process's share of a split.
-        score: what they are worth, all of them together; called on the first process.
+        predict: predicts this process's share of a split.
+        score: makes findings of a split's predictions by all processes; called on the first process.
         model: in eval mode.
 
     Returns:
-        metrics, each under the name of its split; on the first process. Beside them, for `evaluate.txt`, figures that
-        were published, with what was got and the difference.
+        on the first process, the metrics with the split's name as prefix; and what `evaluation.report.report` returns.
     """
     metrics: dict[str, Any] = {}
     for name, split in splits.items():
@@ -57,13 +56,15 @@ def report_split(
     prefix: str,
     open_source: Callable[[Any], Picture] = open_picture,
 ) -> dict[str, Any]:
-    """Report what was found on a split, by the first process -> its metrics and its published figures, by name.
+    """Report the findings on a split -> its metrics, and what `evaluation.report.report` returns.
+
+    Call it on the first process only.
 
     Args:
-        prefix: put before the names of the metrics.
-        open_source: opens the pictures that the cases name.
+        prefix: of the metrics' names.
+        open_source: opens the images of the cases.
     """
-    source = run.config.pretrained if run.evaluate_only else None  # while training it is no checkpoint
+    source = run.config.pretrained if run.evaluate_only else None  # in training, these were only the start
     evaluated = EvaluatedSplit(split, run.config.annotations(split), task, source, provenance(source))
     metrics = {f"{prefix}{name}": value for name, value in findings.metrics.items()}
     return metrics | report(run.output_dir, evaluated, findings, open_source)

@@ -1,1 +1,1 @@
-"""What a model can be asked about any pictures, and where its answers go."""
+"""The tasks of predict.py, and the writers of their results."""

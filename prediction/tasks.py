@@ -1,4 +1,4 @@
-"""What a model can be asked about pictures: a task is its flags, its prediction, and how that is written."""
+"""The tasks of predict.py. Each is a class: its flags, what it predicts about pictures, and how that is written."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -25,33 +25,33 @@ Model = TypeVar("Model", bound=VisionLanguageModel)
 
 
 class PredictionTask(ABC, Generic[Model]):
-    """What is asked about pictures: its fields are the task's own flags.
+    """A task of predict.py. Its dataclass fields are the command-line flags of this task only.
 
     Attributes:
-        kind: the class of the model that does it.
-        released: the released checkpoint that is taken where none is named.
+        kind: the model's class.
+        released: the released checkpoint that is used if the user names none.
     """
 
     kind: type[Model]
     released: str
 
     def prepare(self, paths: Sequence[Path], device: torch.device) -> "PredictionTask[Model]":
-        """The task with all it needs beside the model; what cannot work is refused before a model is fetched."""
+        """Read what the task needs beside the model -> the task with it. Raises here, before a model is downloaded."""
         del paths, device
         return self
 
     @abstractmethod
     def predict(self, model: Model, image: Tensor) -> list[Record]:
-        """A record about each image [B, 3, H, W], normalized."""
+        """Predict a record for each image [B, 3, H, W], normalized."""
 
     @abstractmethod
     def writer(self, model: Model) -> AbstractContextManager[Write]:
-        """Where the records go: a context that yields a function of one record, with its picture under `image`."""
+        """A context that yields a function to write a record, which has the path of its picture under `image`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caption(PredictionTask[BLIPDecoder]):
-    """Captions with their log-probabilities."""
+    """Captions pictures, with the log-probabilities of the captions."""
 
     kind = BLIPDecoder
     released = "model_base_caption_capfilt_large"
@@ -91,7 +91,7 @@ class Caption(PredictionTask[BLIPDecoder]):
 
     @property
     def search(self) -> SearchOptions:
-        """How captions are searched for, or sampled."""
+        """The options of the search, or of sampling."""
         return SearchOptions(
             sample=self.sample,
             num_beams=max(self.num_beams, 1 if self.sample else self.n_best),
@@ -125,7 +125,7 @@ class Caption(PredictionTask[BLIPDecoder]):
 
 @dataclass(frozen=True, kw_only=True)
 class Answer(PredictionTask[BLIPVQA]):
-    """Answers to questions: written, or the best of those given."""
+    """Answers questions about pictures: generates answers, or chooses among given ones."""
 
     kind = BLIPVQA
     released = "model_base_vqa_capfilt_large"
@@ -145,7 +145,7 @@ class Answer(PredictionTask[BLIPVQA]):
         return [{"answers": list(answers)} for answers in zip(*by_question, strict=True)]
 
     def _answers(self, model: BLIPVQA, image: Tensor, question: str) -> list[Record]:
-        """The answer to one question about each image."""
+        """Answer one question about each image."""
         questions = [question] * len(image)
         if self.candidates is None:
             return [{"question": question, "answer": answer} for answer in model.generate_answers(image, questions)]
@@ -168,7 +168,7 @@ class Answer(PredictionTask[BLIPVQA]):
 
 @dataclass(frozen=True, kw_only=True)
 class Match(PredictionTask[BLIPMatcher]):
-    """Matching probability and cosine of pictures with texts."""
+    """Compares pictures with texts: matching probabilities and cosine similarities."""
 
     kind = BLIPMatcher
     released = "model_base_retrieval_coco"
@@ -194,7 +194,7 @@ class Match(PredictionTask[BLIPMatcher]):
 
 @dataclass(frozen=True, kw_only=True)
 class Features(PredictionTask[BLIPMatcher]):
-    """Unit vectors of pictures and texts, and all token states of the pictures if asked for."""
+    """Embeds pictures and texts as unit vectors; with `tokens`, also writes the states of all image tokens."""
 
     kind = BLIPMatcher
     released = "model_base_retrieval_coco"

@@ -1,6 +1,6 @@
-"""Where predictions about pictures go: lines for people, JSON lines, files beside the pictures, files of unit vectors.
+"""Writers of predictions: to the terminal, as JSON lines, into files beside the pictures, or as a file of unit vectors.
 
-A writer is a context that yields a function; the function takes the record of one picture.
+A writer is a context that yields a function; this writes the record of one picture.
 """
 
 import json
@@ -19,14 +19,14 @@ from files import atomic_write
 from settings import UserError
 
 Record = dict[str, Any]
-"""What a task found about one picture, whose path is under `image`."""
+"""What a task predicts about one picture, whose path is under `image`."""
 
 Write = Callable[[Record], None]
 
 
 @contextmanager
 def line_writer(out: Path | None, lines: Callable[[Record], Iterable[str]]) -> Iterator[Write]:
-    """Write records as JSON lines to a file that appears whole when the block ends, or print each as its `lines`."""
+    """Write records as JSON lines to `out`, which appears when the block ends; without `out`, print their `lines`."""
 
     def show(record: Record) -> None:
         for line in lines(record):
@@ -41,7 +41,7 @@ def line_writer(out: Path | None, lines: Callable[[Record], Iterable[str]]) -> I
 
 @contextmanager
 def sidecar_writer(suffix: str, key: str) -> Iterator[Write]:
-    """Write what a record has under `key` into a file beside its picture, whose suffix becomes `suffix`."""
+    """Write `record[key]` into a file beside the picture, of the same name with another suffix."""
 
     def write(record: Record) -> None:
         with atomic_write(Path(record["image"]).with_suffix(suffix)) as temporary:
@@ -51,7 +51,7 @@ def sidecar_writer(suffix: str, key: str) -> Iterator[Write]:
 
 
 def check_sidecars(paths: Iterable[Path], suffix: str) -> None:
-    """Raise UserError where two pictures would write their captions into one file."""
+    """Raise UserError if the captions of two pictures would go into one file."""
     picture_of: dict[Path, Path] = {}
     for path in paths:
         first = picture_of.setdefault(path.with_suffix(suffix), path)
@@ -61,10 +61,10 @@ def check_sidecars(paths: Iterable[Path], suffix: str) -> None:
 
 @contextmanager
 def feature_writer(out: Path, texts: Sequence[str], text_vectors: Tensor | None) -> Iterator[Write]:
-    """Keep records of a `vector` (and the states of all `tokens`) until the block ends, and write one file of them.
+    """Collect records of a `vector` (and the states of all `tokens`), and write one file of them when the block ends.
 
-    The file holds `image` [N, D], `image_tokens` [N, T, W] and `text` [M, D], where there are such, and the names of
-    pictures and texts in the same order. It is not written where there is no picture.
+    The file holds `image` [N, D], and `image_tokens` [N, T, W] and `text` [M, D] if there are any; and the paths of the
+    pictures and the texts, in the same order. Without any picture, no file is written.
     """
     records: list[Record] = []
     yield records.append

@@ -75,14 +75,14 @@ def load_checkpoint(model: nn.Module, source: str | Path, *, reinitialized: Sequ
     """Load the weights that `source` names (see `read_state`) into `model`.
 
     Args:
-        model: any BLIP model. Where the checkpoint lacks momentum copies, its `reset_momentum()` is called.
-        source: released name, address, file, folder or hub repository.
-        reinitialized: keys that the task makes anew where the checkpoint has none that fit: prefixes, or patterns
-            with `*`.
+        model: any BLIP model. Momentum copies that the checkpoint lacks are set by `reset_momentum()`.
+        source: released name, URL, file, folder or hub repository.
+        reinitialized: the model's keys that may keep their initial values where the checkpoint has none that fit:
+            prefixes, or patterns with `*`.
 
     Raises:
-        CheckpointError: keys are missing, left over or of another shape and nothing explains it; all are named.
-        DownloadError: the weights are not here and cannot be fetched.
+        CheckpointError: keys are missing, unexpected or of another shape, for no known reason; the message lists them.
+        DownloadError: the weights are not on this machine and cannot be downloaded.
     """
     state, _ = read_state(source)
     return load_state(
