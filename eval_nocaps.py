@@ -70,8 +70,8 @@ def score(run: engine.Run[Config], name: str, images: Images, predictions: list[
 def main(arguments: Sequence[str] | None = None) -> None:
     with engine.start(Config, __doc__, "configs/nocaps.yaml", "output/nocaps", arguments) as run:
         config = run.config
-        captioner = blip_decoder(config.pretrained, prompt=config.prompt, **config.architecture())
         splits = {name: read_split(run, name) for name in config.evaluated_splits()}
+        captioner = blip_decoder(config.pretrained, prompt=config.prompt, **config.architecture())
         engine.run_evaluation(run, captioner, partial(evaluate_splits, run, "caption", splits, predict, score))
 
 

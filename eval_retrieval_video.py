@@ -22,15 +22,14 @@ from data.video_retrieval import VideoEval
 from evaluation.search import evaluate_retrieval
 from models.blip_itm import BLIPMatcher, blip_itm
 from settings import setting
-from settings.model import ModelSettings, RerankSettings
+from settings.model import EmbeddingSettings, ModelSettings, RerankSettings
 from transform.image import normalize
 
 
 @dataclass
-class Config(engine.RunConfig, ModelSettings, RerankSettings, VideoData):
+class Config(engine.RunConfig, ModelSettings, EmbeddingSettings, RerankSettings, VideoData):
     """Video retrieval's keys beside those of model and data."""
 
-    embed_dim: int = setting(256, "width of the common space of clips and texts")
     k_test: int = setting(128, "candidates of each query that the matching head re-ranks")
 
 

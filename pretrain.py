@@ -71,6 +71,14 @@ def build_model(config: Config) -> BLIPPretrain:
     return blip_pretrain(config.pretrained, **config.contrast(), **config.architecture())
 
 
+def build_initialized_model(config: Config) -> BLIPPretrain:
+    """The model, whose weights come from ImageNet and BERT where the config names none."""
+    model = build_model(config)
+    if config.initialize and not config.pretrained:
+        initialize_pretraining(model, str(config.vit))
+    return model
+
+
 def train_step(config: Config, model: nn.Module, batch: dict[str, Any], progress: engine.Progress) -> dict[str, Tensor]:
     alpha = config.alpha * min(1.0, progress.epochs / 2)
     loss_ita, loss_itm, loss_lm = model(normalize(batch["image"]), batch["caption"], alpha)
@@ -88,10 +96,9 @@ def schedule(config: Config, progress: engine.Progress) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     with engine.start(Config, __doc__, "configs/pretrain.yaml", "output/pretrain", arguments) as run:
-        config, model = run.config, build_model(run.config)
-        if config.initialize and not config.pretrained and run.resume_from is None:
-            initialize_pretraining(model, str(config.vit))
-        engine.fit(run, model, build_loader, partial(train_step, config), schedule=partial(schedule, config))
+        build = build_model if run.resume_from else build_initialized_model
+        step, rate = partial(train_step, run.config), partial(schedule, run.config)
+        engine.fit(run, build, build_loader, step, schedule=rate)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         splits = {name: read_split(run, name) for name in run.config.evaluated_splits()}
         engine.fit(
             run,
-            build_model(run.config),
+            build_model,
             build_loader,
             train_step,
             evaluate=partial(evaluate_splits, run, "caption", splits, predict, score),

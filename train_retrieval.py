@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         splits = {name: read_split(run, name) for name in run.config.evaluated_splits()}
         engine.fit(
             run,
-            build_model(run.config),
+            build_model,
             build_loader,
             partial(train_step, run.config.alpha),
             evaluate=partial(evaluate_retrieval, run, splits, encode_images, run.config.batch_size_test),

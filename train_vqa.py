@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         splits = {name: read_split(run, name) for name in evaluated_splits(run)}
         engine.fit(
             run,
-            build_model(run.config),
+            build_model,
             build_loader,
             train_step,
             evaluate=partial(evaluate_splits, run, "vqa", splits, predict, score) if splits else None,

@@ -13,6 +13,7 @@ from data.config_base import DataConfig, PublishedData
 from data.records.published import annotation_file
 from files import resolve
 from settings import ConfigError, MissingFile, check, setting
+from settings.prompt import PromptSettings
 
 
 @dataclass
@@ -57,7 +58,7 @@ class PretrainData(DataConfig):
 
 
 @dataclass
-class CaptionData(PublishedData):
+class CaptionData(PublishedData, PromptSettings):
     """Captioning: COCO's Karpathy split, or own files in the same format."""
 
     image_root: str = setting("", "folder that the annotations' `image` paths start from")
@@ -86,7 +87,7 @@ class CaptionData(PublishedData):
 
 
 @dataclass
-class NoCapsData(PublishedData):
+class NoCapsData(PublishedData, PromptSettings):
     """NoCaps: images of objects that COCO does not have, captioned and sent to the server."""
 
     image_root: str = setting("", "folder that the annotations' `image` paths start from")

@@ -30,7 +30,7 @@ BEST = "checkpoint_best.pth"  # weights of the epoch with the best metric so far
 
 def fit(
     run: Run[TrainConfig],
-    model: nn.Module,
+    build_model: Callable[[Any], nn.Module],
     build_loader: Callable[[Run[Any]], Loader],
     train_step: TrainStep,
     *,
@@ -41,7 +41,9 @@ def fit(
     """Train for `max_epoch` epochs, evaluating after each; with `--evaluate`, evaluate only. Returns the last metrics.
 
     Args:
-        build_loader: run -> the loader of the batches to train on; not called where there is nothing to train.
+        build_model: config -> the model, on any device.
+        build_loader: run -> the loader of the batches to train on; called first, so that a wrong file is found before
+            weights are fetched, and not at all where there is nothing to train.
         train_step: (model, batch on the device, progress) -> scalars on the device; `loss` among them is minimized,
             all are reported.
         schedule: progress -> learning rate, called before every step; by default `cosine_by_epoch`.
@@ -52,8 +54,9 @@ def fit(
     if run.evaluate_only:
         if evaluate is None:
             sys.exit("there is nothing to evaluate: this script trains only")
-        return run_evaluation(run, model, evaluate)
-    training = Training(run, model, build_loader(run), train_step, schedule or cosine_by_epoch(run.config))
+        return run_evaluation(run, build_model(run.config), evaluate)
+    loader, model = build_loader(run), build_model(run.config)
+    training = Training(run, model, loader, train_step, schedule or cosine_by_epoch(run.config))
     log = EpochLog(run.output_dir / "log.txt", training.epoch)
     metrics: dict[str, float] = {}
     try:

@@ -33,7 +33,7 @@ class VisionLanguageModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        return self.visual_encoder.patch_embed.proj.weight.device  # a replica of DataParallel lists no parameters
 
     def tokenize_for(
         self,

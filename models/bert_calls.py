@@ -10,7 +10,7 @@ Each such call projects the image to keys and values again. Our own code does so
 `TextModel.project`, `TextModel.forward` and `TextDecoder.token_losses`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -54,7 +54,8 @@ def call_encoder(
     is_decoder: bool = False,
     mode: str = "multimodal",
     return_dict: bool = True,
-) -> BaseModelOutputWithPoolingAndCrossAttentions | tuple[Tensor, ...]:
+    **others: object,
+) -> BaseModelOutputWithPoolingAndCrossAttentions | tuple[Tensor, None]:
     """Encode B texts -> states `[B, L, D]`, under `last_hidden_state` and `[0]` of what is returned.
 
     Args:
@@ -66,12 +67,15 @@ def call_encoder(
         encoder_attention_mask: `[B, T]`, zero where the image may not be attended; a list of two for NLVR2's model.
         is_decoder: causal attention: a token attends to itself and those before it.
         mode: 'multimodal', or 'text' for no cross-attention.
-        return_dict: return an object with named fields rather than a tuple.
+        return_dict: return an object with named fields rather than a tuple of the states and None, for no pooling.
+        others: BERT's further arguments, such as `output_attentions`, where they ask for nothing.
 
     Raises:
+        TypeError: a further argument that asks for something.
         ValueError: neither or both of `input_ids` and `encoder_embeds`; an unknown mode, or 'multimodal' without
             images; numbers of texts and images that differ, neither being one; different masks for NLVR2's images.
     """
+    _refuse(others)
     start = input_ids if encoder_embeds is None else encoder_embeds
     if start is None or (input_ids is not None and encoder_embeds is not None):
         raise ValueError("give either input_ids or encoder_embeds")
@@ -95,8 +99,7 @@ def call_encoder(
         states = model(start, mask, memory, causal=causal)
     else:
         states = model.run_layers(start, AttentionInputs(mask, causal=causal), memory)
-    output = BaseModelOutputWithPoolingAndCrossAttentions(last_hidden_state=states)
-    return output if return_dict else output.to_tuple()
+    return BaseModelOutputWithPoolingAndCrossAttentions(last_hidden_state=states) if return_dict else (states, None)
 
 
 def call_decoder(
@@ -113,6 +116,7 @@ def call_decoder(
     mode: str = "multimodal",
     return_logits: bool = False,
     return_dict: bool = True,
+    **others: object,
 ) -> CausalLMOutputWithCrossAttentions | Tensor | tuple[Tensor, ...]:
     """Predict the next token at every position -> logits `[B, L, vocabulary]`, and the loss if there are labels.
 
@@ -125,6 +129,7 @@ def call_decoder(
 
     The other arguments are those of `call_encoder`.
     """
+    _refuse(others)
     output = call_encoder(
         decoder.bert,
         input_ids,
@@ -167,6 +172,15 @@ def resize_decoder(decoder: "TextDecoder", new_num_tokens: int | None = None) ->
         head.bias = head.decoder.bias = _with_rows(head.bias, words.num_embeddings, std=0.0)
         head.decoder.out_features = words.num_embeddings
     return words
+
+
+def _refuse(others: Mapping[str, object]) -> None:
+    """Pass over BERT's further arguments that are None or False; refuse the rest."""
+    for name, value in others.items():
+        if value is not None and value is not False:
+            raise TypeError(
+                f"{name}={value!r} is not offered by the text models here; docs/from-blip-2022.md says what is"
+            )
 
 
 def _attendable(mask: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from models.config import ModelConfig
 from models.face import make_callable
 from models.image_text import MAX_TEXT_LENGTH, ImageTextModel, similarities
+from models.names_2022 import load_checkpoint as load_checkpoint
 from models.weights.load import load_checkpoint as load_weights
 
 

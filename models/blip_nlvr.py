@@ -11,6 +11,7 @@ from models.base import VisionLanguageModel
 from models.config import ModelConfig
 from models.face import make_callable
 from models.med import TextModel
+from models.names_2022 import load_checkpoint as load_checkpoint
 from models.tokenizer import tokenize
 from models.weights.load import load_checkpoint as load_weights
 

@@ -11,6 +11,7 @@ from models.config import ModelConfig
 from models.face import make_callable
 from models.image_text import MAX_TEXT_LENGTH, similarities
 from models.momentum import MomentumModel, gather, gather_with_gradient, sample_negatives
+from models.names_2022 import load_checkpoint as load_checkpoint
 from models.weights.load import load_checkpoint as load_weights
 
 

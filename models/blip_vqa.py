@@ -15,6 +15,7 @@ from models.config import ModelConfig
 from models.face import make_callable
 from models.generation import SearchOptions, generate
 from models.med import TextDecoder, TextModel
+from models.names_2022 import load_checkpoint as load_checkpoint
 from models.tokenizer import decode, tokenize
 from models.weights.load import load_checkpoint as load_weights
 

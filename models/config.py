@@ -153,9 +153,12 @@ def _read_json(file: Path) -> Mapping[str, Any]:
     if not file.is_file():
         raise MissingFile(f"med_config {file} does not exist; it should be a BERT configuration in JSON")
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ConfigError(f"med_config {file} is no JSON: {error}") from None
+        raise ConfigError(f"med_config {file} is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"med_config {file} holds a {type(values).__name__}, where BERT's sizes by name are expected")
+    return values
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ class SearchOptions:
             raise ConfigError(f"{counts} must be at least 1")
         if self.sample and (self.top_k < 0 or not 0 < self.top_p <= 1):
             raise ConfigError(f"top_k={self.top_k} must not be negative and top_p={self.top_p} must lie in (0, 1]")
+        if self.repetition_penalty is not None and self.repetition_penalty <= 0:
+            raise ConfigError(f"repetition_penalty={self.repetition_penalty} must be above 0")
         if not self.sample and self.num_return_sequences > self.num_beams:
             raise ConfigError(f"num_return_sequences={self.num_return_sequences} exceeds num_beams={self.num_beams}")
 

@@ -9,6 +9,7 @@ from models.errors import check
 from models.generation import SearchOptions
 from models.paths import resolve
 from settings.fields import Settings, setting
+from settings.prompt import PromptSettings
 
 
 class ModelArguments(TypedDict):
@@ -67,10 +68,9 @@ class ModelSettings(Settings):
 
 
 @dataclass
-class CaptionSettings(Settings):
+class CaptionSettings(PromptSettings):
     """The prompt of captions, and the beam search that generates them."""
 
-    prompt: str = setting("a picture of ", "words that every caption starts with")
     max_length: int = setting(20, "most tokens of a caption, the prompt's counted")
     min_length: int = setting(5, "fewest tokens of a caption, the prompt's counted")
     num_beams: int = setting(3, "beams of the search; 1 is greedy")
@@ -98,17 +98,26 @@ class ContrastArguments(TypedDict):
 
 
 @dataclass
-class ContrastSettings(Settings):
-    """The contrastive loss, with a momentum model and queues of its features."""
+class EmbeddingSettings(Settings):
+    """The common space of images (or clips) and texts."""
 
     embed_dim: int = setting(256, "width of the space in which images and texts are compared")
+
+    def __post_init__(self) -> None:
+        check(self.embed_dim >= 1, "embed_dim", self.embed_dim, "at least 1")
+        super().__post_init__()
+
+
+@dataclass
+class ContrastSettings(EmbeddingSettings):
+    """The contrastive loss, with a momentum model and queues of its features."""
+
     queue_size: int = setting(57600, "features kept as further candidates of the contrastive loss")
     alpha: float = setting(
         0.4, "share of the momentum model's similarities in the targets, after one epoch (pre-training: two)"
     )
 
     def __post_init__(self) -> None:
-        check(self.embed_dim >= 1, "embed_dim", self.embed_dim, "at least 1")
         check(self.queue_size >= 1, "queue_size", self.queue_size, "at least 1")
         check(0 <= self.alpha <= 1, "alpha", self.alpha, "from 0 to 1")
         super().__post_init__()

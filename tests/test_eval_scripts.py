@@ -103,6 +103,11 @@ def test_clips_are_found_the_same_on_one_process_and_two(quick, pretrained, in_d
     assert {"txt_r1", "vid_r1", "vid_mdR", "r_mean"} <= set(one)
 
 
+def test_an_impossible_width_of_the_common_space_is_named(capsys):
+    with pytest.raises(SystemExit, match="command line: embed_dim = 0: must be at least 1"):
+        eval_retrieval_video.main(["--config", "configs/demo/video.yaml", "embed_dim=0"])
+
+
 def test_zero_shot_video_retrieval_is_compared_with_the_papers(quick, in_demo_folder, tmp_path):
     annotations = tmp_path / "msrvtt_test.jsonl"
     annotations.write_bytes((in_demo_folder / "output/demo/world/video_test.jsonl").read_bytes())

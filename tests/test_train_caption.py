@@ -67,6 +67,12 @@ def test_a_wrong_ground_truth_ends_the_run_before_it_begins(arguments, tmp_path,
             train_caption.main([*arguments, "--output_dir", str(tmp_path / "run"), f"val_gt_file={wrong}"])
 
 
+def test_a_missing_training_file_is_named_before_weights_are_fetched(arguments, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_caption, "blip_decoder", lambda *_, **__: pytest.fail("a model was built"))
+    with pytest.raises(SystemExit, match="annotation file nope.json does not exist"):
+        train_caption.main([*arguments, "--output_dir", str(tmp_path), "train_file=nope.json"])
+
+
 def test_gradient_checkpointing_changes_no_gradient(in_demo_folder, quick):
     config = load_config(train_caption.Config, CONFIG, [*quick, "pretrained=''"])
     batch = {

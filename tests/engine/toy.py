@@ -111,11 +111,16 @@ def evaluate(model: Model) -> dict[str, float]:
 def main(arguments: list[str] | None = None) -> None:
     with engine.start(Config, __doc__, None, "output/toy", arguments) as run:
         config = run.config
-        model = Model(config.dropout)
         schedule = lambda progress: cosine_lr(progress.epoch, config.max_epoch, config.init_lr, config.min_lr)  # noqa: E731
         step = partial(train_step, config, run.rank == run.world_size - 1)
         engine.fit(
-            run, model, lambda run: Loader(config, run), step, schedule=schedule, evaluate=evaluate, best="score"
+            run,
+            lambda config: Model(config.dropout),
+            lambda run: Loader(run.config, run),
+            step,
+            schedule=schedule,
+            evaluate=evaluate,
+            best="score",
         )
 
 

@@ -46,7 +46,9 @@ def test_an_encoder_gives_the_states_of_our_own_call(encoder, batch, close):
     expected = encoder(ids, mask, encoder.project(images, mask=image_mask))
     close(encoder(ids, **multimodal).last_hidden_state, expected)
     close(encoder(ids, **multimodal, mode="multimodal")[0], expected)
-    close(encoder(input_ids=ids, **multimodal, return_dict=False)[0], expected)
+    states, pooled = encoder(input_ids=ids, **multimodal, return_dict=False)
+    close(states, expected)
+    assert pooled is None
     close(encoder(ids, **multimodal, return_dict=True, mode="text").last_hidden_state, encoder(ids, mask))
     close(encoder(ids, mask, return_dict=True, mode="text").last_hidden_state, encoder(ids, mask))
 
@@ -203,3 +205,14 @@ def test_the_head_follows_embeddings_that_another_model_resized(encoder, decoder
     logits = decoder(torch.tensor([[VOCABULARY + 1]]), mode="text").logits
     assert logits.shape == (1, 1, VOCABULARY + 2)
     assert F.softmax(logits, dim=-1).isfinite().all()
+
+
+def test_further_arguments_of_bert_are_passed_over_where_they_ask_for_nothing(encoder, decoder, batch, close):
+    ids, mask, images, _ = batch
+    given = {"attention_mask": mask, "encoder_hidden_states": images}
+    nothing = {"output_attentions": False, "past_key_values": None, "head_mask": None}
+    close(encoder(ids, **given, **nothing)[0], encoder(ids, **given)[0])
+    close(decoder(ids, **given, use_cache=False).logits, decoder(ids, **given).logits)
+    for model in (encoder, decoder):
+        with pytest.raises(TypeError, match="output_attentions=True is not offered"):
+            model(ids, **given, output_attentions=True)

@@ -4,12 +4,15 @@ Each test calls as programs of its kind do: the project's own notebooks and pred
 data and web interfaces, scorers and rankers that reach into a model, forks that build networks of the parts.
 """
 
+import importlib
+
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
+from models import names_2022
 from models.blip import BLIP_Base, BLIP_Decoder, blip_decoder, create_vit, init_tokenizer, is_url, load_checkpoint
 from models.blip_itm import BLIP_ITM, blip_itm
 from models.blip_nlvr import BLIP_NLVR, blip_nlvr
@@ -393,3 +396,25 @@ def test_small_helpers(tiny, arrays):
     table = torch.randn(1, 17, 48)
     assert torch.equal(interpolate_pos_embed(table, encoder), interpolate_pos_embed(table, 36))
     assert create_vit("large", 16)[0].config.drop_path_rate == 0.1
+
+
+@pytest.mark.parametrize("module", ["blip", "blip_itm", "blip_nlvr", "blip_retrieval", "blip_vqa"])
+def test_the_loader_of_2022_is_found_in_every_module_that_had_it(module):
+    assert importlib.import_module(f"models.{module}").load_checkpoint is names_2022.load_checkpoint
+
+
+def test_a_replica_of_data_parallel_knows_its_device(tiny, arrays):
+    """As torch.nn.parallel.replicate makes it: parameters become plain attributes, and are not listed any more."""
+
+    def replicate(module):
+        replica = module._replicate_for_data_parallel()
+        for name, parameter in module._parameters.items():
+            replica._parameters.pop(name, None)
+            setattr(replica, name, parameter)
+        for name, child in module._modules.items():
+            replica._modules[name] = replicate(child)
+        return replica
+
+    model = blip_decoder(**tiny).eval()
+    images, captions = arrays("caption/images.npy"), ["a picture of a dog"] * 3
+    assert torch.equal(replicate(model)(images, captions), model(images, captions))

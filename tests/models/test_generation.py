@@ -208,6 +208,7 @@ def test_decoding_stops_when_every_image_is_done(decoder, images, monkeypatch):
         ({"num_beams": 2, "num_return_sequences": 3}, "num_return_sequences=3 exceeds num_beams=2"),
         ({"sample": True, "top_p": 0.0}, r"top_p=0.0 must lie in \(0, 1\]"),
         ({"sample": True, "top_k": -1}, "top_k=-1"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty=0.0 must be above 0"),
     ],
 )
 def test_impossible_requests_are_errors(decoder, images, options, message):

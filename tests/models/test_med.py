@@ -227,8 +227,11 @@ def test_configurations_that_do_not_fit_are_errors(tmp_path):
             TextConfig.read(values)
     with pytest.raises(MissingFile, match="absent.json does not exist"):
         TextConfig.read(tmp_path / "absent.json")
+    (tmp_path / "list.json").write_text("[768]")
+    with pytest.raises(ConfigError, match="list.json holds a list, where BERT's sizes by name are expected"):
+        TextConfig.read(tmp_path / "list.json")
     (tmp_path / "cut.json").write_text('{"hidden_size": 3')
-    with pytest.raises(ConfigError, match="cut.json is no JSON"):
+    with pytest.raises(ConfigError, match="cut.json is not JSON"):
         TextConfig.read(tmp_path / "cut.json")
 
 

@@ -187,6 +187,8 @@ def test_only_some_images_are_read_if_so_wished(world, capsys):
         ("caption.yaml", "train_file: [a.json]", "train_file is ['a.json'] (a list), expected text"),
         ("caption.yaml", "image_root:", "image_root is None (null), expected text"),
         ("caption.yaml", "image_rot: x", "line 1: unknown key 'image_rot'; the nearest valid key is 'image_root'"),
+        ("caption.yaml", "promt: x", "line 1: unknown key 'promt'; the nearest valid key is 'prompt'"),
+        ("nocaps.yaml", "prompt: 5", "line 1: prompt is 5 (a whole number), expected text"),
         ("caption.yaml", "train_file: a.json", "neither val_file nor test_file is there to validate on"),
         ("retrieval.yaml", "dataset: mine", "dataset is 'mine' (text), expected coco | flickr"),
     ],
