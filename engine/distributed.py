@@ -3,7 +3,7 @@
 import os
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from settings import ConfigError
+from settings import ConfigError, UserError
 
 Value = TypeVar("Value")
 
@@ -108,6 +108,20 @@ def broadcast_object(value: Value) -> Value:
     if world_size() > 1:
         dist.broadcast_object_list(values, src=0)
     return values[0]
+
+
+def first_decides(decide: Callable[[], Value]) -> Value:
+    """What `decide` returns on the first process, on every process; where it raises a UserError, all raise that."""
+    decided: Value | UserError | None = None
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        try:
+            decided = decide()
+        except UserError as error:
+            decided = error
+    decided = broadcast_object(decided)
+    if isinstance(decided, UserError):
+        raise decided
+    return decided
 
 
 def barrier() -> None:

@@ -19,6 +19,7 @@ from engine import checkpoint, distributed
 from engine.config import RunConfig, TrainConfig
 from engine.device import choose_device, precision_of
 from engine.failure import exit_on_user_error
+from engine.lock import FolderLock
 from engine.log import ProgressDisplay, set_up_logging, write_json
 from engine.progress import Batches
 from engine.randomness import set_seed
@@ -124,6 +125,7 @@ def start(
     flags = _parse(kind, doc, config, output_dir, arguments)
     launch = distributed.read_launch()
     handler = set_up_logging(launch.rank)
+    lock = FolderLock()
     try:
         if launch.world_size > 1:  # printed first, so that a wait for a process that never comes explains itself
             logger.info("joining %d processes at %s:%d", launch.world_size, launch.address, launch.port)
@@ -134,10 +136,11 @@ def start(
             settings = load_config(kind, flags.config, flags.overrides)
             output = _output_folder(flags)
             evaluate_only = flags.evaluate or not issubclass(kind, TrainConfig)
-            resume_from = _checkpoint_to_resume(flags, output, evaluate_only)
             distributed.init_process_group(launch, store, device)
-            # On several machines torchrun may have restarted one and replaced another, which then disagree.
-            resume_from = distributed.broadcast_object(resume_from)
+            # The first process decides: on several machines torchrun may have restarted one and replaced another, which
+            # then disagree. It looks for a checkpoint behind the lock, where no other run is about to write one.
+            distributed.first_decides(lambda: lock.take(output))
+            resume_from = distributed.first_decides(lambda: _checkpoint_to_resume(flags, output, evaluate_only))
             set_seed(flags.seed)
             run = Run(settings, output, device, flags.seed, launch.rank, launch.world_size, evaluate_only, resume_from)
             if run.is_first:
@@ -150,6 +153,7 @@ def start(
             # The group's threads end when its last owner goes. A DDP model is one, and only the collector frees it: a
             # thread that outlives the interpreter aborts the process ("terminate called without an active exception").
             gc.collect()
+        lock.release()
 
 
 def _parse(
