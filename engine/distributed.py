@@ -112,16 +112,17 @@ def broadcast_object(value: Value) -> Value:
 
 def first_decides(decide: Callable[[], Value]) -> Value:
     """What `decide` returns on the first process, on every process; where it raises a UserError, all raise that."""
-    decided: Value | UserError | None = None
+    decided: list[Value] = []
+    refusal: UserError | None = None
     if not dist.is_initialized() or dist.get_rank() == 0:
         try:
-            decided = decide()
+            decided.append(decide())
         except UserError as error:
-            decided = error
-    decided = broadcast_object(decided)
-    if isinstance(decided, UserError):
-        raise decided
-    return decided
+            refusal = error
+    decided, refusal = broadcast_object((decided, refusal))
+    if refusal is not None:
+        raise refusal
+    return decided[0]
 
 
 def barrier() -> None:
