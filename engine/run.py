@@ -230,7 +230,10 @@ def _checkpoint_to_resume(flags: argparse.Namespace, output: Path, evaluate_only
     newest = checkpoint.newest(output)
     if flags.resume and not (restarted and newest and _is_of_this_run(newest)):
         path = resolve(flags.resume)
-        path = checkpoint.newest(path) if path.is_dir() else path
+        if path.is_dir():
+            path = checkpoint.newest_whole(path, set_aside=False)
+        elif path.exists():
+            checkpoint.verify(path)
         if path is None or not path.exists():
             raise ConfigError(f"--resume {flags.resume}: no such file, nor a folder with a checkpoint_last.pth")
         return path
@@ -243,6 +246,7 @@ def _checkpoint_to_resume(flags: argparse.Namespace, output: Path, evaluate_only
                 "choose another --output_dir, or delete the file"
             )
         return None
+    newest = checkpoint.newest_whole(output, set_aside=True)
     if newest is None:
         logger.info("nothing to resume from in %s yet: starting from the beginning", output)
     return newest
