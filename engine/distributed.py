@@ -1,9 +1,12 @@
 """Processes: how this one was launched, and what all of them exchange. A single process exchanges nothing."""
 
+import contextlib
 import os
 import re
 import signal
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -137,6 +140,10 @@ def all_reduce(values: torch.Tensor, op: dist.ReduceOp.RedOpType = dist.ReduceOp
     return values
 
 
+class Interrupted(BaseException):
+    """A signal to stop, received while a batch is awaited that may never come; nothing in between may swallow it."""
+
+
 class Preemption:
     """Catches SIGTERM and SIGUSR1, by which schedulers announce that they will take the machine away.
 
@@ -146,19 +153,49 @@ class Preemption:
     """
 
     SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows: no USR1
+    PATIENCE = 10.0  # seconds after a signal in which one of several processes still gets its batch; torchrun gives 30
 
     def __init__(self) -> None:
         self.received = False
         self.stop = False  # what the processes agreed on
         self.state_is_saved = False  # while true, a signal ends the process at once: nothing would be lost
+        self._awaiting = False
+        self._deadline = 0.0
         self._flag = torch.zeros(1)
         self._exchange: dist.Work | None = None
         self._previous = {number: signal.signal(number, self._receive) for number in self.SIGNALS}
 
-    def _receive(self, *_: Any) -> None:
-        self.received = True
+    def _receive(self, number: int, _: Any) -> None:
+        first, self.received = not self.received, True
         if self.state_is_saved:
             raise SystemExit(PREEMPTED)
+        if first:
+            self._set_deadline(number)
+        if self._awaiting and time.monotonic() >= self._deadline:
+            raise Interrupted
+
+    def _set_deadline(self, number: int) -> None:
+        """Give the batch that is awaited, or will be, so much time, and have the signal repeated then."""
+        # One process alone may stop between any two steps; several have to agree, which takes one step more.
+        patience = self.PATIENCE if world_size() > 1 else 0.0
+        self._deadline = time.monotonic() + patience
+        if patience:
+            reminder = threading.Timer(patience, _repeat, (number,))
+            reminder.daemon = True
+            reminder.start()
+
+    @contextlib.contextmanager
+    def awaiting_batch(self) -> Iterator[None]:
+        """Inside, a signal raises Interrupted: in one process alone at once, in several after `PATIENCE`."""
+        self._awaiting = True
+        try:
+            if self.received:
+                self._set_deadline(signal.SIGTERM)
+                if time.monotonic() >= self._deadline:
+                    raise Interrupted
+            yield
+        finally:
+            self._awaiting = False
 
     def agreed(self) -> bool:
         """Whether to stop now; call once a step, on every process. Follows a signal by one step at most."""
@@ -185,6 +222,11 @@ class Preemption:
         """
         for number, handler in self._previous.items():
             signal.signal(number, signal.SIG_IGN if self.received or self.stop else handler)
+
+
+def _repeat(number: int) -> None:
+    """Send this process's main thread a signal."""
+    signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 PREEMPTED = 75

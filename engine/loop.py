@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from engine import checkpoint
 from engine.config import TrainConfig
-from engine.distributed import PREEMPTED, Preemption, barrier, broadcast_object, gather_objects
+from engine.distributed import PREEMPTED, Interrupted, Preemption, barrier, broadcast_object, gather_objects
 from engine.log import EpochLog, Events, ProgressDisplay, Speed, status_line
 from engine.progress import Evaluate, Loader, Progress, Schedule, TrainStep, cosine_by_epoch
 from engine.randomness import preserved_rng, rng_state, set_rng_state, set_seed
@@ -142,7 +142,11 @@ class Training:
         while self.index < steps:
             progress = Progress(self.epoch, self.index, steps, self.step)
             began = time.perf_counter()
-            group = [next(batches) for _ in range(accumulated)]
+            try:
+                with self.preemption.awaiting_batch():
+                    group = [next(batches) for _ in range(accumulated)]
+            except Interrupted:
+                self._stop_without_batch(display, steps)
             self.speed.waited += time.perf_counter() - began
             self.lr = self.schedule(progress)
             with self._count_flops():
@@ -164,6 +168,20 @@ class Training:
                 logger.warning("stopped by a signal after step %d; go on with --resume", self.step)
                 raise SystemExit(PREEMPTED)
         display.close()
+
+    def _stop_without_batch(self, display: ProgressDisplay, steps: int) -> NoReturn:
+        """End by a signal before a step whose batch did not come."""
+        if self.run.world_size == 1:
+            self._report(display, steps)
+            self._save()
+            logger.warning("stopped by a signal after step %d; go on with --resume", self.step)
+        else:  # the others may be in the midst of this step: nothing can be exchanged any more
+            logger.warning(
+                "no batch came within %g s of the signal to stop: ended before step %d, without saving; "
+                "go on with --resume",
+                *(self.preemption.PATIENCE, self.step),
+            )
+        raise SystemExit(PREEMPTED)
 
     @contextlib.contextmanager
     def _count_flops(self) -> Iterator[None]:
