@@ -4,10 +4,12 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -74,10 +76,11 @@ def connect(launch: Launch) -> Store | None:
     return PrefixStore(f"attempt_{attempt}", store)
 
 
-def init_process_group(launch: Launch, store: Store | None, device: torch.device) -> None:
+def init_process_group(launch: Launch, store: Store | None, device: torch.device, timeout_minutes: float) -> None:
     """Join the other processes, if any. Tensors on a GPU travel by NCCL, all others by gloo."""
     if store is None:
         return
+    store.set(f"place {launch.rank}", f"process {launch.rank}, pid {os.getpid()} on {socket.gethostname()}")
     on_gpu = device.type == "cuda"
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
@@ -85,7 +88,34 @@ def init_process_group(launch: Launch, store: Store | None, device: torch.device
         rank=launch.rank,
         world_size=launch.world_size,
         device_id=device if on_gpu else None,
+        timeout=timedelta(minutes=timeout_minutes),
     )
+
+
+ROLL_CALL = 10.0  # seconds in which every process that lives notices that an exchange has failed
+
+
+def is_timeout(error: Exception) -> bool:
+    """Whether an exchange failed since another process did not answer in time."""
+    return isinstance(error, RuntimeError) and re.search(r"[Tt]imed out|timeout", str(error)) is not None
+
+
+def roll_call_began(store: Store) -> bool:
+    """Whether a process has found that an exchange failed: what fails on the others then is a consequence."""
+    return store.add("roll call", 0) > 0
+
+
+def missing_processes(store: Store) -> list[str]:
+    """Which processes do not answer, found by those that do: each calls this once its exchange has failed."""
+    size, rank = dist.get_world_size(), dist.get_rank()
+    store.add("roll call", 1)
+    store.set(f"alive {rank}", "yes")
+    deadline = time.monotonic() + ROLL_CALL
+    missing = [other for other in range(size) if other != rank]
+    while missing and time.monotonic() < deadline:
+        missing = [other for other in missing if not store.check([f"alive {other}"])]
+        time.sleep(0.1)
+    return [store.get(f"place {other}").decode() for other in missing]
 
 
 def world_size() -> int:

@@ -6,11 +6,14 @@ import hashlib
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from torch.distributed.distributed_c10d import Store
+
+from engine.distributed import ROLL_CALL, is_timeout, missing_processes, roll_call_began
 
 
 @contextlib.contextmanager
@@ -25,12 +28,14 @@ def exit_on_user_error(store: Store | None, rank: int) -> Iterator[None]:
         yield
     except Exception as error:
         text = str(error) if getattr(error, "is_user_error", False) else explain(error)
+        if text is None and store is not None and isinstance(error, RuntimeError):  # torch.distributed's are
+            text = _no_answer(store, error)
         if text is not None:
             others = "" if rank == 0 else f" (process {rank})"
             message = f"{Path(sys.argv[0]).name}{others}: {text}"
             _tell_torchrun(message)
             raise SystemExit(message if _first_to_say(store, text) else 1) from error
-        if isinstance(error, RuntimeError) and _another_has_left(store):  # torch.distributed's are
+        if isinstance(error, RuntimeError) and _another_has_left(store):
             raise SystemExit(1) from error
         raise
 
@@ -69,6 +74,29 @@ def explain(error: Exception) -> str | None:
             )
         return f"{text.rstrip('. ')}: killed for want of memory, perhaps; lower num_workers or batch_size"
     return None
+
+
+def _no_answer(store: Store, error: RuntimeError) -> str | None:
+    """Which processes kept this one waiting until its time was up, if that is what the error is about."""
+    found: list[str | None] = []
+
+    def ask() -> None:
+        with contextlib.suppress(RuntimeError):
+            if is_timeout(error) or roll_call_began(store):
+                found.append("; ".join(missing_processes(store)) or None)
+
+    # In a thread of its own: the store is kept by one of the processes, perhaps by the one that does not answer.
+    question = threading.Thread(target=ask, daemon=True)
+    question.start()
+    question.join(3 * ROLL_CALL)
+    if question.is_alive() and is_timeout(error):
+        found = ["the process or launcher that keeps the store, usually process 0,"]
+    if not found or found[0] is None:
+        return None
+    return (
+        f"no answer from {found[0]} for timeout_minutes: it is stopped, hangs, or its machine does. Look there (py-spy "
+        "dump shows where a process stands); raise timeout_minutes if it only needs more time; go on with --resume"
+    )
 
 
 def _first_to_say(store: Store | None, message: str) -> bool:

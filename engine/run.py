@@ -136,7 +136,7 @@ def start(
             settings = load_config(kind, flags.config, flags.overrides)
             output = _output_folder(flags)
             evaluate_only = flags.evaluate or not issubclass(kind, TrainConfig)
-            distributed.init_process_group(launch, store, device)
+            distributed.init_process_group(launch, store, device, settings.timeout_minutes)
             # The first process decides: on several machines torchrun may have restarted one and replaced another, which
             # then disagree. It looks for a checkpoint behind the lock, where no other run is about to write one.
             distributed.first_decides(lambda: lock.take(output))
