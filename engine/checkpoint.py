@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from engine.failure import explain
 from files import atomic_write, open_regular
 from models.weights.integrity import DamagedFile, verify_zip
 from settings import ConfigError, UserError
@@ -36,19 +37,14 @@ _STATE: dict[str, tuple[type, ...]] = {  # what a checkpoint to resume from hold
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors and plain values, so that `torch.load` reads it with `weights_only=True`)."""
-    with atomic_write(path) as temporary:
+    with _kept_named(path), atomic_write(path) as temporary:
         _write(state, temporary)
-
-
-def _write(state: dict[str, Any], path: Path) -> None:
-    with path.open("wb") as file:  # opened here: of a full disk torch's own writer says "unexpected pos 576 vs 534"
-        torch.save(state, file)
 
 
 def save_last(folder: Path, state: dict[str, Any], keep: int) -> None:
     """Write `checkpoint_last.pth`; its `keep - 1` predecessors stay as `checkpoint_step_STEP.pth`."""
     last = folder / LAST
-    with atomic_write(last) as temporary:
+    with _kept_named(last), atomic_write(last) as temporary:
         _write(state, temporary)
         step = _step(last) if keep > 1 else None
         if step is not None:
@@ -56,6 +52,23 @@ def save_last(folder: Path, state: dict[str, Any], keep: int) -> None:
             os.replace(last, folder / f"checkpoint_step_{step:09d}.pth")
     for old in _earlier(folder)[keep - 1 :]:
         old.unlink()
+
+
+def _write(state: dict[str, Any], path: Path) -> None:
+    with path.open("wb") as file:  # opened here: of a full disk torch's own writer says "unexpected pos 576 vs 534"
+        torch.save(state, file)
+
+
+@contextlib.contextmanager
+def _kept_named(path: Path) -> Iterator[None]:
+    """Tell the user of a checkpoint that cannot be written, on a full disk for one, which one there is still."""
+    try:
+        yield
+    except OSError as error:
+        kept = newest(path.parent)
+        rest = f"{kept} is still there: go on from it with --resume" if kept else "no earlier one was written"
+        reason = explain(error) or str(error)
+        raise UserError(f"the checkpoint {path} cannot be written ({reason}). {rest}") from error
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypedDict, TypeVar
 
@@ -126,6 +126,7 @@ def start(
     launch = distributed.read_launch()
     handler = set_up_logging(launch.rank)
     lock = FolderLock()
+    _allow_open_files()
     try:
         if launch.world_size > 1:  # printed first, so that a wait for a process that never comes explains itself
             logger.info("joining %d processes at %s:%d", launch.world_size, launch.address, launch.port)
@@ -179,9 +180,9 @@ def _parse(
         help="go on from a checkpoint with training state, or the newest in a folder; without PATH in --output_dir",
     )
     flags = parser.parse_intermixed_args(arguments)
-    if flags.seed < 0:
-        parser.error(f"--seed {flags.seed} must be 0 or more")
-    if flags.resume and "=" in flags.resume and not Path(flags.resume).exists():
+    if not 0 <= flags.seed < 2**63:
+        parser.error(f"--seed {flags.seed} must be 0 or more, and less than 2**63")
+    if flags.resume and "=" in flags.resume and not os.path.exists(flags.resume):
         flags.overrides.append(flags.resume)  # `--resume key=value`: argparse gave the override to --resume
         flags.resume = ""
     if flags.checkpoint:
@@ -191,12 +192,24 @@ def _parse(
 
 def _output_folder(flags: argparse.Namespace) -> Path:
     """The folder of --output_dir, made if need be."""
-    folder = Path(flags.output_dir)
+    folder = Path(os.path.expanduser(flags.output_dir))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--output_dir {folder}: no folder can be made there ({error.strerror})") from None
+    except (OSError, ValueError) as error:  # a ValueError for a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"--output_dir {str(folder)!r}: no folder can be made there ({reason})") from None
     return folder
+
+
+def _allow_open_files() -> None:
+    """Raise this process's limit of open files as far as it may: each batch of a loader worker takes one a tensor."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # macOS names no limit, and refuses it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _prepare(run: Run[Any]) -> None:
@@ -230,11 +243,11 @@ def _checkpoint_to_resume(flags: argparse.Namespace, output: Path, evaluate_only
     newest = checkpoint.newest(output)
     if flags.resume and not (restarted and newest and _is_of_this_run(newest)):
         path = resolve(flags.resume)
-        if path.is_dir():
+        if os.path.isdir(path):
             path = checkpoint.newest_whole(path, set_aside=False)
-        elif path.exists():
+        elif os.path.exists(path):
             checkpoint.verify(path)
-        if path is None or not path.exists():
+        if path is None or not os.path.exists(path):
             raise ConfigError(f"--resume {flags.resume}: no such file, nor a folder with a checkpoint_last.pth")
         return path
     refused = output / REFUSED
