@@ -9,14 +9,18 @@ import atexit
 import functools
 import logging
 import multiprocessing
+import multiprocessing.queues
 import os
+import shutil
 import signal
+import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.synchronize import Event
 from typing import Any, Generic, TypedDict, TypeVar
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 from data.dataset import EvalDataset, Sample, TrainDataset
 from data.media.image_file import TooManyBadImages
@@ -165,7 +169,7 @@ def _loader(
         collate_fn=functools.partial(_collate, dataset.collate),
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
-        worker_init_fn=functools.partial(_ignore_signals, _ending()) if num_workers else None,
+        worker_init_fn=functools.partial(_start_worker, _ending()) if num_workers else None,
         generator=torch.Generator(),  # else each epoch would draw its workers' seed from the global generator
     )
 
@@ -181,7 +185,65 @@ def _ending() -> Event:
 def _collate(
     collate: Callable[[list[Sample]], dict[str, Any]], samples: list[Sample] | UserError
 ) -> dict[str, Any] | UserError:
-    return samples if isinstance(samples, UserError) else collate(samples)
+    if isinstance(samples, UserError):
+        return samples
+    batch = collate(samples)
+    if get_worker_info() is None:
+        return batch
+    try:
+        _share(batch)
+    except (RuntimeError, OSError) as error:
+        return UserError(_no_shared_memory(error))
+    return batch
+
+
+_SHARED_MEMORY = "/dev/shm"
+
+
+def _share(value: Any) -> None:
+    """Move the tensors of a batch into memory that the run's process sees too.
+
+    torch would do so after the worker has handed the batch over, in a thread whose errors nobody hears of: the run
+    would wait for that batch for ever.
+    """
+    if isinstance(value, torch.Tensor):
+        value.share_memory_()
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            _share(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _share(item)
+
+
+def _no_shared_memory(error: Exception) -> str:
+    """What to do about a batch that found no room to be handed over in."""
+    message = f"a loader worker cannot hand over a batch: {str(error).partition(chr(10))[0]}"
+    if "Too many open files" in message:
+        return f"{message}. Raise the limit of open files (`ulimit -n`), or lower num_workers"
+    space = ""
+    if os.path.isdir(_SHARED_MEMORY):
+        usage = shutil.disk_usage(_SHARED_MEMORY)
+        space = f" {_SHARED_MEMORY} has {usage.free / 2**20:.0f} of {usage.total / 2**20:.0f} MiB left."
+    return (
+        f"{message}.{space} Give the machine more shared memory (Docker: --shm-size=8g, or --ipc=host), lower "
+        "num_workers or batch_size, or write num_workers=0"
+    )
+
+
+def _end_worker(error: Exception, batch: Any) -> None:
+    """End a worker that cannot send a batch, so that the run, which would wait for it, learns of it."""
+    del batch
+    traceback.print_exception(error)
+    print(_no_shared_memory(error), file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def _start_worker(ending: Event, worker: int) -> None:
+    """Make a worker end rather than lose a batch, and ignore the signals that stop a run."""
+    # The hook of a queue's sending thread, which by default prints the error and goes on with the next batch.
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)  # pyright: ignore
+    _ignore_signals(ending, worker)
 
 
 def _ignore_signals(ending: Event, worker: int) -> None:

@@ -5,6 +5,8 @@ from typing import Literal
 
 from settings import Settings, check, setting
 
+LONGEST_TIMEOUT = 7 * 24 * 60  # minutes
+
 
 @dataclass
 class RunConfig(Settings):
@@ -17,9 +19,12 @@ class RunConfig(Settings):
         "fp32", "arithmetic of evaluation; fp32 is what published figures were measured with"
     )
     print_freq: int = setting(50, "steps between two progress reports; losses leave the device only then")
+    timeout_minutes: float = setting(30.0, "how long processes wait for one that does not answer, before the run ends")
 
     def __post_init__(self) -> None:
         check(self.print_freq >= 1, "print_freq", self.print_freq, "at least 1")
+        possible = 0 < self.timeout_minutes <= LONGEST_TIMEOUT
+        check(possible, "timeout_minutes", self.timeout_minutes, f"above 0, at most {LONGEST_TIMEOUT:,}, a week")
         super().__post_init__()
 
 

@@ -12,7 +12,9 @@ def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.
         name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
     try:
         device = torch.device(name)
-    except RuntimeError:
+        if device.type not in ("cpu", "cuda", "mps"):  # torch knows more, such as meta, whose tensors hold nothing
+            raise ValueError
+    except (RuntimeError, ValueError, OverflowError):
         raise ConfigError(f"--device {name}: unknown; choose auto, cpu, cuda or mps") from None
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(f"--device {name}: torch sees no Apple GPU here; use --device cpu, or leave it out")

@@ -1,10 +1,15 @@
 """Processes: how this one was launched, and what all of them exchange. A single process exchanges nothing."""
 
+import contextlib
 import os
 import re
 import signal
-from collections.abc import Mapping
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -12,7 +17,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from settings import ConfigError
+from settings import ConfigError, UserError
 
 Value = TypeVar("Value")
 
@@ -71,10 +76,11 @@ def connect(launch: Launch) -> Store | None:
     return PrefixStore(f"attempt_{attempt}", store)
 
 
-def init_process_group(launch: Launch, store: Store | None, device: torch.device) -> None:
+def init_process_group(launch: Launch, store: Store | None, device: torch.device, timeout_minutes: float) -> None:
     """Join the other processes, if any. Tensors on a GPU travel by NCCL, all others by gloo."""
     if store is None:
         return
+    store.set(f"place {launch.rank}", f"process {launch.rank}, pid {os.getpid()} on {socket.gethostname()}")
     on_gpu = device.type == "cuda"
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
@@ -82,7 +88,34 @@ def init_process_group(launch: Launch, store: Store | None, device: torch.device
         rank=launch.rank,
         world_size=launch.world_size,
         device_id=device if on_gpu else None,
+        timeout=timedelta(minutes=timeout_minutes),
     )
+
+
+ROLL_CALL = 10.0  # seconds in which every process that lives notices that an exchange has failed
+
+
+def is_timeout(error: Exception) -> bool:
+    """Whether an exchange failed since another process did not answer in time."""
+    return isinstance(error, RuntimeError) and re.search(r"[Tt]imed out|timeout", str(error)) is not None
+
+
+def roll_call_began(store: Store) -> bool:
+    """Whether a process has found that an exchange failed: what fails on the others then is a consequence."""
+    return store.add("roll call", 0) > 0
+
+
+def missing_processes(store: Store) -> list[str]:
+    """Which processes do not answer, found by those that do: each calls this once its exchange has failed."""
+    size, rank = dist.get_world_size(), dist.get_rank()
+    store.add("roll call", 1)
+    store.set(f"alive {rank}", "yes")
+    deadline = time.monotonic() + ROLL_CALL
+    missing = [other for other in range(size) if other != rank]
+    while missing and time.monotonic() < deadline:
+        missing = [other for other in missing if not store.check([f"alive {other}"])]
+        time.sleep(0.1)
+    return [store.get(f"place {other}").decode() for other in missing]
 
 
 def world_size() -> int:
@@ -110,6 +143,21 @@ def broadcast_object(value: Value) -> Value:
     return values[0]
 
 
+def first_decides(decide: Callable[[], Value]) -> Value:
+    """What `decide` returns on the first process, on every process; where it raises a UserError, all raise that."""
+    decided: list[Value] = []
+    refusal: UserError | None = None
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        try:
+            decided.append(decide())
+        except UserError as error:
+            refusal = error
+    decided, refusal = broadcast_object((decided, refusal))
+    if refusal is not None:
+        raise refusal
+    return decided[0]
+
+
 def barrier() -> None:
     """Wait until every process is here (on the host: a GPU may still have work to do)."""
     all_reduce(torch.zeros(1))
@@ -122,6 +170,10 @@ def all_reduce(values: torch.Tensor, op: dist.ReduceOp.RedOpType = dist.ReduceOp
     return values
 
 
+class Interrupted(BaseException):
+    """A signal to stop, received while a batch is awaited that may never come; nothing in between may swallow it."""
+
+
 class Preemption:
     """Catches SIGTERM and SIGUSR1, by which schedulers announce that they will take the machine away.
 
@@ -131,19 +183,49 @@ class Preemption:
     """
 
     SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows: no USR1
+    PATIENCE = 10.0  # seconds after a signal in which one of several processes still gets its batch; torchrun gives 30
 
     def __init__(self) -> None:
         self.received = False
         self.stop = False  # what the processes agreed on
         self.state_is_saved = False  # while true, a signal ends the process at once: nothing would be lost
+        self._awaiting = False
+        self._deadline = 0.0
         self._flag = torch.zeros(1)
         self._exchange: dist.Work | None = None
         self._previous = {number: signal.signal(number, self._receive) for number in self.SIGNALS}
 
-    def _receive(self, *_: Any) -> None:
-        self.received = True
+    def _receive(self, number: int, _: Any) -> None:
+        first, self.received = not self.received, True
         if self.state_is_saved:
             raise SystemExit(PREEMPTED)
+        if first:
+            self._set_deadline(number)
+        if self._awaiting and time.monotonic() >= self._deadline:
+            raise Interrupted
+
+    def _set_deadline(self, number: int) -> None:
+        """Give the batch that is awaited, or will be, so much time, and have the signal repeated then."""
+        # One process alone may stop between any two steps; several have to agree, which takes one step more.
+        patience = self.PATIENCE if world_size() > 1 else 0.0
+        self._deadline = time.monotonic() + patience
+        if patience:
+            reminder = threading.Timer(patience, _repeat, (number,))
+            reminder.daemon = True
+            reminder.start()
+
+    @contextlib.contextmanager
+    def awaiting_batch(self) -> Iterator[None]:
+        """Inside, a signal raises Interrupted: in one process alone at once, in several after `PATIENCE`."""
+        self._awaiting = True
+        try:
+            if self.received:
+                self._set_deadline(signal.SIGTERM)
+                if time.monotonic() >= self._deadline:
+                    raise Interrupted
+            yield
+        finally:
+            self._awaiting = False
 
     def agreed(self) -> bool:
         """Whether to stop now; call once a step, on every process. Follows a signal by one step at most."""
@@ -170,6 +252,11 @@ class Preemption:
         """
         for number, handler in self._previous.items():
             signal.signal(number, signal.SIG_IGN if self.received or self.stop else handler)
+
+
+def _repeat(number: int) -> None:
+    """Send this process's main thread a signal."""
+    signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 PREEMPTED = 75

@@ -64,13 +64,28 @@ class EpochLog:
 
     def __init__(self, path: Path, first_epoch: int) -> None:
         self.path = path
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        self._lines = [line for line in lines if json.loads(line)["epoch"] < first_epoch]
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        epochs = [_epoch(line) for line in lines]
+        for number, epoch in enumerate(epochs, 1):
+            if epoch is None and first_epoch:
+                logger.warning("%s line %d is no line of an epoch, and is dropped", path, number)
+        self._lines = [
+            line for line, epoch in zip(lines, epochs, strict=True) if epoch is not None and epoch < first_epoch
+        ]
 
     def write(self, values: dict[str, Any]) -> None:
         self._lines.append(json.dumps(values))
         with atomic_write(self.path) as temporary:
             temporary.write_text("\n".join(self._lines) + "\n", encoding="utf-8")
+
+
+def _epoch(line: str) -> int | None:
+    """The epoch that a line of `log.txt` reports; None of a damaged line."""
+    try:
+        epoch = json.loads(line)["epoch"]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+    return epoch if isinstance(epoch, int) else None
 
 
 class Events:

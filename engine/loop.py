@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -15,17 +15,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from engine import checkpoint
 from engine.config import TrainConfig
-from engine.distributed import PREEMPTED, Preemption, barrier, broadcast_object, gather_objects
+from engine.distributed import PREEMPTED, Interrupted, Preemption, barrier, broadcast_object, gather_objects
 from engine.log import EpochLog, Events, ProgressDisplay, Speed, status_line
 from engine.progress import Evaluate, Loader, Progress, Schedule, TrainStep, cosine_by_epoch
 from engine.randomness import preserved_rng, rng_state, set_rng_state, set_seed
 from engine.run import Run
-from engine.step import Losses, Optimization
+from engine.step import Losses, NotFinite, Optimization
 from settings import ConfigError
 
 logger = logging.getLogger("blip.engine")
 
 BEST = "checkpoint_best.pth"  # weights of the epoch with the best metric so far
+_NAMED = 8  # most keys that a message names
 
 
 def fit(
@@ -110,9 +111,20 @@ class Training:
         set_seed(run.seed + run.rank)  # from here on processes differ, in their dropout for one
         if run.resume_from is not None:
             self._resume(run.resume_from)
+        self._check_weights()
         self.speed = Speed(run.device, self._samples_per_step)
         self.events = Events(run.output_dir, dataclasses.asdict(run.config), self.step, run.is_first)
         self.preemption = Preemption()
+
+    def _check_weights(self) -> None:
+        """Raise NotFinite for weights that no training can start from, rather than blame the first batch for them."""
+        state = {name: tensor for name, tensor in self.model.state_dict().items() if tensor.is_floating_point()}
+        finite = torch.stack([tensor.isfinite().all() for tensor in state.values()]).tolist()  # asks the device once
+        broken = [name for name, whole in zip(state, finite, strict=True) if not whole]
+        if broken:
+            source = self.run.resume_from or getattr(self.config, "pretrained", "") or "this model, as it is made anew,"
+            others = f" and {len(broken) - _NAMED} others" if len(broken) > _NAMED else ""
+            raise NotFinite(f"the weights of {source} are not finite: keys {', '.join(broken[:_NAMED])}{others}")
 
     @property
     def _samples_per_step(self) -> int:
@@ -133,7 +145,11 @@ class Training:
         while self.index < steps:
             progress = Progress(self.epoch, self.index, steps, self.step)
             began = time.perf_counter()
-            group = [next(batches) for _ in range(accumulated)]
+            try:
+                with self.preemption.awaiting_batch():
+                    group = [next(batches) for _ in range(accumulated)]
+            except Interrupted:
+                self._stop_without_batch(display, steps)
             self.speed.waited += time.perf_counter() - began
             self.lr = self.schedule(progress)
             with self._count_flops():
@@ -155,6 +171,20 @@ class Training:
                 logger.warning("stopped by a signal after step %d; go on with --resume", self.step)
                 raise SystemExit(PREEMPTED)
         display.close()
+
+    def _stop_without_batch(self, display: ProgressDisplay, steps: int) -> NoReturn:
+        """End by a signal before a step whose batch did not come."""
+        if self.run.world_size == 1:
+            self._report(display, steps)
+            self._save()
+            logger.warning("stopped by a signal after step %d; go on with --resume", self.step)
+        else:  # the others may be in the midst of this step: nothing can be exchanged any more
+            logger.warning(
+                "no batch came within %g s of the signal to stop: ended before step %d, without saving; "
+                "go on with --resume",
+                *(self.preemption.PATIENCE, self.step),
+            )
+        raise SystemExit(PREEMPTED)
 
     @contextlib.contextmanager
     def _count_flops(self) -> Iterator[None]:
@@ -218,7 +248,7 @@ class Training:
                 "step": self.step,
                 "samples": self.index * self._samples_per_step,
                 "lr": self.lr,
-                "losses": {"sums": self.losses.sums, "count": self.losses.count},
+                "losses": self.losses.state_dict(),
                 "best": self.best,
                 "rng": rng,
                 "loaders": loaders,
@@ -234,17 +264,21 @@ class Training:
                 logger.warning("%s was %r when %s was written, and is %r now", key, before, path, value)
         try:
             self.model.load_state_dict(state["model"])
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path} holds another model than the config describes: {error}") from None
-        self.optimization.load_state_dict(state)
-        self.loader.load_state_dicts(state.get("loaders", []))
+        with checkpoint.reading(path, "optimizer"):
+            self.optimization.load_state_dict(state)
+        with checkpoint.reading(path, "loaders"):
+            self.loader.load_state_dicts(state["loaders"])
+        with checkpoint.reading(path, "losses"):
+            self.losses.load_state_dict(state["losses"])
         self.epoch, self.step, self.best, self.lr = state["epoch"], state["step"], state["best"], state["lr"]
         if not (self.run.output_dir / BEST).exists():  # left in another folder: the best from here on is kept here
             self.best = float("-inf")
-        self.losses.sums, self.losses.count = state["losses"]["sums"], state["losses"]["count"]
         self.index = state["samples"] // self._samples_per_step
         if len(state["rng"]) == self.run.world_size:
-            set_rng_state(state["rng"][self.run.rank])
+            with checkpoint.reading(path, "rng"):
+                set_rng_state(state["rng"][self.run.rank])
         else:
             set_seed(self.run.seed + self.run.rank + self.step)
             logger.warning(

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypedDict, TypeVar
 
@@ -19,6 +19,7 @@ from engine import checkpoint, distributed
 from engine.config import RunConfig, TrainConfig
 from engine.device import choose_device, precision_of
 from engine.failure import exit_on_user_error
+from engine.lock import FolderLock
 from engine.log import ProgressDisplay, set_up_logging, write_json
 from engine.progress import Batches
 from engine.randomness import set_seed
@@ -124,6 +125,8 @@ def start(
     flags = _parse(kind, doc, config, output_dir, arguments)
     launch = distributed.read_launch()
     handler = set_up_logging(launch.rank)
+    lock = FolderLock()
+    _allow_open_files()
     try:
         if launch.world_size > 1:  # printed first, so that a wait for a process that never comes explains itself
             logger.info("joining %d processes at %s:%d", launch.world_size, launch.address, launch.port)
@@ -134,10 +137,11 @@ def start(
             settings = load_config(kind, flags.config, flags.overrides)
             output = _output_folder(flags)
             evaluate_only = flags.evaluate or not issubclass(kind, TrainConfig)
-            resume_from = _checkpoint_to_resume(flags, output, evaluate_only)
-            distributed.init_process_group(launch, store, device)
-            # On several machines torchrun may have restarted one and replaced another, which then disagree.
-            resume_from = distributed.broadcast_object(resume_from)
+            distributed.init_process_group(launch, store, device, settings.timeout_minutes)
+            # The first process decides: on several machines torchrun may have restarted one and replaced another, which
+            # then disagree. It looks for a checkpoint behind the lock, where no other run is about to write one.
+            distributed.first_decides(lambda: lock.take(output))
+            resume_from = distributed.first_decides(lambda: _checkpoint_to_resume(flags, output, evaluate_only))
             set_seed(flags.seed)
             run = Run(settings, output, device, flags.seed, launch.rank, launch.world_size, evaluate_only, resume_from)
             if run.is_first:
@@ -150,6 +154,7 @@ def start(
             # The group's threads end when its last owner goes. A DDP model is one, and only the collector frees it: a
             # thread that outlives the interpreter aborts the process ("terminate called without an active exception").
             gc.collect()
+        lock.release()
 
 
 def _parse(
@@ -175,9 +180,9 @@ def _parse(
         help="go on from a checkpoint with training state, or the newest in a folder; without PATH in --output_dir",
     )
     flags = parser.parse_intermixed_args(arguments)
-    if flags.seed < 0:
-        parser.error(f"--seed {flags.seed} must be 0 or more")
-    if flags.resume and "=" in flags.resume and not Path(flags.resume).exists():
+    if not 0 <= flags.seed < 2**63:
+        parser.error(f"--seed {flags.seed} must be 0 or more, and less than 2**63")
+    if flags.resume and "=" in flags.resume and not os.path.exists(flags.resume):
         flags.overrides.append(flags.resume)  # `--resume key=value`: argparse gave the override to --resume
         flags.resume = ""
     if flags.checkpoint:
@@ -187,12 +192,24 @@ def _parse(
 
 def _output_folder(flags: argparse.Namespace) -> Path:
     """The folder of --output_dir, made if need be."""
-    folder = Path(flags.output_dir)
+    folder = Path(os.path.expanduser(flags.output_dir))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--output_dir {folder}: no folder can be made there ({error.strerror})") from None
+    except (OSError, ValueError) as error:  # a ValueError for a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"--output_dir {str(folder)!r}: no folder can be made there ({reason})") from None
     return folder
+
+
+def _allow_open_files() -> None:
+    """Raise this process's limit of open files as far as it may: each batch of a loader worker takes one a tensor."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # macOS names no limit, and refuses it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _prepare(run: Run[Any]) -> None:
@@ -226,8 +243,11 @@ def _checkpoint_to_resume(flags: argparse.Namespace, output: Path, evaluate_only
     newest = checkpoint.newest(output)
     if flags.resume and not (restarted and newest and _is_of_this_run(newest)):
         path = resolve(flags.resume)
-        path = checkpoint.newest(path) if path.is_dir() else path
-        if path is None or not path.exists():
+        if os.path.isdir(path):
+            path = checkpoint.newest_whole(path, set_aside=False)
+        elif os.path.exists(path):
+            checkpoint.verify(path)
+        if path is None or not os.path.exists(path):
             raise ConfigError(f"--resume {flags.resume}: no such file, nor a folder with a checkpoint_last.pth")
         return path
     refused = output / REFUSED
@@ -239,6 +259,7 @@ def _checkpoint_to_resume(flags: argparse.Namespace, output: Path, evaluate_only
                 "choose another --output_dir, or delete the file"
             )
         return None
+    newest = checkpoint.newest_whole(output, set_aside=True)
     if newest is None:
         logger.info("nothing to resume from in %s yet: starting from the beginning", output)
     return newest

@@ -103,10 +103,21 @@ class Optimization:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned; weight decay and precision stay those of this run's config."""
+        """Restore what `state_dict` returned; weight decay and precision stay those of this run's config.
+
+        Raises ValueError, among others, where it is the state of other parameters.
+        """
+        expected = [{name: type(value) for name, value in group.items()} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
+        for group, kinds in zip(self.optimizer.param_groups, expected, strict=True):
             group["weight_decay"] = self.run.config.weight_decay
+            wrong = [name for name, kind in kinds.items() if name != "lr" and type(group.get(name)) is not kind]
+            if wrong:
+                raise ValueError(f"{wrong[0]} is {group.get(wrong[0])!r}")
+        for parameter, moments in self.optimizer.state.items():
+            shapes = [moments[name].shape for name in ("exp_avg", "exp_avg_sq")]
+            if shapes != [parameter.shape] * 2 or moments["step"].numel() != 1:
+                raise ValueError(f"moments of shape {list(shapes[0])} for a parameter of {list(parameter.shape)}")
         if state["scaler"]:  # empty unless it was fp16
             self.scaler.load_state_dict(state["scaler"])
 
@@ -188,6 +199,14 @@ class Losses:
             + "\n  ".join(guilty)
             + "\nLook at these files; lower init_lr, set clip_grad_norm, or train with precision=fp32."
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": self.sums, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on in the middle of an epoch, from what `state_dict` returned."""
+        self.sums = {name: float(total) for name, total in state["sums"].items()}
+        self.count = int(state["count"])
 
     def epoch_means(self) -> dict[str, float]:
         """Means over what was fetched since the epoch began."""

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import io
 import logging
+import os
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -16,9 +17,10 @@ from typing import Any, Literal, TypeVar
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode
 
-from models.errors import ConfigError
-from models.paths import REPOSITORY, atomic_write, resolve
+from models.errors import ConfigError, MissingFile
+from models.paths import REPOSITORY, atomic_write, open_regular, resolve
 from settings.fields import Settings
 
 logger = logging.getLogger("blip.settings")
@@ -63,8 +65,10 @@ def load_config(
             continue  # a key of another part
         try:
             converted[key] = _convert(value, kinds[key])
+        except _Unusable as error:
+            raise ConfigError(f"{place}: {key} {error}") from None
         except TypeError:
-            found = f"{value!r} ({_name(type(value))})"
+            found = f"{_shortened(value)} ({_name(type(value))})"
             raise ConfigError(f"{place}: {key} is {found}, expected {_name(kinds[key])}") from None
     source = "the defaults" if path is None else str(path)
     missing = [f.name for f in dataclasses.fields(kind) if f.name not in converted and _required(f)]
@@ -86,10 +90,10 @@ def find_config(path: str | Path) -> Path:
     Raises ConfigError where several names differ in case alone.
     """
     file = resolve(path)
-    if file.exists():
+    if os.path.exists(file):  # pathlib's raises for a name that is too long
         return file
     for folder in (file.parent, REPOSITORY / file.parent):
-        alike = sorted(folder.glob("*")) if folder.is_dir() else []
+        alike = sorted(folder.glob("*")) if os.path.isdir(folder) else []
         alike = [other for other in alike if other.name.lower() == file.name.lower()]
         if len(alike) > 1:
             names = ", ".join(other.name for other in alike)
@@ -127,18 +131,13 @@ def describe(kind: type) -> str:
 def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """The top-level values of a YAML file, and the line of each key."""
     try:
-        text = file.read_text(encoding="utf-8")
-        values = YAML(typ="safe", pure=True).load(text)
-        root = YAML(typ="safe", pure=True).compose(io.StringIO(text))
-    except FileNotFoundError:
+        with open_regular(file) as opened:
+            text = opened.read(_LARGEST + 1).decode("utf-8-sig")
+    except MissingFile:
         raise ConfigError(f"{file}: no such config file; the ones that come with this code are in configs/") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read ({error})") from None
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise ConfigError(f"{file} line {line}: not valid YAML: {error.problem}") from None
-    except YAMLError as error:  # a character that YAML does not allow
-        raise ConfigError(f"{file}: not valid YAML: {error}") from None
+        raise ConfigError(f"{file}: cannot be read ({getattr(error, 'reason', error)})") from None
+    values, root = _load_yaml(text, str(file))
     if values is None:
         return {}, {}
     if not isinstance(values, dict):
@@ -146,19 +145,104 @@ def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
     return values, {str(key.value): key.start_mark.line + 1 for key, _ in root.value}
 
 
-def _parse_value(override: str, text: str) -> Any:
+_LARGEST = 1 << 20  # bytes of a config file
+_MOST_NODES, _DEEPEST = (
+    100_000,
+    30,
+)  # values in a config, what is referred to by `*name` counted each time; their nesting
+
+
+def _load_yaml(text: str, place: str, *, with_line: bool = True) -> tuple[Any, Any]:
+    """The value of a YAML text, and its tree of nodes, which know their lines. Raises ConfigError."""
+
+    def where(mark: Any) -> str:
+        return f"{place} line {mark.line + 1}" if mark and with_line else place
+
+    if len(text) > _LARGEST:
+        raise ConfigError(f"{place}: more than {_LARGEST:,} characters; is this the config?")
+    root = None
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        root = YAML(typ="safe", pure=True).compose(io.StringIO(text))
+        if root is not None:
+            _check_size(root, place)
+        return YAML(typ="safe", pure=True).load(text), root
     except MarkedYAMLError as error:
-        raise ConfigError(f"command line: {override!r} is not valid YAML: {error.problem}") from None
+        raise ConfigError(f"{where(error.problem_mark)}: not valid YAML: {error.problem}") from None
+    except YAMLError as error:  # a character that YAML does not allow
+        raise ConfigError(f"{place}: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"{place}: values are nested too deeply") from None
+    except ConfigError:
+        raise
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:  # of `!!int x`, a 31st of June
+        raise ConfigError(f"{where(_unreadable(root))}: a value cannot be read ({error})") from None
+
+
+def _check_size(root: Any, place: str) -> None:
+    """Raise ConfigError for a tree that references blow up, or that holds itself."""
+    count, rest = 0, [(root, 0)]
+    while rest:
+        node, depth = rest.pop()
+        count += 1
+        if depth > _DEEPEST or count > _MOST_NODES:
+            raise ConfigError(f"{place}: values are nested too deeply, or there are more than {_MOST_NODES:,} of them")
+        if isinstance(node.value, list):
+            for item in node.value:
+                rest += [(part, depth + 1) for part in (item if isinstance(item, tuple) else (item,))]
+
+
+def _unreadable(root: Any) -> Any:
+    """Where the first top-level value begins that cannot be made of its text."""
+    for _, node in root.value if isinstance(root, MappingNode) else ():
+        try:
+            YAML(typ="safe", pure=True).constructor.construct_document(node)
+        except Exception:
+            return node.start_mark
+    return None
+
+
+def _parse_value(override: str, text: str) -> Any:
+    return _load_yaml(text, f"command line: {override!r}", with_line=False)[0]
 
 
 def _required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
+class _Unusable(Exception):
+    """A value of the right type that no part of this code could work with; the message follows the key."""
+
+
+_LARGEST_NUMBER = 2**63 - 1
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _check_usable(value: Any) -> None:
+    """Raise _Unusable for numbers of more than 64 bits, and for texts that no file or path can hold."""
+    if isinstance(value, int) and abs(value) > _LARGEST_NUMBER:
+        raise _Unusable(f"is larger than {_LARGEST_NUMBER:,}, the largest whole number here")
+    if isinstance(value, str) and "\0" in value:
+        raise _Unusable(f"= {_shortened(value)} holds a NUL character")
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _Unusable(f"= {_shortened(value)} is not Unicode: rename the file, if it is one") from None
+
+
 def _convert(value: Any, kind: Any) -> Any:
     """`value` as `kind`, or TypeError. A whole number counts as a float; nothing else is converted."""
+    _check_usable(value)
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return value

@@ -17,7 +17,7 @@ ALLOWED = {
     "settings": ("models.errors", "models.paths", "models.config", "models.generation"),
     "files": ("models.paths", "models.weights.download"),
     "data": ("transform", "settings", "files"),
-    "engine": ("settings", "files", "models.library_internals"),
+    "engine": ("settings", "files", "models.library_internals", "models.weights.integrity"),
     "prediction": ("data", "models", "settings", "files"),
     "evaluation": ("engine", "data", "metrics", "models", "transform", "settings", "files"),
 }

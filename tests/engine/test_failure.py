@@ -77,3 +77,15 @@ def test_what_all_processes_meet_is_said_once(torchrun, tmp_path):
 def test_a_bug_of_one_of_two_processes_keeps_its_traceback(torchrun, tmp_path):
     result = torchrun(2, "--output_dir", tmp_path, *SETTINGS, "stop_by=bug")
     assert "RuntimeError: this cannot happen\n" in result.stderr
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_a_process_that_stands_still_is_named_after_the_time_that_the_config_gives(torchrun, tmp_path, processes):
+    """The last process stops itself; the launcher kills it in the end."""
+    settings = [*SETTINGS, "stop_by=SIGSTOP", "timeout_minutes=0.1", "stop_at=3"]
+    result = torchrun(processes, "--output_dir", tmp_path, *settings)
+    own = result.stderr.partition("ChildFailedError")[0]
+    assert result.returncode == 1
+    assert own.count(f"no answer from process {processes - 1}, pid ") == 1
+    assert "for timeout_minutes: it is stopped, hangs, or its machine does" in own
+    assert 'toy.py", line' not in result.stderr

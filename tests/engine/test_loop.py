@@ -242,3 +242,26 @@ def test_the_config_is_that_of_the_last_evaluation_unless_a_training_lies_there(
     (tmp_path / "checkpoint_last.pth").unlink()
     toy.main(["--output_dir", str(tmp_path), "--evaluate", "dropout=0.5"])
     assert "dropout: 0.4" in noted()
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_weights_that_are_not_finite_at_the_start_are_named_and_no_batch_is_blamed(toy, tmp_path, monkeypatch, resumed):
+    command, source = ["--output_dir", str(tmp_path), *FAST, "max_epoch=1", "pretrained=weights.pth"], "weights.pth"
+    if resumed:
+        toy.main(command)
+        source = str(tmp_path / "checkpoint_last.pth")
+        state = torch.load(source, weights_only=True)
+        state["model"]["linear.bias"].fill_(torch.nan)
+        torch.save(state, source)
+        command += ["--resume"]
+    else:
+
+        class Broken(toy.Model):
+            def __init__(self, dropout):
+                super().__init__(dropout)
+                torch.nn.init.constant_(self.linear.bias, torch.inf)
+
+        monkeypatch.setattr(toy, "Model", Broken)
+    with pytest.raises(SystemExit) as stopped:
+        toy.main(command)
+    assert stopped.value.code.endswith(f": the weights of {source} are not finite: keys linear.bias")

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine import PREEMPTED
+from engine import PREEMPTED, checkpoint
+from engine.checkpoint import save_last
 from files import REPOSITORY
 
 SETTINGS = ["max_epoch=3", "print_freq=5", "save_every=5", "tensorboard=false"]
+FREE = ("config", "scaler")  # keys of a checkpoint in which other keys than ours may stand
 STEPS = 36  # three epochs of 12 for one process, of 6 for two
 
 
@@ -148,7 +150,7 @@ def test_resuming_by_path_needs_a_training_state(toy, uninterrupted, tmp_path):
     with pytest.raises(SystemExit, match="no training state.*--checkpoint"):
         toy.main(["--output_dir", str(tmp_path), "--resume", best])
     (tmp_path / "half.pth").write_bytes((uninterrupted / "checkpoint_last.pth").read_bytes()[:999])
-    with pytest.raises(SystemExit, match="half.pth cannot be resumed from: it is no checkpoint"):
+    with pytest.raises(SystemExit, match="half.pth is damaged or cut off"):
         toy.main(["--output_dir", str(tmp_path), "--resume", str(tmp_path / "half.pth")])
     other = final(uninterrupted)
     other["model"]["linear.weight"] = torch.zeros(1, 7)
@@ -232,3 +234,103 @@ def test_the_last_but_one_is_resumed_from_when_the_last_is_missing(toy, uninterr
     (tmp_path / "checkpoint_last.pth").unlink()  # as after a power cut between two renames
     toy.main(["--output_dir", str(tmp_path), *SETTINGS, "keep_checkpoints=2", "--resume"])
     assert_same_end(uninterrupted, tmp_path)
+
+
+def flip_a_bit_of_the_weights(path: Path) -> None:
+    weights = torch.load(path, weights_only=True)["model"]["linear.weight"].numpy().tobytes()
+    content = bytearray(path.read_bytes())
+    content[content.index(weights) + 3] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def three_checkpoints(toy, tmp_path):
+    """A folder with `checkpoint_last.pth` of step 24 and its predecessors of steps 20 and 15."""
+    toy.main(["--output_dir", str(tmp_path / "run"), *SETTINGS, "max_epoch=2", "keep_checkpoints=3"])
+    return tmp_path / "run"
+
+
+def test_a_damaged_checkpoint_is_named_and_the_newest_whole_one_resumed_from(toy, three_checkpoints, capsys):
+    flip_a_bit_of_the_weights(three_checkpoints / "checkpoint_last.pth")
+    (three_checkpoints / "checkpoint_step_000000020.pth").write_bytes(b"half of it")
+    toy.main(["--output_dir", str(three_checkpoints), *SETTINGS, "keep_checkpoints=3", "--resume"])
+    printed = capsys.readouterr().out
+    whole = three_checkpoints / "checkpoint_step_000000015.pth"
+    assert "checkpoint_last.pth is damaged: its record 'archive/data/" in printed
+    assert printed.count(f"going on from {whole}, the newest that is whole") == 2
+    assert f"resumed from {whole}: epoch 1, step 15" in printed
+    assert final(three_checkpoints)["step"] == STEPS
+    assert [path.name for path in sorted(three_checkpoints.glob("*.damaged"))] == [
+        "checkpoint_last.pth.damaged",
+        "checkpoint_step_000000020.pth.damaged",
+    ]
+
+
+def test_a_damaged_checkpoint_of_another_folder_stays_where_it_is(toy, three_checkpoints, tmp_path, capsys):
+    flip_a_bit_of_the_weights(three_checkpoints / "checkpoint_last.pth")
+    toy.main(["--output_dir", str(tmp_path / "new"), *SETTINGS, "--resume", str(three_checkpoints)])
+    assert "step_000000020.pth: epoch 1, step 20" in capsys.readouterr().out
+    assert (three_checkpoints / "checkpoint_last.pth").exists()
+
+
+def test_where_all_are_damaged_or_one_is_given_by_name_nothing_is_trained(toy, three_checkpoints, tmp_path):
+    for path in three_checkpoints.glob("checkpoint_*.pth"):
+        flip_a_bit_of_the_weights(path)
+    command = ["--output_dir", str(three_checkpoints), *SETTINGS, "--resume"]
+    with pytest.raises(SystemExit, match=r"checkpoint_last.pth is damaged.*No checkpoint in .* is whole") as stopped:
+        toy.main(command)
+    assert "\n" not in stopped.value.code
+    with pytest.raises(SystemExit, match=r"checkpoint_last.pth is damaged"):
+        toy.main([*command[:1], str(tmp_path), *SETTINGS, "--resume", str(three_checkpoints / "checkpoint_last.pth")])
+
+
+def test_damage_that_befalls_the_last_checkpoint_in_a_run_does_not_end_it(toy, three_checkpoints):
+    (three_checkpoints / "checkpoint_last.pth").write_bytes(b"half")
+    save_last(three_checkpoints, {"step": 25}, keep=2)
+    assert [path.name for path in three_checkpoints.glob("checkpoint_step_*")] == ["checkpoint_step_000000020.pth"]
+
+
+@pytest.mark.parametrize("key", sorted(checkpoint._STATE))
+def test_a_key_that_a_checkpoint_lacks_or_holds_wrongly_is_named(toy, uninterrupted, tmp_path, key):
+    state, nonsense = final(uninterrupted), "training state" if key in ("optimizer", "rng") else f"no '{key}'"
+    changes = [({name: value for name, value in state.items() if name != key}, nonsense)]
+    changes += [({**state, key: value}, f"'{key}'") for value in (None, True)]
+    if isinstance(state[key], dict) and key not in FREE:
+        changes += [({**state, key: {"x": 1}}, f"'{key}'|another model")]
+    if isinstance(state[key], int):
+        changes += [({**state, key: -1}, f"'{key}' is -1")]
+    for number, (changed, said) in enumerate(changes):
+        path = tmp_path / f"{number}.pth"
+        torch.save(changed, path)
+        with pytest.raises(SystemExit, match=said) as stopped:
+            toy.main(["--output_dir", str(tmp_path / "run"), *SETTINGS, "--resume", str(path)])
+        assert str(path) in stopped.value.code
+
+
+def test_a_part_of_the_state_that_does_not_fit_is_named(toy, uninterrupted, tmp_path):
+    moments = final(uninterrupted)["optimizer"]["state"][0]
+    for number, (key, change) in enumerate(
+        [
+            ("optimizer", lambda state: state["optimizer"]["state"][0].update(exp_avg=torch.zeros(3))),
+            ("optimizer", lambda state: state["optimizer"]["state"][0].pop("exp_avg")),
+            ("optimizer", lambda state: state["optimizer"]["param_groups"][0].update(betas="x")),
+            ("optimizer", lambda state: state["optimizer"]["param_groups"].clear()),
+            ("rng", lambda state: state["rng"][0].update(torch=moments["exp_avg"])),
+            ("rng", lambda state: state.update(rng=[None])),
+            ("losses", lambda state: state.update(losses={"sums": {"loss": "x"}, "count": 3})),
+            ("loaders", lambda state: state.update(loaders=[{}])),
+        ]
+    ):
+        state = final(uninterrupted)
+        change(state)
+        path = tmp_path / f"{number}.pth"
+        torch.save(state, path)
+        with pytest.raises(SystemExit, match=f"{path} cannot be resumed from: its '{key}' does not fit"):
+            toy.main(["--output_dir", str(tmp_path / "run"), *SETTINGS, "max_epoch=4", "--resume", str(path)])
+
+
+def test_what_is_no_file_is_not_waited_for(toy, tmp_path):
+    os.mkfifo(tmp_path / "pipe.pth")
+    for path, said in ((tmp_path / "pipe.pth", "a named pipe"), ("/dev/zero", "a device")):
+        with pytest.raises(SystemExit, match=f"{path}: {said}, not a file"):
+            toy.main(["--output_dir", str(tmp_path / "run"), *SETTINGS, "--resume", str(path)])

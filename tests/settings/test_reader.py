@@ -1,5 +1,6 @@
 """A mistake in a config ends the run with the place, the key and what is valid."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -98,7 +99,7 @@ def test_a_mistake_in_the_file_is_named_with_its_place(read, text, message):
         ("max_epoch=x", "command line: max_epoch is 'x' (text), expected a whole number"),
         ("max_epoch=-1", "command line: max_epoch = -1: must be at least 1"),
         ("max_epoch", "'max_epoch' is no override: write key=value"),
-        ("files=[a", "'files=[a' is not valid YAML"),
+        ("files=[a", "'files=[a': not valid YAML"),
     ],
 )
 def test_a_mistake_in_an_override_is_named(read, override, message):
@@ -186,3 +187,82 @@ def test_paths_are_a_type(read):
         root: Path = setting(Path("here"), "where")
 
     assert read("root: there", kind=Places).root == Path("there")
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefg", "bcdefgh", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_epoch: 2\nmax_epoch: !!int x", "config.yaml line 2: "),
+        ("init_lr: 1\nmax_epoch: !!int x", "config.yaml line 2: a value cannot be read"),
+        ("max_epoch: !!bool maybe", "config.yaml line 1: a value cannot be read"),
+        ("train_file: 2021-13-45", "config.yaml line 1: a value cannot be read"),
+        ("train_file: 2021-11-30", "train_file is datetime.date"),
+        ("max_epoch: " + 5000 * "9", "config.yaml line 1: a value cannot be read"),
+        ("max_epoch: " + 40 * "9", "config.yaml line 1: max_epoch is larger than 9,223"),
+        ("init_lr: " + 400 * "9", "config.yaml line 1: init_lr is larger than"),
+        ("files: " + 3000 * "[" + 3000 * "]", "values are nested too deeply"),
+        ("files: " + 40 * "[" + 40 * "]", "values are nested too deeply"),
+        ("files: &a [*a]", "values are nested too deeply"),
+        (BOMB, "more than 100,000 of them"),
+        ("<<: 3", "line 1: not valid YAML"),
+        ("<<: {max_epochs: 3}", "unknown key 'max_epochs'"),
+        ("[a, b]: 3", "unknown key"),
+        ("{a: 1}: 3", "line 1: not valid YAML"),
+        ("1: 3", "unknown key 1"),
+        ("null: 3", "unknown key None"),
+        ("train_file: a\x07b", "not valid YAML: unacceptable character #x0007"),
+        ('train_file: "a\\0b"', "config.yaml line 1: train_file = .* holds a NUL character"),
+        ('train_file: "\\ud800"', "config.yaml line 1: train_file = .* is not Unicode"),
+        ('files: ["\\ud800"]', "config.yaml line 1: files = .* is not Unicode"),
+        ("max_epoch: 1\n---\nmax_epoch: 2", "line 2: not valid YAML"),
+        ("%YAML 9.9\n---\nmax_epoch: 1", "not valid YAML"),
+        ("max_epoch: !!python/name:os.system", "line 1: not valid YAML"),
+        ("just words", "expected `key: value` lines, found text"),
+        ("train_file: [" + 500 * "a," + "a]", r"train_file is \['a', .*\.\.\. \(a list\), expected text$"),
+    ],
+)
+def test_odd_yaml_ends_with_the_file_and_what_is_odd(read, text, message):
+    with pytest.raises(ConfigError, match=message) as refused:
+        read(text)
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize("text", ["!!int x", "2021-13-45", 5000 * "9", 3000 * "[", "&a [*a]", "a\x07", "[", "'a"])
+def test_odd_yaml_in_an_override_is_the_command_lines(read, text):
+    with pytest.raises(ConfigError, match="^command line: "):
+        read("", f"max_epoch={text}")
+
+
+def test_anchors_and_merge_keys_are_read(read):
+    config = read("<<: {max_epoch: 3}\nvit: &v {embed_dim: 8}\nfiles: &f [a]\n")
+    assert (config.max_epoch, config.vit, config.files) == (3, {"embed_dim": 8}, ["a"])
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
+    (tmp_path / "c.yaml").write_bytes("\ufeffmax_epoch: 3".encode())
+    assert load_config(Config, tmp_path / "c.yaml").max_epoch == 3
+
+
+def test_what_is_no_text_file_is_no_config(tmp_path):
+    (tmp_path / "latin.yaml").write_bytes(b"train_file: \xe9")
+    (tmp_path / "large.yaml").write_bytes(b"#" * (2 << 20))
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for name, message in (
+        ("latin.yaml", "latin.yaml: cannot be read"),
+        ("large.yaml", "large.yaml: more than 1,048,576 characters"),
+        ("pipe.yaml", "pipe.yaml: cannot be read \\(a named pipe, not a file"),
+        (".", "cannot be read \\(a folder, not a file"),
+        ("x" * 300, "cannot be read \\(File name too long"),
+        ("a\0b", "cannot be read \\(not a file name"),
+        ("nothing.yaml", "no such config file"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_config(Config, tmp_path / name)
+    for name in ("~nosuchuser/config.yaml", "x" * 300 + "/a.yaml"):
+        with pytest.raises(ConfigError, match="no such config file|cannot be read"):
+            load_config(Config, name)

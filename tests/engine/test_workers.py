@@ -1,0 +1,131 @@
+"""Loader processes that die, cannot hand over a batch, or never deliver one."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+from torch import multiprocessing
+
+from engine import PREEMPTED
+from engine.distributed import Preemption
+from files import REPOSITORY
+
+SETTINGS = ["max_epoch=2", "print_freq=5", "tensorboard=false", "num_workers=2"]
+
+WIDE = """
+import torch, sys
+from data import loaders
+
+class Wide(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+    def __getitem__(self, row):
+        return torch.ones(1 << 20)
+    def collate(self, samples):
+        return {"image": torch.stack(samples)}
+
+if sys.argv[1] == "late":  # as if the check before were passed, and the sending thread found no room
+    loaders._share = lambda batch: None
+loader = loaders.Batches(loaders._loader(Wide(), [[0, 1], [2, 3]], 1, False))
+from engine.failure import exit_on_user_error
+with exit_on_user_error(None, 0):
+    for batch in loader:
+        pass
+    print("all", flush=True)
+"""
+
+
+def in_small_shared_memory(size, code, *arguments):
+    """Run Python code where /dev/shm is so small, in a mount namespace of its own."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("needs root and unshare")
+    script = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'
+    command = ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-c", code, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90, check=False)
+    if "mount:" in result.stderr or "unshare:" in result.stderr:
+        pytest.skip("no file system can be mounted here")
+    return result
+
+
+def test_small_shared_memory_ends_the_run_with_the_remedy():
+    result = in_small_shared_memory("1m", WIDE, "early")
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "a loader worker cannot hand over a batch: " in result.stderr
+    assert "/dev/shm has 1 of 1 MiB left. Give the machine more shared memory (Docker: --shm-size=8g" in result.stderr
+
+
+def test_a_batch_that_its_sending_thread_loses_ends_the_run_too():
+    result = in_small_shared_memory("1m", WIDE, "late")
+    assert result.returncode == 1
+    assert "(Docker: --shm-size=8g, or --ipc=host), lower num_workers or batch_size" in result.stderr
+    assert "DataLoader worker (pid" in result.stderr.splitlines()[-1]
+
+
+def test_enough_shared_memory_is_enough():
+    assert in_small_shared_memory("64m", WIDE, "early").stdout == "all\n"
+
+
+@pytest.mark.parametrize(
+    ("signal_number", "said"), [(signal.SIGKILL, "killed by signal: Killed"), (signal.SIGBUS, "Bus error.*--shm-size")]
+)
+def test_a_killed_worker_ends_the_run_with_one_line(toy, tmp_path, monkeypatch, signal_number, said):
+    def train_step(config, last, model, batch, progress):
+        if progress.step == 3:
+            os.kill(multiprocessing.active_children()[0].pid, signal_number)
+            time.sleep(1)
+        return {"loss": model(batch["x"], batch["y"])}
+
+    monkeypatch.setattr(toy, "train_step", train_step)
+    with pytest.raises(SystemExit, match=rf"DataLoader worker \(pid.*\).*({said}|exited unexpectedly)") as stopped:
+        toy.main(["--output_dir", str(tmp_path), *SETTINGS])
+    assert "lower num_workers" in stopped.value.code
+    assert "\n" not in stopped.value.code
+
+
+def stuck_at(toy, monkeypatch, sample):
+    get = toy.Samples.__getitem__
+
+    def get_or_hang(self, key):
+        if key[1] == sample:
+            time.sleep(60)
+        return get(self, key)
+
+    monkeypatch.setattr(toy.Samples, "__getitem__", get_or_hang)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_signal_ends_a_run_whose_batch_never_comes(toy, tmp_path, monkeypatch, workers):
+    settings = ["--output_dir", str(tmp_path), *SETTINGS[:-1], f"num_workers={workers}"]
+    with monkeypatch.context() as patch:
+        stuck_at(toy, patch, sample=7)
+        threading.Timer(3, lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)).start()
+        began = time.monotonic()
+        with pytest.raises(SystemExit) as stopped:
+            toy.main(settings)
+        assert time.monotonic() - began < 20
+    assert stopped.value.code == PREEMPTED
+    done = toy.shuffled(48, (42, 0)).tolist().index(7) // 4
+    assert torch.load(tmp_path / "checkpoint_last.pth", weights_only=True)["step"] == done
+    toy.main([*settings, "--resume"])
+    assert torch.load(tmp_path / "checkpoint_last.pth", weights_only=True)["step"] == 24
+
+
+def test_one_of_several_processes_waits_a_while_for_its_batch_after_a_signal(monkeypatch):
+    monkeypatch.setattr("engine.distributed.world_size", lambda: 2)
+    monkeypatch.setattr(Preemption, "PATIENCE", 0.5)
+    preemption = Preemption()
+    began = time.monotonic()
+    with pytest.raises(BaseException) as stopped, preemption.awaiting_batch():  # noqa: PT011, PT012
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)  # in which the batch could have come
+        time.sleep(10)
+    assert type(stopped.value).__name__ == "Interrupted"
+    assert 0.4 < time.monotonic() - began < 5
