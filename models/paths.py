@@ -49,8 +49,9 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise UserError(f"{path}: too many files are open; raise the limit (`ulimit -n`)") from error
-        kind = _kind_of(path)
-        raise UnreadableFile(path, f"{kind}, not a file" if kind else error.strerror or str(error)) from error
+        no_file = error.errno == errno.ENXIO  # how the opening of a socket fails
+        reason = "a socket or a device, not a file" if no_file else error.strerror or str(error)
+        raise UnreadableFile(path, reason) from error
 
 
 def _open_if_regular(path: str, flags: int) -> int:
@@ -59,26 +60,8 @@ def _open_if_regular(path: str, flags: int) -> int:
     if stat.S_ISREG(mode):
         return handle
     os.close(handle)
-    raise UnreadableFile(path, f"{_kind(mode) or 'something else'}, not a file")
-
-
-def _kind_of(path: str | os.PathLike[str]) -> str | None:
-    try:
-        return _kind(os.stat(path).st_mode)
-    except OSError:
-        return None
-
-
-def _kind(mode: int) -> str | None:
-    """What a thing of this mode is called, if it is no regular file."""
-    kinds = {
-        stat.S_IFDIR: "a folder",
-        stat.S_IFIFO: "a named pipe",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a device",
-        stat.S_IFBLK: "a device",
-    }
-    return kinds.get(stat.S_IFMT(mode))
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe"}
+    raise UnreadableFile(path, f"{kinds.get(stat.S_IFMT(mode), 'a device')}, not a file")
 
 
 @contextmanager

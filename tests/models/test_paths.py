@@ -61,7 +61,7 @@ def strange(tmp_path, monkeypatch):
         ("folder", "a folder, not a file"),
         ("pipe", "a named pipe, not a file"),
         ("link", "a named pipe, not a file"),
-        ("socket", "a socket, not a file"),
+        ("socket", "a socket or a device, not a file"),
         ("/dev/zero", "a device, not a file"),
         ("/dev/null", "a device, not a file"),
         ("circle", "Too many levels of symbolic links"),
