@@ -1,6 +1,8 @@
 """Pictures from files, folders and globs, read in batches; those that cannot be read are returned with the reason."""
 
 import glob
+import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data.media.image_file import BadImage, open_image
-from settings import MissingFile
+from data.media.image_file import HEIC_SUFFIXES, NEEDS_PILLOW_HEIF, BadImage, open_image
+from settings import MissingFile, UserError
 from transform.image import EvalTransform
 
 
@@ -22,25 +24,59 @@ def picture_suffixes() -> set[str]:
 def find_pictures(names: Iterable[str]) -> list[Path]:
     """The picture files that `names` stand for, in their order.
 
-    A name is a file, a folder (its pictures at any depth) or a glob.
+    A name is a file, a folder (its pictures at any depth, those in linked folders too) or a glob. HEIC pictures are
+    among them also where they cannot be read, so that they are named instead of passed over.
 
     Raises:
         MissingFile: for a name that matches nothing.
+        UserError: for a name that stands for nothing but HEIC pictures, where these cannot be read.
     """
     known = picture_suffixes()
     found: dict[Path, None] = {}
     for name in names:
-        path = Path(name).expanduser()
-        if path.is_dir():
-            paths = sorted(file for file in path.rglob("*") if file.suffix.lower() in known)
-        elif path.exists():
-            paths = [path]
+        path = os.path.expanduser(name)
+        if os.path.isdir(path):
+            paths = sorted(_pictures_below(path, known | set(HEIC_SUFFIXES)))
+        elif os.path.lexists(path):
+            paths = [Path(path)]
         else:
-            paths = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
+            paths = sorted(Path(match) for match in _glob(path) if not os.path.isdir(match))
         if not paths:
             raise MissingFile(f"{name}: there is no such file, folder with pictures, or match")
+        if all(path.suffix.lower() in HEIC_SUFFIXES and path.suffix.lower() not in known for path in paths):
+            raise UserError(f"{name}: {len(paths)} of {len(paths)} pictures: {NEEDS_PILLOW_HEIF}")
         found.update(dict.fromkeys(paths))
     return list(found)
+
+
+def _pictures_below(top: str, suffixes: set[str]) -> Iterator[Path]:
+    """The pictures of a folder at any depth; those of a linked folder once, however many links lead to it.
+
+    macOS's `._NAME` companions and `__MACOSX` folders hold no pictures. Folders that cannot be listed come as paths, to
+    be named like pictures that cannot be read.
+    """
+    unlisted: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    for folder, subfolders, files in os.walk(top, followlinks=True, onerror=lambda e: unlisted.append(str(e.filename))):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for file in (*files, *subfolders):
+            if Path(file).suffix.lower() in suffixes and not file.startswith("._"):
+                yield Path(folder, file)
+        subfolders[:] = sorted(name for name in subfolders if name != "__MACOSX")
+        # what is really below goes before what is only linked to, so that a picture has the nearer of its names
+        subfolders.sort(key=lambda name: os.path.islink(os.path.join(folder, name)))
+    yield from map(Path, unlisted)
+
+
+def _glob(pattern: str) -> list[str]:
+    try:
+        return glob.glob(pattern, recursive=True)
+    except (ValueError, re.error):  # a NUL, or brackets that are no pattern
+        return []
 
 
 def read_batches(
