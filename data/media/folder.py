@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def _glob(pattern: str) -> list[str]:
 
 def read_batches(
     paths: Sequence[Path], image_size: int, batch_size: int, threads: int = 4
-) -> Iterator[tuple[list[Path], Tensor, list[BadImage]]]:
+) -> Generator[tuple[list[Path], Tensor, list[BadImage]], None, None]:
     """Decode and resize pictures in threads, ahead of their use.
 
     Yields, for every `batch_size` paths: those that could be read, their pixels uint8 `[B, 3, S, S]`, and an error for
@@ -95,8 +95,10 @@ def read_batches(
         except BadImage as error:
             return error
 
-    with ThreadPoolExecutor(threads) as pool:
-        batches = [list(paths[i : i + batch_size]) for i in range(0, len(paths), batch_size)]
+    empty = torch.empty(0, 3, image_size, image_size, dtype=torch.uint8)
+    batches = [list(paths[i : i + batch_size]) for i in range(0, len(paths), batch_size)]
+    pool = ThreadPoolExecutor(threads)
+    try:
         ahead = [[pool.submit(read, path) for path in batch] for batch in batches[:2]]
         for number, batch in enumerate(batches):
             results = [future.result() for future in ahead.pop(0)]
@@ -105,9 +107,10 @@ def read_batches(
             readable = [
                 (path, result) for path, result in zip(batch, results, strict=True) if isinstance(result, Tensor)
             ]
-            empty = torch.empty(0, 3, image_size, image_size, dtype=torch.uint8)
             yield (
                 [path for path, _ in readable],
                 torch.stack([pixels for _, pixels in readable]) if readable else empty,
                 [result for result in results if isinstance(result, BadImage)],
             )
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupted run does not wait for what it read ahead
