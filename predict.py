@@ -8,25 +8,42 @@
 `--checkpoint` is a released name (docs/checkpoints.md), a path, a URL or a Hugging Face hub name; without it the
 released model for the task is downloaded once. Sizes are read from the checkpoint.
 
-Exit status: 0 if every picture was read, 1 if some could not be (they are named, and the others predicted), 2 on any
-other error.
+A line about a picture is in `--out` as soon as it is found. After an interruption the same command with `--resume`
+skips the pictures that are done.
+
+Exit status: 0 if every picture was read, 1 if some were not (they are named, the others are done), 2 if nothing could
+be done or an error ended the run, 130 if it was interrupted.
 """
 
 import argparse
+import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a shell's background jobs
+
+    def _end(*_: object) -> None:
+        """End without a traceback while torch is imported, which takes seconds (and swallows a SystemExit)."""
+        os.write(2, b"predict.py: interrupted\n")
+        os._exit(130)
+
+    signal.signal(signal.SIGINT, _end)
 
 import torch
 from tqdm import tqdm
 
 from data.media.folder import find_pictures, read_batches
 from engine.device import choose_device, precision_of
-from files import DownloadError
+from files import DownloadError, cache_dir
 from models.weights.build import build_from_checkpoint
 from models.weights.released import find_released
 from prediction.tasks import Answer, Caption, Features, Match, Model, PredictionTask
+from prediction.writers import check_outputs, printable
 from settings import ConfigError, UserError
 from settings.flags import add_flags, at_least, flag, values_of
 from transform.image import normalize
@@ -34,7 +51,7 @@ from transform.image import normalize
 
 @dataclass(frozen=True, kw_only=True)
 class SharedFlags:
-    """The flags of every task: which pictures, which model, and how it runs."""
+    """What every task is told: the pictures, and the model that looks at them."""
 
     images: list[str]
     checkpoint: str | None = flag(None, "released name, path, URL or hub name (default: the task's released model)")
@@ -52,7 +69,7 @@ TASKS: dict[str, tuple[type[PredictionTask[Any]], str]] = {
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[SharedFlags, PredictionTask[Any]]:
-    """Parse the command line -> the flags of every task, and the chosen task with its own flags."""
+    """The command line as what every task is told and what the chosen one is told."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tasks = parser.add_subparsers(dest="task", required=True, metavar="{" + ",".join(TASKS) + "}")
     for name, (kind, meaning) in TASKS.items():
@@ -69,11 +86,18 @@ def parse(arguments: Sequence[str] | None) -> tuple[SharedFlags, PredictionTask[
 
 
 def run(shared: SharedFlags, task: PredictionTask[Model]) -> int:
-    """Run the task -> the exit status."""
+    """Do the task; the exit status."""
     paths = find_pictures(shared.images)
+    source = shared.checkpoint or task.released
+    check_outputs(task.outputs(paths), (*paths, *task.inputs(), *_checkpoint_files(source)))
     device = choose_device(shared.device)
     task = task.prepare(paths, device)
-    model = load_model(task.kind, shared.checkpoint or task.released).to(device).eval()
+    remaining = task.remaining(paths)
+    if len(remaining) < len(paths):
+        _say(f"{len(paths) - len(remaining)} of {len(paths)} pictures are done already")
+    if not remaining:
+        return 0
+    model = load_model(task.kind, source).to(device).eval()
 
     dtype, unreadable = precision_of(shared.precision, device), 0
     autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
@@ -81,26 +105,42 @@ def run(shared: SharedFlags, task: PredictionTask[Model]) -> int:
         torch.inference_mode(),
         autocast,
         task.writer(model) as write,
-        tqdm(total=len(paths), unit="picture", disable=None) as bar,
+        tqdm(total=len(remaining), unit="picture", disable=None) as bar,
+        closing(read_batches(remaining, model.visual_encoder.image_size, shared.batch_size)) as batches,
     ):
-        for names, pixels, broken in read_batches(paths, model.visual_encoder.image_size, shared.batch_size):
+        for names, pixels, broken in batches:
             for error in broken:
-                tqdm.write(f"predict.py: skipped {error}", file=sys.stderr)
+                tqdm.write(f"predict.py: skipped {printable(str(error), sys.stderr.encoding)}", file=sys.stderr)
             predicted = task.predict(model, normalize(pixels.to(device))) if names else []
             for name, record in zip(names, predicted, strict=True):
                 write({"image": str(name), **record})
             unreadable += len(broken)
             bar.update(len(names) + len(broken))
     if unreadable:
-        print(f"predict.py: {unreadable} of {len(paths)} pictures could not be read", file=sys.stderr)
-    return 1 if unreadable else 0
+        _say(f"{unreadable} of {len(remaining)} pictures could not be read")
+    return 2 if unreadable == len(paths) else 1 if unreadable else 0
+
+
+def _checkpoint_files(source: str) -> Iterator[Path]:
+    """The files of a checkpoint that are here already."""
+    path = Path(os.path.expanduser(source))
+    if os.path.isdir(path):
+        yield from path.iterdir()
+    elif entry := find_released(source):
+        yield cache_dir() / f"{entry.name}.pth"
+    yield path
+
+
+def _say(message: str) -> None:
+    lines = (printable(line, sys.stderr.encoding) for line in message.split("\n"))
+    print("predict.py: " + "\n".join(lines), file=sys.stderr)
 
 
 def load_model(kind: type[Model], source: str) -> Model:
-    """Build the model of a checkpoint, with a warning if it was not fine-tuned for any task."""
+    """The model of a checkpoint; says so where it was never fine-tuned for a task."""
     entry = find_released(source)
     if entry and entry.task == "pretrain":
-        print(f"predict.py: {entry.name} was not fine-tuned; expect poor results", file=sys.stderr)
+        _say(f"{entry.name} was not fine-tuned; expect poor results")
     return build_from_checkpoint(kind, source)
 
 
@@ -108,12 +148,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shared, task = parse(arguments)
     try:
         return run(shared, task)
+    except KeyboardInterrupt:
+        _say("interrupted; go on with --resume where there is --out or --sidecar")
+        return 130
+    except BrokenPipeError:  # whoever read our lines, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of it while it ends
     except DownloadError as error:
-        print(f"predict.py: {error}\nTo see everything work without a download, run `make demo`.", file=sys.stderr)
-    except (UserError, OSError) as error:
-        print(f"predict.py: {error}", file=sys.stderr)
+        _say(f"{error}\nTo see everything work without a download, run `make demo`.")
+    except torch.OutOfMemoryError as error:
+        _say(f"the device's memory is too small: lower --batch_size ({str(error).splitlines()[0]})")
+    except OSError as error:
+        _say(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+    except UserError as error:
+        _say(str(error))
     return 2
 
 
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -1,7 +1,8 @@
-"""The tasks of predict.py. Each is a class: its flags, what it predicts about pictures, and how that is written."""
+"""What a model can be asked about pictures: a task is its flags, its prediction, and how that is written."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,8 @@ from models.blip import BLIPDecoder
 from models.blip_itm import BLIPMatcher
 from models.blip_vqa import BLIPVQA
 from models.generation import SearchOptions
-from prediction.writers import Record, Write, check_sidecars, feature_writer, line_writer, sidecar_writer
+from prediction.json_lines import Record, finished
+from prediction.writers import Write, check_sidecars, feature_writer, line_writer, sidecar_writer
 from settings import ConfigError
 from settings.flags import at_least, flag
 
@@ -25,33 +27,90 @@ Model = TypeVar("Model", bound=VisionLanguageModel)
 
 
 class PredictionTask(ABC, Generic[Model]):
-    """A task of predict.py. Its dataclass fields are the command-line flags of this task only.
+    """What is asked about pictures: its fields are the task's own flags.
 
     Attributes:
-        kind: the model's class.
-        released: the released checkpoint that is used if the user names none.
+        kind: the class of the model that does it.
+        released: the released checkpoint that is taken where none is named.
     """
 
     kind: type[Model]
     released: str
 
+    @abstractmethod
+    def outputs(self, paths: Sequence[Path]) -> Iterable[Path]:
+        """The files that are written about these pictures."""
+
+    def inputs(self) -> Iterable[Path]:
+        """The files that are read beside pictures and model."""
+        return ()
+
+    def remaining(self, paths: Sequence[Path]) -> Sequence[Path]:
+        """The pictures that an earlier run, which this one shall go on with, has not finished."""
+        return paths
+
     def prepare(self, paths: Sequence[Path], device: torch.device) -> "PredictionTask[Model]":
-        """Read what the task needs beside the model -> the task with it. Raises here, before a model is downloaded."""
+        """The task with all it needs beside the model; what cannot work is refused before a model is fetched."""
         del paths, device
         return self
 
     @abstractmethod
     def predict(self, model: Model, image: Tensor) -> list[Record]:
-        """Predict a record for each image [B, 3, H, W], normalized."""
+        """A record about each image [B, 3, H, W], normalized."""
 
     @abstractmethod
     def writer(self, model: Model) -> AbstractContextManager[Write]:
-        """A context that yields a function to write a record, which has the path of its picture under `image`."""
+        """Where the records go: a context that yields a function of one record, with its picture under `image`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Caption(PredictionTask[BLIPDecoder]):
-    """Captions pictures, with the log-probabilities of the captions."""
+class LineTask(PredictionTask[Model]):
+    """A task whose records are lines: of JSON in a file, or of columns on the terminal."""
+
+    out: Path | None = flag(None, "JSON lines file to write", type=Path)
+    resume: bool = flag(
+        False, "go on with the files of an interrupted run; what they hold is kept", action="store_true"
+    )
+
+    def __post_init__(self) -> None:
+        if self.resume and not self.out:
+            raise ConfigError("--resume needs the --out FILE that it shall go on with")
+
+    def outputs(self, paths: Sequence[Path]) -> Iterable[Path]:
+        del paths
+        return [self.out] if self.out else []
+
+    def remaining(self, paths: Sequence[Path]) -> Sequence[Path]:
+        if not self.resume or not self.out:
+            return paths
+        done = finished(self.out, self.same_flags)
+        return [path for path in paths if str(path) not in done]
+
+    @abstractmethod
+    def same_flags(self, record: Record) -> bool:
+        """Whether a record of a file, which may be anything, is of this task and answers the same."""
+
+    @abstractmethod
+    def columns(self, record: Record) -> Iterator[Sequence[str]]:
+        """The columns of each line that shows a record to a person."""
+
+    def writer(self, model: Model) -> AbstractContextManager[Write]:
+        del model
+        return line_writer(self.out, self.columns, append=self.resume)
+
+
+def _check_texts(name: str, texts: Sequence[str]) -> None:
+    """Refuse what the shell handed over undecoded."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"--{name} {ascii(text)}: not valid text in this terminal's encoding") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caption(LineTask[BLIPDecoder]):
+    """Captions with their log-probabilities."""
 
     kind = BLIPDecoder
     released = "model_base_caption_capfilt_large"
@@ -66,10 +125,11 @@ class Caption(PredictionTask[BLIPDecoder]):
     repetition_penalty: float | None = flag(None, "default: none in a search, 1.1 in sampling", type=float)
     n_best: int = flag(1, "captions of each picture (default: %(default)s)", type=at_least(1))
     sidecar: str | None = flag(None, "write each caption beside its picture, with this suffix", metavar=".txt")
-    out: Path | None = flag(None, "JSON lines file to write", type=Path)
     generator: torch.Generator | None = None  # of the samples; `prepare` makes it
 
     def __post_init__(self) -> None:
+        if not self.sidecar:
+            super().__post_init__()
         if self.out and self.sidecar:
             raise ConfigError("--out and --sidecar exclude each other")
         if self.sidecar is not None:
@@ -81,8 +141,23 @@ class Caption(PredictionTask[BLIPDecoder]):
             raise ConfigError(f"--min_length {self.min_length} must not be above --max_length {self.max_length}")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"--top_p {self.top_p} must be above 0, at most 1")
-        if self.repetition_penalty is not None and self.repetition_penalty <= 0:
+        if self.repetition_penalty is not None and not 0 < self.repetition_penalty < math.inf:
             raise ConfigError(f"--repetition_penalty {self.repetition_penalty} must be above 0")
+        if not -(2**63) <= self.seed < 2**63:
+            raise ConfigError(f"--seed {self.seed} must fit into 64 bits")
+
+    def outputs(self, paths: Sequence[Path]) -> Iterable[Path]:
+        if self.sidecar:
+            return [path.with_suffix(self.sidecar) for path in paths]
+        return super().outputs(paths)
+
+    def remaining(self, paths: Sequence[Path]) -> Sequence[Path]:
+        if self.sidecar and self.resume:
+            return [path for path in paths if not path.with_suffix(self.sidecar).exists()]
+        return super().remaining(paths)
+
+    def same_flags(self, record: Record) -> bool:
+        return "caption" in record and ("captions" in record) == (self.n_best > 1)
 
     def prepare(self, paths: Sequence[Path], device: torch.device) -> "Caption":
         if self.sidecar:
@@ -91,7 +166,7 @@ class Caption(PredictionTask[BLIPDecoder]):
 
     @property
     def search(self) -> SearchOptions:
-        """The options of the search, or of sampling."""
+        """How captions are searched for, or sampled."""
         return SearchOptions(
             sample=self.sample,
             num_beams=max(self.num_beams, 1 if self.sample else self.n_best),
@@ -112,20 +187,19 @@ class Caption(PredictionTask[BLIPDecoder]):
             records.append({**best[0], "captions": best} if self.n_best > 1 else best[0])
         return records
 
-    def lines(self, record: Record) -> Iterator[str]:
+    def columns(self, record: Record) -> Iterator[Sequence[str]]:
         if self.n_best > 1:
-            yield from (f"{record['image']}\t{row['log_prob']:.2f}\t{row['caption']}" for row in record["captions"])
+            yield from ((record["image"], f"{row['log_prob']:.2f}", row["caption"]) for row in record["captions"])
         else:
-            yield f"{record['image']}\t{record['caption']}"
+            yield record["image"], record["caption"]
 
     def writer(self, model: BLIPDecoder) -> AbstractContextManager[Write]:
-        del model
-        return sidecar_writer(self.sidecar, "caption") if self.sidecar else line_writer(self.out, self.lines)
+        return sidecar_writer(self.sidecar, "caption") if self.sidecar else super().writer(model)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer(PredictionTask[BLIPVQA]):
-    """Answers questions about pictures: generates answers, or chooses among given ones."""
+class Answer(LineTask[BLIPVQA]):
+    """Answers to questions: written, or the best of those given."""
 
     kind = BLIPVQA
     released = "model_base_vqa_capfilt_large"
@@ -133,8 +207,18 @@ class Answer(PredictionTask[BLIPVQA]):
     question: list[str] = flag(..., "may be given several times", action="append")
     answers: Path | None = flag(None, "JSON list of answers to choose from (default: write an answer)", type=Path)
     k_test: int = flag(128, "answers compared to the end (default: %(default)s)", type=at_least(1))
-    out: Path | None = flag(None, "JSON lines file to write", type=Path)
     candidates: list[str] | None = None  # the content of `answers`; `prepare` reads it
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_texts("question", self.question)
+
+    def inputs(self) -> Iterable[Path]:
+        return [self.answers] if self.answers else []
+
+    def same_flags(self, record: Record) -> bool:
+        chosen = all(("probability" in row) == (self.answers is not None) for row in record["answers"])
+        return chosen and [row["question"] for row in record["answers"]] == self.question
 
     def prepare(self, paths: Sequence[Path], device: torch.device) -> "Answer":
         del paths, device
@@ -145,7 +229,7 @@ class Answer(PredictionTask[BLIPVQA]):
         return [{"answers": list(answers)} for answers in zip(*by_question, strict=True)]
 
     def _answers(self, model: BLIPVQA, image: Tensor, question: str) -> list[Record]:
-        """Answer one question about each image."""
+        """The answer to one question about each image."""
         questions = [question] * len(image)
         if self.candidates is None:
             return [{"question": question, "answer": answer} for answer in model.generate_answers(image, questions)]
@@ -156,25 +240,27 @@ class Answer(PredictionTask[BLIPVQA]):
             for i, p in zip(first, probability, strict=True)
         ]
 
-    def lines(self, record: Record) -> Iterator[str]:
+    def columns(self, record: Record) -> Iterator[Sequence[str]]:
         for row in record["answers"]:
-            certainty = f"\t{row['probability']:.1%}" if "probability" in row else ""
-            yield f"{record['image']}\t{row['question']}\t{row['answer']}{certainty}"
-
-    def writer(self, model: BLIPVQA) -> AbstractContextManager[Write]:
-        del model
-        return line_writer(self.out, self.lines)
+            certainty = [f"{row['probability']:.1%}"] if "probability" in row else []
+            yield record["image"], row["question"], row["answer"], *certainty
 
 
 @dataclass(frozen=True, kw_only=True)
-class Match(PredictionTask[BLIPMatcher]):
-    """Compares pictures with texts: matching probabilities and cosine similarities."""
+class Match(LineTask[BLIPMatcher]):
+    """Matching probability and cosine of pictures with texts."""
 
     kind = BLIPMatcher
     released = "model_base_retrieval_coco"
 
     text: list[str] = flag(..., "may be given several times", action="append")
-    out: Path | None = flag(None, "JSON lines file to write", type=Path)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_texts("text", self.text)
+
+    def same_flags(self, record: Record) -> bool:
+        return [row["text"] for row in record["texts"]] == self.text
 
     def predict(self, model: BLIPMatcher, image: Tensor) -> list[Record]:
         scores = model.score(image, self.text)
@@ -183,18 +269,14 @@ class Match(PredictionTask[BLIPMatcher]):
             for row in zip(scores.match.tolist(), scores.cosine.tolist(), strict=True)
         ]
 
-    def lines(self, record: Record) -> Iterator[str]:
+    def columns(self, record: Record) -> Iterator[Sequence[str]]:
         for row in record["texts"]:
-            yield f"{record['image']}\tmatch {row['match']:.1%}\tcosine {row['cosine']:.3f}\t{row['text']}"
-
-    def writer(self, model: BLIPMatcher) -> AbstractContextManager[Write]:
-        del model
-        return line_writer(self.out, self.lines)
+            yield record["image"], f"match {row['match']:.1%}", f"cosine {row['cosine']:.3f}", row["text"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Features(PredictionTask[BLIPMatcher]):
-    """Embeds pictures and texts as unit vectors; with `tokens`, also writes the states of all image tokens."""
+    """Unit vectors of pictures and texts, and all token states of the pictures if asked for."""
 
     kind = BLIPMatcher
     released = "model_base_retrieval_coco"
@@ -206,6 +288,11 @@ class Features(PredictionTask[BLIPMatcher]):
     def __post_init__(self) -> None:
         if self.out.suffix not in (".safetensors", ".npz"):
             raise ConfigError(f"--out {self.out} must end in .safetensors or .npz")
+        _check_texts("text", self.text)
+
+    def outputs(self, paths: Sequence[Path]) -> Iterable[Path]:
+        del paths
+        return [self.out]
 
     def predict(self, model: BLIPMatcher, image: Tensor) -> list[Record]:
         states = model.visual_encoder(image)

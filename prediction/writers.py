@@ -1,9 +1,12 @@
-"""Writers of predictions: to the terminal, as JSON lines, into files beside the pictures, or as a file of unit vectors.
+"""Where predictions about pictures go: lines for people, JSON lines, files beside the pictures, files of unit vectors.
 
-A writer is a context that yields a function; this writes the record of one picture.
+A writer is a context that yields a function; the function takes the record of one picture.
 """
 
 import json
+import os
+import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,42 +19,103 @@ from torch import Tensor
 from tqdm import tqdm
 
 from files import atomic_write
+from prediction.json_lines import JsonLines, Record
 from settings import UserError
-
-Record = dict[str, Any]
-"""What a task predicts about one picture, whose path is under `image`."""
 
 Write = Callable[[Record], None]
 
 
+def printable(text: str, encoding: str | None) -> str:
+    """The text with escapes for what a terminal would obey (control characters) or what its encoding lacks."""
+    seen = "".join(
+        c if c.isprintable() or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode() for c in text
+    )
+    encoding = encoding or "utf-8"
+    return seen.encode(encoding, "backslashreplace").decode(encoding)
+
+
 @contextmanager
-def line_writer(out: Path | None, lines: Callable[[Record], Iterable[str]]) -> Iterator[Write]:
-    """Write records as JSON lines to `out`, which appears when the block ends; without `out`, print their `lines`."""
+def line_writer(
+    out: Path | None, columns: Callable[[Record], Iterable[Sequence[str]]], *, append: bool
+) -> Iterator[Write]:
+    """Write records as JSON lines to a file, or print each as the lines of its `columns`.
+
+    Every line is in the file when the next picture is looked at: whatever ends the run leaves what is finished.
+    """
 
     def show(record: Record) -> None:
-        for line in lines(record):
-            tqdm.write(line)
+        for line in columns(record):
+            tqdm.write("\t".join(printable(column, sys.stdout.encoding) for column in line), file=sys.stdout)
 
     if out is None:
         yield show
     else:
-        with atomic_write(out) as temporary, temporary.open("w", encoding="utf-8") as file:
-            yield lambda record: print(json.dumps(record, ensure_ascii=False), file=file)
+        with JsonLines(out, append=append) as lines:
+            yield lines.write
 
 
 @contextmanager
 def sidecar_writer(suffix: str, key: str) -> Iterator[Write]:
-    """Write `record[key]` into a file beside the picture, of the same name with another suffix."""
+    """Write what a record has under `key` into a file beside its picture, whose suffix becomes `suffix`."""
 
     def write(record: Record) -> None:
-        with atomic_write(Path(record["image"]).with_suffix(suffix)) as temporary:
+        sidecar = Path(record["image"]).with_suffix(suffix)
+        with _errors_named(sidecar), atomic_write(sidecar) as temporary:
             temporary.write_text(record[key] + "\n", encoding="utf-8")
 
     yield write
 
 
+def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raise UserError for an output that is an input by this or another name, or that cannot be written.
+
+    Names do not tell: a link, another spelling, or a file system that does not tell capitals apart.
+    """
+    read = {identity: path for path in inputs if (identity := _identity(path))}
+    folders: set[Path] = set()
+    for out in outputs:
+        if same := read.get(_identity(out) or (-1, -1)):
+            raise UserError(f"{out} would be written over {same}, which is read: choose another name")
+        with _errors_named(out):
+            if out.parent not in folders:
+                folders.add(out.parent)
+                _try_to_write(out)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """The file that a path leads to, whatever its name; None where there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _try_to_write(out: Path) -> None:
+    """Open a file as it will be for writing, and leave things as they were; devices and pipes are left alone."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    existed = os.path.lexists(out)
+    if existed and not out.is_file() and not out.is_dir():
+        return
+    with out.open("ab"):
+        pass
+    if not existed:
+        out.unlink()
+
+
+@contextmanager
+def _errors_named(out: Path) -> Iterator[None]:
+    """Name the file in errors of writing it, which often do not."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UserError(f"{out}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
+
+
 def check_sidecars(paths: Iterable[Path], suffix: str) -> None:
-    """Raise UserError if the captions of two pictures would go into one file."""
+    """Raise UserError where two pictures would write their captions into one file."""
     picture_of: dict[Path, Path] = {}
     for path in paths:
         first = picture_of.setdefault(path.with_suffix(suffix), path)
@@ -61,10 +125,10 @@ def check_sidecars(paths: Iterable[Path], suffix: str) -> None:
 
 @contextmanager
 def feature_writer(out: Path, texts: Sequence[str], text_vectors: Tensor | None) -> Iterator[Write]:
-    """Collect records of a `vector` (and the states of all `tokens`), and write one file of them when the block ends.
+    """Keep records of a `vector` (and the states of all `tokens`) until the block ends, and write one file of them.
 
-    The file holds `image` [N, D], and `image_tokens` [N, T, W] and `text` [M, D] if there are any; and the paths of the
-    pictures and the texts, in the same order. Without any picture, no file is written.
+    The file holds `image` [N, D], `image_tokens` [N, T, W] and `text` [M, D], where there are such, and the names of
+    pictures and texts in the same order. It is not written where there is no picture.
     """
     records: list[Record] = []
     yield records.append
@@ -76,7 +140,9 @@ def feature_writer(out: Path, texts: Sequence[str], text_vectors: Tensor | None)
     if text_vectors is not None:
         tensors["text"] = text_vectors.cpu()
     names = {"images": [record["image"] for record in records], "texts": list(texts)}
-    with atomic_write(out) as temporary:
+    if out.exists() and not out.is_file():  # a device or pipe, which a file would replace
+        raise UserError(f"--out {out} is there and is no file: choose another name")
+    with _errors_named(out), atomic_write(out) as temporary:
         if out.suffix == ".npz":
             arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
             arrays |= {name: np.array(value, dtype=np.str_) for name, value in names.items()}

@@ -1,7 +1,13 @@
 """predict.py does what the models do, on files as people have them, and says what it could not read."""
 
+import contextlib
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +17,7 @@ from safetensors import safe_open
 
 import predict
 from data.media.image_file import open_image
+from files import REPOSITORY
 from models.blip import blip_decoder
 from models.blip_itm import blip_itm
 from models.blip_vqa import blip_vqa
@@ -268,3 +275,154 @@ def test_heads_that_nothing_tells_are_an_error(pictures, golden, capsys):
 def test_a_name_that_means_nothing_is_an_error(models, capsys, tmp_path):
     assert predict.main(["caption", str(tmp_path / "absent*.jpg"), "--checkpoint", models["caption"][1]]) == 2
     assert "absent*.jpg: there is no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["--out", "a.jpg"], ["--out", "link.jsonl"], ["--sidecar", ".cap"]])
+def test_no_output_is_written_over_a_picture(pictures, flags, capsys, monkeypatch):
+    monkeypatch.chdir(pictures)
+    os.replace("a.png", "a.jpg")
+    os.link("b.jpg", "link.jsonl")
+    os.link("b.jpg", "a.cap")
+    before = {path: path.read_bytes() for path in pictures.rglob("*") if path.is_file()}
+    assert predict.main(["caption", ".", *flags]) == 2
+    assert "would be written over" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in pictures.rglob("*") if path.is_file()}
+
+
+def test_no_output_is_written_over_the_checkpoint_or_the_answers(models, pictures, tmp_path, capsys):
+    answers = tmp_path / "answers.json"
+    answers.write_text('["yes"]')
+    arguments = ["vqa", str(pictures), "--question", "what?", "--checkpoint", models["vqa"][1]]
+    for out in (answers, models["vqa"][1]):
+        assert predict.main([*arguments, "--answers", str(answers), "--out", str(out)]) == 2
+        assert f"{out} would be written over" in capsys.readouterr().err
+    assert answers.read_text() == '["yes"]'
+
+
+def test_a_run_that_an_error_ends_leaves_its_lines_and_resume_adds_the_others(models, pictures, tmp_path, monkeypatch):
+    _, checkpoint = models["caption"]
+    out = tmp_path / "captions.jsonl"
+    arguments = ["caption", str(pictures), "--checkpoint", checkpoint, "--batch_size", "1", "--out", str(out)]
+    assert predict.main(arguments) == 0
+    whole = out.read_text()
+    calls, predict_one = [], predict.Caption.predict
+
+    def fails_at_the_third(self, model, image):
+        calls.append(image)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return predict_one(self, model, image)
+
+    monkeypatch.setattr(predict.Caption, "predict", fails_at_the_third)
+    assert predict.main(arguments) == 130
+    assert out.read_text() == "".join(whole.splitlines(keepends=True)[:2])
+    with out.open("a") as file:
+        file.write('{"image": "half a li')
+    assert predict.main([*arguments, "--resume"]) == 0
+    assert out.read_text() == whole
+    assert len(calls) == 4
+    assert predict.main([*arguments, "--resume", "--n_best", "2"]) == 2
+    assert predict.main([*arguments, "--resume"]) == 0
+    assert len(calls) == 4
+    assert out.read_text() == whole
+
+
+def test_resume_leaves_the_sidecars_that_are_there(models, pictures):
+    arguments = ["caption", str(pictures / "*.*"), "--checkpoint", models["caption"][1], "--sidecar", ".cap"]
+    (pictures / "notes.txt").unlink()
+    (pictures / "a.cap").write_text("by hand")
+    assert predict.main([*arguments[:1], str(pictures / "*.[pj]*"), *arguments[2:], "--resume"]) == 0
+    assert (pictures / "a.cap").read_text() == "by hand"
+    assert (pictures / "b.cap").exists()
+
+
+def test_resume_without_a_file_is_refused(pictures, capsys):
+    with pytest.raises(SystemExit) as ended:
+        predict.main(["caption", str(pictures), "--resume"])
+    assert ended.value.code == 2
+    assert "--resume needs the --out FILE" in capsys.readouterr().err
+
+
+def test_where_no_picture_can_be_read_nothing_was_done(models, pictures, tmp_path, capsys):
+    arguments = ["caption", "--checkpoint", models["caption"][1], "--out", str(tmp_path / "out.jsonl")]
+    (tmp_path / "bad.png").write_bytes(b"nonsense")
+    os.mkfifo(tmp_path / "pipe.png")
+    assert predict.main([*arguments, str(tmp_path / "bad.png"), str(tmp_path / "pipe.png")]) == 2
+    errors = capsys.readouterr().err
+    assert "pipe.png: a named pipe, not a file" in errors
+    assert "2 of 2 pictures could not be read" in errors
+    assert predict.main([*arguments, str(tmp_path / "bad.png"), str(pictures)]) == 1
+
+
+def test_names_of_any_kind_reach_a_file_and_an_ascii_terminal(models, tmp_path):
+    folder, out = tmp_path / "odd", tmp_path / "out.jsonl"
+    folder.mkdir()
+    names = sorted(["new\nline.jpg", "日本 😀.jpg", os.fsdecode(b"latin1_\xe9.jpg"), "\x1b[31m.jpg"])
+    for name in names:
+        Image.new("RGB", (8, 8)).save(folder / name)
+    (folder / "bad\x1b\n.jpg").write_bytes(b"")
+    command = [sys.executable, "predict.py", "caption", str(folder), "--checkpoint", models["caption"][1]]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    shown = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert shown.returncode == 1, shown.stderr
+    assert [line.split("\t")[0].rsplit("/", 1)[1] for line in shown.stdout.splitlines()] == [
+        "\\x1b[31m.jpg",
+        "latin1_\\udce9.jpg",
+        "new\\nline.jpg",
+        "\\u65e5\\u672c \\U0001f600.jpg",
+    ]
+    assert "skipped" in shown.stderr
+    assert "bad\\x1b\\n.jpg: an empty file" in shown.stderr
+    assert predict.main([*command[2:], "--out", str(out)]) == 1
+    assert [os.path.basename(json.loads(line)["image"]) for line in out.read_text("utf-8").splitlines()] == names
+
+
+def test_an_interrupt_while_torch_is_imported_ends_with_one_line():
+    command = [sys.executable, "-X", "importtime", "predict.py", "caption", "absent.jpg"]  # shows each import
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    while "torch." not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    lines = process.communicate(timeout=60)[1].splitlines()
+    assert [line for line in lines if not line.startswith("import time:")] == ["predict.py: interrupted"]
+    assert process.returncode == 130
+
+
+def test_an_interrupt_ends_with_one_line_and_its_status(models, pictures, tmp_path):
+    for i in range(500):
+        shutil.copy(pictures / "a.png", pictures / f"{i}.png")
+    out = tmp_path / "out.jsonl"
+    command = [sys.executable, "predict.py", "caption", str(pictures), "--checkpoint", models["caption"][1]]
+    process = subprocess.Popen(
+        [*command, "--batch_size", "1", "--out", str(out)], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True
+    )
+    started = False
+    while not started:
+        assert process.poll() is None
+        time.sleep(0.01)
+        with contextlib.suppress(FileNotFoundError):
+            started = out.stat().st_size > 0
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert errors.splitlines() == ["predict.py: interrupted; go on with --resume where there is --out or --sidecar"]
+    lines = out.read_text().splitlines()
+    assert 0 < len(lines) < 503
+    assert all("caption" in json.loads(line) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["caption", "--seed", str(2**70)], "must fit into 64 bits"),
+        (["caption", "--repetition_penalty", "nan"], "--repetition_penalty nan must be above 0"),
+        (["caption", "--repetition_penalty", "inf"], "--repetition_penalty inf must be above 0"),
+        (["match", "--text", "caf\udce9"], "--text 'caf\\udce9': not valid text"),
+        (["vqa", "--question", "caf\udce9?"], "--question 'caf\\udce9?': not valid text"),
+    ],
+)
+def test_flags_that_cannot_work_are_refused_with_status_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        predict.main([arguments[0], "a.jpg", *arguments[1:]])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err

@@ -1,7 +1,9 @@
 """Pictures from files, folders and globs, read in batches; those that cannot be read are returned with the reason."""
 
 import glob
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import re
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data.media.image_file import BadImage, open_image
-from settings import MissingFile
+from data.media.image_file import HEIC_SUFFIXES, NEEDS_PILLOW_HEIF, BadImage, open_image
+from settings import MissingFile, UserError
 from transform.image import EvalTransform
 
 
@@ -22,30 +24,64 @@ def picture_suffixes() -> set[str]:
 def find_pictures(names: Iterable[str]) -> list[Path]:
     """The picture files that `names` stand for, in their order.
 
-    A name is a file, a folder (its pictures at any depth) or a glob.
+    A name is a file, a folder (its pictures at any depth, those in linked folders too) or a glob. HEIC pictures are
+    among them also where they cannot be read, so that they are named instead of passed over.
 
     Raises:
         MissingFile: for a name that matches nothing.
+        UserError: for a name that stands for nothing but HEIC pictures, where these cannot be read.
     """
     known = picture_suffixes()
     found: dict[Path, None] = {}
     for name in names:
-        path = Path(name).expanduser()
-        if path.is_dir():
-            paths = sorted(file for file in path.rglob("*") if file.suffix.lower() in known)
-        elif path.exists():
-            paths = [path]
+        path = os.path.expanduser(name)
+        if os.path.isdir(path):
+            paths = sorted(_pictures_below(path, known | set(HEIC_SUFFIXES)))
+        elif os.path.lexists(path):
+            paths = [Path(path)]
         else:
-            paths = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
+            paths = sorted(Path(match) for match in _glob(path) if not os.path.isdir(match))
         if not paths:
             raise MissingFile(f"{name}: there is no such file, folder with pictures, or match")
+        if all(path.suffix.lower() in HEIC_SUFFIXES and path.suffix.lower() not in known for path in paths):
+            raise UserError(f"{name}: {len(paths)} of {len(paths)} pictures: {NEEDS_PILLOW_HEIF}")
         found.update(dict.fromkeys(paths))
     return list(found)
 
 
+def _pictures_below(top: str, suffixes: set[str]) -> Iterator[Path]:
+    """The pictures of a folder at any depth; those of a linked folder once, however many links lead to it.
+
+    macOS's `._NAME` companions and `__MACOSX` folders hold no pictures. Folders that cannot be listed come as paths, to
+    be named like pictures that cannot be read.
+    """
+    unlisted: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    for folder, subfolders, files in os.walk(top, followlinks=True, onerror=lambda e: unlisted.append(str(e.filename))):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for file in (*files, *subfolders):
+            if Path(file).suffix.lower() in suffixes and not file.startswith("._"):
+                yield Path(folder, file)
+        subfolders[:] = sorted(name for name in subfolders if name != "__MACOSX")
+        # what is really below goes before what is only linked to, so that a picture has the nearer of its names
+        subfolders.sort(key=lambda name: os.path.islink(os.path.join(folder, name)))
+    yield from map(Path, unlisted)
+
+
+def _glob(pattern: str) -> list[str]:
+    try:
+        return glob.glob(pattern, recursive=True)
+    except (ValueError, re.error):  # a NUL, or brackets that are no pattern
+        return []
+
+
 def read_batches(
     paths: Sequence[Path], image_size: int, batch_size: int, threads: int = 4
-) -> Iterator[tuple[list[Path], Tensor, list[BadImage]]]:
+) -> Generator[tuple[list[Path], Tensor, list[BadImage]], None, None]:
     """Decode and resize pictures in threads, ahead of their use.
 
     Yields, for every `batch_size` paths: those that could be read, their pixels uint8 `[B, 3, S, S]`, and an error for
@@ -59,8 +95,10 @@ def read_batches(
         except BadImage as error:
             return error
 
-    with ThreadPoolExecutor(threads) as pool:
-        batches = [list(paths[i : i + batch_size]) for i in range(0, len(paths), batch_size)]
+    empty = torch.empty(0, 3, image_size, image_size, dtype=torch.uint8)
+    batches = [list(paths[i : i + batch_size]) for i in range(0, len(paths), batch_size)]
+    pool = ThreadPoolExecutor(threads)
+    try:
         ahead = [[pool.submit(read, path) for path in batch] for batch in batches[:2]]
         for number, batch in enumerate(batches):
             results = [future.result() for future in ahead.pop(0)]
@@ -69,9 +107,10 @@ def read_batches(
             readable = [
                 (path, result) for path, result in zip(batch, results, strict=True) if isinstance(result, Tensor)
             ]
-            empty = torch.empty(0, 3, image_size, image_size, dtype=torch.uint8)
             yield (
                 [path for path, _ in readable],
                 torch.stack([pixels for _, pixels in readable]) if readable else empty,
                 [result for result in results if isinstance(result, BadImage)],
             )
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupted run does not wait for what it read ahead

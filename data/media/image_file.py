@@ -8,22 +8,34 @@ gray is scaled to 8 bits instead of clipped to white, CMYK becomes RGB. Palettes
 plain `convert("RGB")`, which drops the alpha channel: the released models saw such pictures that way.
 """
 
+import importlib
 import io
 import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from settings import UserError
+from files import open_regular
+from settings import MissingFile, UnreadableFile, UserError
 
-MAX_PIXELS = 89_478_485
-"""Larger pictures are refused as decompression bombs: a quarter of a gigabyte of RGB, where Pillow starts to warn."""
+MAX_PIXELS = 178_956_970
+"""Larger pictures are refused as decompression bombs: half a gigabyte of RGB, where Pillow itself refuses them."""
 MAX_BYTES = 2**30
+MAX_TEXT = 64 * 2**20
+"""Bytes of text and of color profile, unpacked, that a PNG may hold beside its pixels."""
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = (
+    MAX_TEXT  # Pillow's 1 MiB costs pictures with workflows
+)
+
+HEIC_SUFFIXES = (".heic", ".heif", ".hif")
+NEEDS_PILLOW_HEIF = (
+    "a HEIC picture, which needs the package pillow-heif (pip install pillow-heif), or convert it to JPEG"
+)
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -55,6 +67,18 @@ class TooManyBadImages(UserError):
     """More training images cannot be read than the run accepts."""
 
 
+def register_heic() -> bool:
+    """Let Pillow read HEIC, the format of iPhones, if the package pillow-heif is installed; whether it is."""
+    try:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    except ImportError:
+        return False
+    return True
+
+
+READS_HEIC = register_heic()
+
+
 def open_image(source: Source, name: str | None = None) -> Image.Image:
     """The whole picture of `source` (path, bytes or binary file) as upright RGB.
 
@@ -68,7 +92,9 @@ class ImageFile:
     """A picture file of which only the header has been read: its upright `size` is known before decoding.
 
     Raises:
-        BadImage: here if the header is unreadable or the picture too large, in `read` and `region` if the pixels are.
+        BadImage: here if the header is unreadable or the picture too large, in `read` and `region` if the pixels are
+            (a PNG's may be found unreadable here).
+        UserError: the machine's fault, not the picture's: too many files are open.
     """
 
     def __init__(self, source: Source, name: str | None = None) -> None:
@@ -78,6 +104,8 @@ class ImageFile:
             if not self._data:
                 raise BadImage(self.name, "an empty file")
             self._image: Image.Image | None = Image.open(io.BytesIO(self._data))  # used up by the first decoding
+            if self._image.format == "EPS":
+                raise BadImage(self.name, "an EPS file, which Ghostscript would have to run as a program: convert it")
             width, height = self._image.size
             if width * height > MAX_PIXELS:
                 raise BadImage(self.name, f"{width}x{height} pixels: more than {MAX_PIXELS:,} are refused as a bomb")
@@ -117,10 +145,11 @@ class ImageFile:
         """Turn every error into a BadImage: on broken files, Pillow's readers raise errors of any type."""
         try:
             yield
-        except BadImage:
+        except UserError:
             raise
         except UnidentifiedImageError as error:
-            raise BadImage(self.name, "not a picture") from error
+            heic = self._data[4:8] == b"ftyp" and self._data[8:12] in _HEIC_BRANDS
+            raise BadImage(self.name, NEEDS_PILLOW_HEIF if heic and not READS_HEIC else "not a picture") from error
         except OSError as error:
             raise BadImage(self.name, error.strerror or str(error)) from error
         except Exception as error:
@@ -132,16 +161,24 @@ def _bytes_of(source: Source, name: str) -> bytes:
         return source
     if not isinstance(source, str | os.PathLike):
         return source.read()
-    path = Path(source)
-    if path.stat().st_size > MAX_BYTES:
-        raise BadImage(name, f"{path.stat().st_size / 2**30:.1f} GiB: too large to be a picture")
-    return path.read_bytes()
+    try:
+        with open_regular(source) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_BYTES:
+                raise BadImage(name, f"{size / 2**30:.1f} GiB: too large to be a picture")
+            return file.read()
+    except MissingFile as error:
+        raise BadImage(name, "No such file or directory") from error
+    except UnreadableFile as error:
+        raise BadImage(name, error.reason) from error
 
 
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation; 1 (upright) where there is none or it is broken."""
     if image.format == "TIFF":  # Pillow turns these itself while decoding, and states the size after it
         return 1
+    if image.format == "PNG" and "exif" not in image.info:
+        image.load()  # the record may follow the pixels, and `getexif` decodes them; their damage is not the record's
     try:
         return image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # a broken record beside a good picture

@@ -12,6 +12,7 @@ import os
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -20,8 +21,8 @@ import numpy as np
 from PIL import Image
 
 from data.media.image_file import BadImage
-from files import atomic_write
-from settings import needs_extra
+from files import atomic_write, open_regular
+from settings import MissingFile, UnreadableFile, UserError, needs_extra
 
 if TYPE_CHECKING:
     import av
@@ -35,7 +36,7 @@ def read_frames(path: str | os.PathLike[str], num_frames: int) -> list[Image.Ima
     At a constant rate those are frames `floor(i * length / num_frames)`. A clip of fewer frames repeats some.
 
     Raises:
-        BadImage: the file is missing, empty, no video, truncated, or damaged where a wanted frame lies.
+        BadImage: the file is missing, no file, empty, no video, truncated, or damaged where a wanted frame lies.
         MissingPackage: PyAV is not installed.
     """
     with needs_extra("video", "reading clips"):
@@ -50,8 +51,16 @@ def read_frames(path: str | os.PathLike[str], num_frames: int) -> list[Image.Ima
             total = sum(1 for _ in _decode_all(path))
             wanted = [i * total // num_frames for i in range(num_frames)]
             pictures = {i: _picture(frame) for i, frame in enumerate(_decode_all(path)) if i in set(wanted)}
+    except MissingFile as error:
+        raise BadImage(path, "No such file or directory") from error
+    except UnreadableFile as error:
+        raise BadImage(path, error.reason) from error
+    except UserError:
+        raise
     except (FFmpegError, OSError) as error:
         raise BadImage(path, f"not a readable video ({error.strerror or error})") from error
+    except Exception as error:  # on damaged clips, PyAV raises errors of any type
+        raise BadImage(path, f"not a readable video ({type(error).__name__}: {error})") from error
     missing = [time for time in wanted if time not in pictures]
     if missing or not pictures:
         raise BadImage(path, f"damaged: {len(missing) or num_frames} of {num_frames} wanted frames do not decode")
@@ -90,7 +99,7 @@ def _timetable(path: str | os.PathLike[str]) -> tuple[list[int], list[int], Frac
     import av
 
     times, keyframes, read_until = [], [], 0.0
-    with av.open(os.fspath(path)) as container:
+    with _opened(path) as container:
         stream = _video(container, path)
         for packet in container.demux():
             if packet.is_corrupt:
@@ -143,10 +152,8 @@ def _decode_at(
         before = bisect_right(keyframes, time)
         return keyframes[before - 1] if before else None
 
-    import av
-
     remaining = deque(wanted)
-    with av.open(os.fspath(path)) as container:
+    with _opened(path) as container:
         stream = _video(container, path)
         resume_at = keyframe_of(remaining[0])  # None: feed everything
         fed_keyframe = None
@@ -170,16 +177,28 @@ def _decode_at(
 
 
 def _decode_all(path: str | os.PathLike[str]) -> "Iterator[av.VideoFrame]":
+    with _opened(path) as container:
+        yield from container.decode(_video(container, path))
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> "Iterator[InputContainer]":
+    """A clip opened by FFmpeg, which reads this file and no other: playlists name files and addresses to fetch."""
     import av
 
-    with av.open(os.fspath(path)) as container:
-        yield from container.decode(_video(container, path))
+    with (
+        open_regular(path) as file,
+        av.open(file, metadata_errors="replace", options={"protocol_whitelist": "none"}) as container,
+    ):
+        yield container
 
 
 def _video(container: "InputContainer", path: str | os.PathLike[str]) -> "VideoStream":
     if not container.streams.video:
         raise BadImage(path, "it holds no video stream")
     stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise BadImage(path, "its video is of a codec that FFmpeg does not know")
     stream.codec_context.thread_count = 1  # loader workers are the parallelism
     return stream
 

@@ -21,6 +21,7 @@ FLAGS = {
         [
             *("--num_beams", "5", "--sample", "--top_p", "0.5", "--top_k", "7", "--seed", "9", "--max_length", "30"),
             *("--min_length", "2", "--repetition_penalty", "1.2", "--n_best", "4", "--out", "captions.jsonl"),
+            "--resume",
         ],
         Caption(
             num_beams=5,
@@ -33,15 +34,28 @@ FLAGS = {
             repetition_penalty=1.2,
             n_best=4,
             out=Path("captions.jsonl"),
+            resume=True,
         ),
     ),
     "vqa": (
-        ["--question", "a?", "--question", "b?", "--answers", "list.json", "--k_test", "3", "--out", "answers.jsonl"],
-        Answer(question=["a?", "b?"], answers=Path("list.json"), k_test=3, out=Path("answers.jsonl")),
+        [
+            "--question",
+            "a?",
+            "--question",
+            "b?",
+            "--answers",
+            "list.json",
+            "--k_test",
+            "3",
+            "--out",
+            "answers.jsonl",
+            "--resume",
+        ],
+        Answer(question=["a?", "b?"], answers=Path("list.json"), k_test=3, out=Path("answers.jsonl"), resume=True),
     ),
     "match": (
-        ["--text", "a dog", "--text", "a cat", "--out", "scores.jsonl"],
-        Match(text=["a dog", "a cat"], out=Path("scores.jsonl")),
+        ["--text", "a dog", "--text", "a cat", "--out", "scores.jsonl", "--resume"],
+        Match(text=["a dog", "a cat"], out=Path("scores.jsonl"), resume=True),
     ),
     "features": (
         ["--text", "a dog", "--tokens", "--out", "vectors.npz"],

@@ -1,8 +1,11 @@
 """Picture files as people have them: each odd or broken kind is made on the spot and read, or refused by name."""
 
 import io
+import os
 import pickle
 import struct
+import sys
+import types
 import zlib
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from PIL import Image
 
 from data.media import image_file
 from data.media.image_file import BadImage, ImageFile, open_image
+from settings import UserError
 
 RED, GREEN, BLUE, WHITE = (250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 250)
 
@@ -137,23 +141,133 @@ def test_what_is_no_picture_is_refused_with_a_plain_reason(tmp_path: Path, conte
 def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadImage, match="nothing.jpg: No such file"):
         open_image(tmp_path / "nothing.jpg")
-    with pytest.raises(BadImage, match="Is a directory"):
+    with pytest.raises(BadImage, match="a folder, not a file"):
         open_image(tmp_path)
+
+
+def test_what_is_no_file_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(BadImage, match="pipe.jpg: a named pipe, not a file"):
+        open_image(tmp_path / "pipe.jpg")
+    with pytest.raises(BadImage, match="/dev/zero: a device, not a file"):
+        open_image("/dev/zero")
+
+
+def test_too_few_file_handles_do_not_make_a_picture_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_none(*_):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "open", open_none)
+    with pytest.raises(UserError, match="too many files are open") as caught:
+        open_image(tmp_path / "a.png")
+    assert not isinstance(caught.value, BadImage)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def with_chunks(data: bytes, *chunks: bytes, before: bytes = b"IDAT") -> bytes:
+    """A PNG with more chunks, before its first one of a kind."""
+    at = data.index(before) - 4
+    return data[:at] + b"".join(chunks) + data[at:]
+
+
+@pytest.mark.parametrize("before", [b"IDAT", b"IEND"])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        [chunk(b"zTXt", b"workflow\0\0" + zlib.compress(bytes(3_000_000)))],
+        [chunk(b"iTXt", b"workflow\0\1\0\0\0" + zlib.compress(bytes(3_000_000)))],
+        [chunk(b"tEXt", b"workflow\0" + b"{" * 3_000_000)],
+        [chunk(b"tEXt", b"a%d\0" % i + b"{" * 9_000_000) for i in range(7)],
+        [chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(3_000_000)))],
+    ],
+    ids=["zTXt", "iTXt", "tEXt", "many", "iCCP"],
+)
+def test_a_png_beside_large_texts_is_read(extra: list[bytes], before: bytes) -> None:
+    data = with_chunks(encoded(quadrants(), "PNG"), *extra, before=before)
+    assert np.array_equal(np.asarray(open_image(data)), np.asarray(quadrants()))
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
+def test_text_that_unpacks_without_end_is_refused(kind: bytes) -> None:
+    bomb = chunk(kind, b"bomb\0\0" + zlib.compress(bytes(image_file.MAX_TEXT + 1)))
+    assert len(bomb) < 100_000
+    with pytest.raises(BadImage, match="too large"):
+        open_image(with_chunks(encoded(quadrants(), "PNG"), bomb))
+
+
+def test_a_png_with_its_exif_record_behind_the_pixels_is_turned() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    record = chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    data = with_chunks(encoded(quadrants().transpose(Image.Transpose.ROTATE_90), "PNG"), record, before=b"IEND")
+    assert ImageFile(data).size == (64, 48)
+    assert_quadrants(open_image(data))
+
+
+@pytest.mark.parametrize("before", [b"IDAT", b"IEND"])
+def test_a_broken_exif_record_does_not_cost_a_png(before: bytes) -> None:
+    data = with_chunks(encoded(quadrants(), "PNG"), chunk(b"eXIf", b"nonsense"), before=before)
+    assert_quadrants(open_image(data))
+
+
+def animation(format: str, count: int = 3) -> bytes:
+    """Frames of which the first is the quadrants."""
+    others = [quadrants().rotate(90 * i) for i in range(1, count)]
+    return encoded(quadrants(), format, save_all=True, append_images=others, lossless=True)
+
+
+@pytest.mark.parametrize("format", ["PNG", "GIF", "WEBP", "TIFF"])
+def test_of_an_animation_the_first_frame_is_read(format: str) -> None:
+    assert_quadrants(open_image(animation(format)))
+
+
+def test_a_stated_number_of_frames_is_not_waited_for() -> None:
+    data = animation("PNG")
+    at = data.index(b"acTL")
+    data = data[: at - 4] + chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0)) + data[at + 16 :]
+    assert_quadrants(open_image(data))
+
+
+def test_eps_is_refused_for_it_is_run_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.eps").write_bytes(encoded(quadrants(), "EPS"))
+    with pytest.raises(BadImage, match="a.eps: an EPS file, which Ghostscript would have to run"):
+        open_image(tmp_path / "a.eps")
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+
+
+def test_heic_is_named_with_the_package_that_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_file, "READS_HEIC", False)
+    (tmp_path / "IMG_2.HEIC").write_bytes(HEIC)
+    with pytest.raises(BadImage, match=r"IMG_2.HEIC: a HEIC picture, which needs the package pillow-heif"):
+        open_image(tmp_path / "IMG_2.HEIC")
+
+
+def test_heic_is_read_where_its_package_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = types.ModuleType("pillow_heif")
+    calls = []
+    package.register_heif_opener = lambda: calls.append("registered")
+    monkeypatch.setitem(sys.modules, "pillow_heif", package)
+    assert image_file.register_heic()
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it were not installed
+    assert not image_file.register_heic()
+    assert calls == ["registered"]
 
 
 def png_header(width: int, height: int) -> bytes:
     """A few hundred bytes of PNG that state any size."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(9999))) + chunk(b"IEND", b"")
     )
 
 
-@pytest.mark.parametrize("size", [(10_000, 9_000), (60_000, 60_000)])
+@pytest.mark.parametrize("size", [(14_000, 13_000), (60_000, 60_000)])
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_decompression_bombs_are_refused_before_decoding(size: tuple[int, int]) -> None:
     with pytest.raises(BadImage, match="bomb"):

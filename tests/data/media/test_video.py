@@ -1,5 +1,7 @@
 """Clips are made on the spot: frame k is a flat color that tells k, so which frames were taken can be read off."""
 
+import contextlib
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -84,6 +86,48 @@ def test_what_is_no_clip_is_refused_by_name(tmp_path: Path, content: bytes, reas
 def test_a_missing_clip_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadImage, match="video7.mp4: .*No such file"):
         read_frames(tmp_path / "video7.mp4", 8)
+
+
+def test_what_is_no_file_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    for path, reason in ((tmp_path / "pipe.mp4", "a named pipe"), (tmp_path, "a folder"), ("/dev/zero", "a device")):
+        with pytest.raises(BadImage, match=f"{path}: {reason}, not a file"):
+            read_frames(path, 8)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile {}\n"],
+)
+def test_a_playlist_that_names_other_files_is_no_clip(tmp_path: Path, content: str) -> None:
+    write_clip(tmp_path / "other.ts", numbered_frames(8), fps=10)
+    for name in ("clip.m3u8", "clip.mp4"):
+        (tmp_path / name).write_text(content.format("other.ts"))
+        with pytest.raises(BadImage, match=f"{name}: not a readable video"):
+            read_frames(tmp_path / name, 2)
+
+
+def test_a_title_that_is_no_utf_8_does_not_cost_the_clip(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    write_clip(path, numbered_frames(8), fps=10)
+    data = path.read_bytes()
+    at = data.index(b"Lavf")  # the name of the program that wrote the clip
+    path.write_bytes(data[:at] + b"\xe9" + data[at + 1 :])
+    assert numbers(read_frames(path, 4)) == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "flv", "ts", "h264"])
+def test_changed_bytes_end_in_frames_or_a_reason(tmp_path: Path, suffix: str) -> None:
+    path, rng = tmp_path / f"clip.{suffix}", np.random.default_rng(1)
+    write_clip(path, numbered_frames(12), fps=10)
+    whole = path.read_bytes()
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(rng.integers(1, 4)):
+            data[rng.integers(min(1200, len(data)))] = rng.integers(256)  # headers, which say what follows
+        path.write_bytes(data)
+        with contextlib.suppress(BadImage):
+            assert len(read_frames(path, 4)) == 4
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "flv"])
