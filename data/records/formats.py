@@ -106,15 +106,19 @@ def texts(name: str, required: bool = True, count: int | None = None) -> Field:
     return Field(name, encode, "strings", required)
 
 
-def label(name: str) -> Field:
-    """A label: `true`, `false` or a string, kept as it is; which strings are labels is checked by the task."""
+_TRUTH = {"true": True, "false": False, "1": True, "0": False}
 
-    def encode(value: Any) -> str:
-        if not isinstance(value, (bool, str)):
-            raise ValueError("'True' or 'False'")
-        return json.dumps(value)
 
-    return Field(name, encode, "string", decode=json.loads)
+def truth(name: str) -> Field:
+    """True or false, as JSON's truth value, as the number 1 or 0, or as one of these in a string (NLVR2: "True")."""
+
+    def encode(value: Any) -> int:
+        written = str(value).lower() if isinstance(value, (bool, int, str)) else ""
+        if written not in _TRUTH:
+            raise ValueError("'True' or 'False' (or true, false, 1, 0)")
+        return int(_TRUTH[written])
+
+    return Field(name, encode, "int64", decode=bool)
 
 
 def identifier(name: str, required: bool = True) -> Field:

@@ -133,7 +133,8 @@ def test_nlvr_pairs_are_kept_or_swapped_as_recorded(images, recorded):
     for item in case["items"]:
         sample = dataset.sample(dataset.record(0, item["index"]), Fixed(item["random_value"]))
         assert sample["sentence"] == item["sentence"]
-        assert sample["label"] == item["label"]
+        if isinstance(case["annotation"][item["index"]]["label"], str):  # 2022's code counted JSON's true as false
+            assert sample["label"] == item["label"]
         assert [number(image) for image in sample["image"]] == [item["image0"], item["image1"]]
 
 
@@ -142,12 +143,26 @@ def test_nlvr_batches_hold_the_left_images_first(images, recorded):
     dataset = NLVREval([file], images, EvalTransform(8))
     batch = dataset.collate([dataset[0], dataset[1], dataset[2]])
     assert [number(image) for image in batch["image"]] == [0, 1, 2, 1, 2, 3]
-    assert batch["label"].tolist() == [1, 0, 0]
+    assert batch["label"].tolist() == [1, 0, 1]
 
 
-def test_an_nlvr_label_that_is_not_a_string_is_warned_of(images, recorded, caplog):
-    NLVREval([write(images / "nlvr.json", recorded["nlvr"]["annotation"])], images, EvalTransform(8))
-    assert "record 3: 1 labels are neither 'True' nor 'False' (the first is True)" in caplog.text
+def nlvr_pair(label) -> dict:
+    return {"images": ["im0.png", "im1.png"], "sentence": "s", "label": label}
+
+
+@pytest.mark.parametrize("dataset_class", [NLVREval, NLVRTrain])
+def test_an_nlvr_label_is_taken_as_it_is_meant(images, dataset_class):
+    labels = [True, "true", "True", 1, "1", False, "false", "False", 0, "0"]
+    transform = EvalTransform(8) if dataset_class is NLVREval else plain
+    dataset = dataset_class([write(images / "nlvr.json", list(map(nlvr_pair, labels)))], images, transform)
+    assert [dataset[row]["label"] for row in range(len(labels))] == [1] * 5 + [0] * 5
+
+
+@pytest.mark.parametrize("label", ["yes", "", " ", 2, -1, 1.0, None, [], ["True"], {"True": 1}, "T", "10"])
+def test_an_nlvr_label_of_another_kind_is_an_error_with_file_and_record(images, label):
+    file = write(images / "nlvr.json", [nlvr_pair(True), nlvr_pair(label)])
+    with pytest.raises(AnnotationError, match=r"nlvr.json, record 2: (has no )?'label'"):
+        NLVREval([file], images, EvalTransform(8))
 
 
 @pytest.mark.parametrize(("dataset_class", "prompt"), [(CaptionTrain, "a picture of "), (RetrievalTrain, "")])

@@ -108,12 +108,12 @@ def test_every_damage_is_named_with_file_and_record(world, capsys):
 
 
 def test_damage_of_other_kinds_is_found(world, capsys):
-    edit(world / "nlvr_train.json", lambda records: records[0].update(label=True))
+    edit(world / "nlvr_train.json", lambda records: records[0].update(label="yes"))
     edit(world / "nlvr_val.json", lambda records: records[1].update(identifier=records[0]["identifier"]))
     (world / "nlvr_test.json").write_text('[{"images": ["a", "b"], ')
     assert check(world, "nlvr") == 1
     printed = capsys.readouterr().out
-    assert f"label that is neither 'True' nor 'False'\n      {world / 'nlvr_train.json'}, record 1: True" in printed
+    assert f"wrong field\n      {world / 'nlvr_train.json'}, record 1: 'label' is a string (\"yes\")" in printed
     assert f"identifier that an earlier record has\n      {world / 'nlvr_val.json'}, record 2" in printed
     assert f"broken file\n      {world / 'nlvr_test.json'}, record 1: not valid JSON" in printed
 

@@ -8,7 +8,7 @@ import pytest
 
 import data.records.annotations
 from data.records.annotations import AnnotationError, Annotations, records
-from data.records.formats import Format, identifier, label, path, text, texts
+from data.records.formats import Format, identifier, path, text, texts, truth
 
 PAIR = Format("pair", (path("image"), texts("caption"), identifier("image_id", required=False)))
 
@@ -78,12 +78,12 @@ def test_a_wrong_field_is_an_error_with_file_and_record(tmp_path, record, messag
 
 
 def test_fields_of_other_kinds():
-    format = Format("f", (texts("images", count=2), label("label"), text("a", False), text("b", False)), ("a", "b"))
-    assert format.to_row({"images": ["x", "y"], "label": True, "b": ""}) == [["x", "y"], "true", None, ""]
+    format = Format("f", (texts("images", count=2), truth("label"), text("a", False), text("b", False)), ("a", "b"))
+    assert format.to_row({"images": ["x", "y"], "label": True, "b": ""}) == [["x", "y"], 1, None, ""]
     for wrong, message in (
         ({"images": ["x"], "label": "True", "a": "1"}, "expected a list of 2 strings"),
         ({"images": "xy", "label": "True", "a": "1"}, "expected a list of 2 strings"),
-        ({"images": ["x", "y"], "label": 1, "a": "1"}, "expected 'True' or 'False'"),
+        ({"images": ["x", "y"], "label": "yes", "a": "1"}, "expected 'True' or 'False'"),
         ({"images": ["x", "y"], "label": "True"}, "has none of a, b"),
     ):
         with pytest.raises(ValueError, match=message):
