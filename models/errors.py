@@ -1,5 +1,6 @@
 """Errors that the user can fix, as opposed to bugs."""
 
+import os
 from typing import Any
 
 
@@ -22,6 +23,17 @@ class ConfigError(UserError, ValueError):
 
 class MissingFile(UserError, FileNotFoundError):
     """A file that a config key, a flag or an argument names does not exist."""
+
+
+class UnreadableFile(UserError, OSError):
+    """What a path names cannot be opened as a file: which one (`path`), and why (`reason`)."""
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        super().__init__(str(path), reason)
+        self.path, self.reason = str(path), reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
 
 
 def check(holds: bool, key: str, value: Any, rule: str) -> None:

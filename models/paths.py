@@ -1,10 +1,15 @@
-"""Paths relative to the repository, and files that are written whole or not at all."""
+"""Paths relative to the repository, files opened only if they are files, and files written whole or not at all."""
 
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from models.errors import MissingFile, UnreadableFile, UserError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 """The folder that holds `models/` and `configs/`: this repository, or a project that both were copied into."""
@@ -16,10 +21,64 @@ def resolve(path: str | os.PathLike[str]) -> Path:
     `configs/med_config.json` therefore works from any working directory. A path that exists in neither place is
     returned as given, so that an error about it shows what the user wrote.
     """
-    path = Path(path).expanduser()
-    if not path.is_absolute() and not path.exists() and (REPOSITORY / path).exists():
+    path = Path(os.path.expanduser(path))  # unlike pathlib's, these two do not raise for an unknown `~user`, a NUL
+    if not path.is_absolute() and not os.path.exists(path) and os.path.exists(REPOSITORY / path):  # or a long name
         return REPOSITORY / path
     return path
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file to read its bytes; anything else that a path can name is refused.
+
+    A named pipe, a device or a socket would be waited for, or never end. What is checked is the opened file itself, so
+    nothing can be put in its place between the check and the reading; the opening does not wait either.
+
+    Raises:
+        MissingFile: there is nothing of this name.
+        UnreadableFile: no regular file, or one that cannot be opened; the reason says what it is.
+        UserError: this process has too many open files, whichever they are.
+    """
+    try:
+        return open(path, "rb", opener=_open_if_regular)
+    except FileNotFoundError as error:
+        raise MissingFile(f"{path}: there is no such file") from error
+    except UnreadableFile:
+        raise
+    except ValueError as error:  # a NUL or half a surrogate pair in the name
+        raise UnreadableFile(repr(os.fspath(path)), "not a file name") from error
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise UserError(f"{path}: too many files are open; raise the limit (`ulimit -n`)") from error
+        kind = _kind_of(path)
+        raise UnreadableFile(path, f"{kind}, not a file" if kind else error.strerror or str(error)) from error
+
+
+def _open_if_regular(path: str, flags: int) -> int:
+    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))  # Windows lacks both
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return handle
+    os.close(handle)
+    raise UnreadableFile(path, f"{_kind(mode) or 'something else'}, not a file")
+
+
+def _kind_of(path: str | os.PathLike[str]) -> str | None:
+    try:
+        return _kind(os.stat(path).st_mode)
+    except OSError:
+        return None
+
+
+def _kind(mode: int) -> str | None:
+    """What a thing of this mode is called, if it is no regular file."""
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode))
 
 
 @contextmanager
