@@ -21,7 +21,7 @@ import numpy as np
 
 from data.records.formats import Format
 from data.records.table import Store, joined, store_once
-from files import atomic_write, cache_dir
+from files import open_regular
 from settings import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("blip.data")
 
-_LAYOUT = 1  # raise it when the stores of older versions must not be used
+_LAYOUT = 2  # raise it when the stores of older versions must not be used
 _CHUNK = 1 << 22  # characters parsed at once
 _LONGEST_RECORD = 1 << 26  # characters; what is longer is taken for broken JSON instead of being read to the file's end
 _VALUE_START = re.compile(r"[^\s,]")
@@ -97,7 +97,7 @@ class Annotations:
 
     def __init__(self, sources: Sequence[str | Path], format: Format) -> None:
         self.sources = [Path(source) for source in sources]
-        self._stores = [Store(store_of(source, format)) for source in self.sources]
+        self._stores = [store_of(source, format) for source in self.sources]
         self._starts = list(itertools.accumulate(map(len, self._stores), initial=0))
         self._decode = {field.name: field.decode for field in format.fields if field.decode}
 
@@ -158,7 +158,7 @@ class Annotations:
         return np.concatenate([np.zeros(0, np.int32), *(chunk.indices.to_numpy() for chunk in values.chunks)])
 
 
-def store_of(source: Path, format: Format) -> Path:
+def store_of(source: Path, format: Format) -> Store:
     """The store of `source` in `format`; made now if there is none yet.
 
     Raises AnnotationError for the first record that is wrong.
@@ -181,13 +181,13 @@ def _digest(source: Path) -> str:
     """The hash of the file's content, cached for as long as its path, inode, size and times stay the same."""
     status = os.stat(source)
     version = repr((str(source.absolute()), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
-    memo = cache_dir() / "annotations" / "digests" / hashlib.blake2b(version.encode(), digest_size=16).hexdigest()
-    if memo.exists():
-        return memo.read_text()
+    key = hashlib.blake2b(version.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return store_once("annotations/digests", key, {"digest": "string"}, lambda: [[_hash(source)]])[0]["digest"]
+
+
+def _hash(source: Path) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    with source.open("rb") as file:
+    with open_regular(source) as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    with atomic_write(memo) as temporary:
-        temporary.write_text(digest.hexdigest())
     return digest.hexdigest()

@@ -10,7 +10,6 @@ import logging
 import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,13 +17,12 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from data.records.formats import replace_lone_surrogates
-from data.records.table import Columns, Store, store_once, store_path
-from files import atomic_write, cache_dir
+from data.records.table import Columns, Store, joined, make_store, store_once, store_path
 from settings import needs_extra
 
 logger = logging.getLogger("blip.data")
 
-_LAYOUT = 2  # raise it when the indices of older versions must not be used
+_LAYOUT = 3  # raise it when the indices of older versions must not be used
 _PICTURES = ("jpg", "jpeg", "png", "webp")
 _COLUMNS: Columns = {"key": "string", "caption": "string", "offset": "int64", "size": "int64"}
 _WORKERS = 4  # indexing processes that each process starts; a node runs several of those
@@ -41,8 +39,8 @@ def index_key(shard: str) -> str:
     return _digest((_LAYOUT, os.path.abspath(shard), stat.st_size, stat.st_mtime_ns))
 
 
-def shard_index(shard: str, key: str) -> Path:
-    """The file of a shard's index, made now if it is missing; while another process makes it, this one waits."""
+def shard_index(shard: str, key: str) -> Store:
+    """A shard's index, made now if it is missing or damaged; while another process makes it, this one waits."""
     return store_once("shards", key, _COLUMNS, lambda: _rows(shard))
 
 
@@ -51,14 +49,15 @@ def shard_sizes(shards: Sequence[str], keys: Sequence[str]) -> np.ndarray:
 
     The sizes are kept in a file of their own: a later start need not open thousands of indices for them.
     """
-    summary = cache_dir() / "shards" / f"{_digest(keys)}.npy"
-    if summary.exists():
-        return np.load(summary)
-    _make_missing(shards, keys)
-    sizes = np.array([len(Store(shard_index(*shard))) for shard in zip(shards, keys, strict=True)], np.int64)
-    with atomic_write(summary) as temporary:
-        np.save(temporary, sizes)
-    return sizes
+
+    def counted() -> Iterator[tuple[int]]:
+        return ((len(shard_index(*shard)),) for shard in zip(shards, keys, strict=True))
+
+    summary = _digest(keys)
+    if not store_path("shards/sizes", summary).exists():
+        _make_missing(shards, keys)
+    sizes = store_once("shards/sizes", summary, {"samples": "int64"}, counted)
+    return np.array(joined([sizes], "samples"), np.int64)
 
 
 def _digest(value: object) -> str:
@@ -92,7 +91,7 @@ class _MissingIndices(Dataset[None]):
 
     def __getitem__(self, number: int) -> None:
         shard, key = self.shards[number]
-        store_once("shards", key, _COLUMNS, lambda: _rows(shard), wait=False)
+        make_store("shards", key, _COLUMNS, lambda: _rows(shard), wait=False)
 
 
 def _rows(shard: str) -> Iterator[Row]:

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from data.records.shard_index import index_key, shard_index, shard_sizes
-from data.records.table import Store
 from settings import MissingFile, needs_extra
 
 _OPEN_SHARDS = 64  # shards that a process keeps open; an epoch's order stays within 16 at a time
@@ -69,7 +68,7 @@ class _OpenShard:
     """A shard and its index, closed when nothing refers to them any more."""
 
     def __init__(self, file: str, key: str) -> None:
-        self.index = Store(shard_index(file, key))
+        self.index = shard_index(file, key)
         self._file = open(file, "rb")  # noqa: SIM115 (closed with this object)
         self._lock = threading.Lock()
         weakref.finalize(self, self._file.close)

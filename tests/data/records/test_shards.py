@@ -98,8 +98,8 @@ def test_a_later_start_opens_no_index_and_no_shard(tmp_path, monkeypatch):
     files = write_shards(tmp_path, 3)
     Shards(files)
     with monkeypatch.context() as later:
-        later.setattr(data.records.shard_index, "Store", None)
-        later.setattr("data.records.shards.Store", None)
+        later.setattr(data.records.shard_index, "shard_index", None)
+        later.setattr("data.records.shards.shard_index", None)
         shards = Shards(files)
         assert shards.sizes.tolist() == [2, 2, 2]
     for file in (tmp_path / "cache" / "shards").glob("*.arrow"):  # a cache may be deleted at any time
