@@ -11,7 +11,7 @@ import numpy as np
 from data.dataset import EvalDataset, EvalImage, Sample, TrainDataset, TrainImage, pick_caption
 from data.records.annotations import AnnotationError, Annotations
 from data.records.formats import Format, identifier, path, texts
-from data.text import clean_caption
+from data.text import clean_caption, join_prompt
 
 TRAIN = Format("caption", (path("image"), texts("caption"), identifier("image_id", required=False)))
 EVAL = Format("caption eval", (path("image"), texts("caption", required=False), identifier("image_id", required=False)))
@@ -20,7 +20,7 @@ _COCO_NAME = re.compile(r"(?:.*[/_])?(\d{12})\.\w+")
 
 
 class CaptionTrain(TrainDataset):
-    """Batch: image uint8 [B, 3, S, S], caption list[str] (each `prompt` + cleaned), image_id int64 [B].
+    """Batch: image uint8 [B, 3, S, S], caption list[str] (each with its prompt, cleaned), image_id int64 [B].
 
     The batch's image_id numbers the file's `image_id`s from 0; for a record without one, its image's path.
     """
@@ -44,7 +44,7 @@ class CaptionTrain(TrainDataset):
         return super().record(epoch, index) | {"image_id": int(self._image_ids[index])}
 
     def sample(self, record: dict[str, Any], rng: np.random.Generator) -> Sample:
-        caption = self.prompt + clean_caption(pick_caption(record["caption"], rng), self.max_words)
+        caption = join_prompt(self.prompt, clean_caption(pick_caption(record["caption"], rng), self.max_words))
         file = os.path.join(self.image_root, record["image"])
         return {
             "image": self.image(file, rng),

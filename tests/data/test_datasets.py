@@ -179,6 +179,12 @@ def test_training_captions_are_as_recorded(images, recorded, dataset_class, prom
     assert batch["image_id"].tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("prompt", ["a photo of", "a photo of "])
+def test_a_training_caption_follows_its_prompt_after_one_blank(images, prompt):
+    file = write(images / "train.json", [{"image": "im0.png", "caption": "There are two cats."}])
+    assert CaptionTrain([file], images, plain, prompt=prompt)[0]["caption"] == "a photo of there are two cats"
+
+
 def test_one_of_several_captions_is_drawn_by_epoch_and_index(images):
     file = write(images / "train.json", [{"image": "im0.png", "caption": ["one", "two", "three"]}])
     dataset = CaptionTrain([file], images, plain)
