@@ -72,6 +72,10 @@ class TrainLoader:
         world_size: int = 1,
         pin_memory: bool = False,
     ) -> None:
+        if not len(dataset):
+            raise ConfigError(
+                f"nothing to train on: no sample in {', '.join(map(str, dataset.sources())) or 'no file'}"
+            )
         self.dataset = dataset
         self.batch_size = batch_size
         self.max_bad_images = max_bad_images

@@ -118,6 +118,16 @@ def test_damage_of_other_kinds_is_found(world, capsys):
     assert f"broken file\n      {world / 'nlvr_test.json'}, record 1: not valid JSON" in printed
 
 
+@pytest.mark.parametrize("text", ["", "  ", "\n\t", "!!!", "\U0001f600"])
+def test_captions_without_a_word_are_listed(world, capsys, text):
+    edit(world / "caption_train.json", lambda records: records[1].update(caption=text))
+    edit(world / "caption_val.json", lambda records: records[2].update(caption=["a word", text]))
+    assert check(world, "caption") == 1
+    printed = capsys.readouterr().out
+    for place in (f"{world / 'caption_train.json'}, record 2", f"{world / 'caption_val.json'}, record 3"):
+        assert f"1 x caption that is empty or holds no word\n      {place}: {ascii(text)}" in printed
+
+
 def test_images_without_ground_truth_are_found(world, capsys):
     def forget_the_first(truth):
         truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] != 0]
