@@ -10,17 +10,21 @@ import numpy as np
 
 from data.dataset import EvalDataset, EvalImage, Sample, TrainDataset, TrainImage, pick_caption
 from data.records.annotations import AnnotationError, Annotations
-from data.records.formats import Format, identifier, path, texts
-from data.text import clean_caption
+from data.records.formats import Format, captions, identifier, path
+from data.text import clean_caption, join_prompt
 
-TRAIN = Format("caption", (path("image"), texts("caption"), identifier("image_id", required=False)))
-EVAL = Format("caption eval", (path("image"), texts("caption", required=False), identifier("image_id", required=False)))
+TRAIN = Format(
+    "caption", (path("image"), captions("caption"), identifier("image_id", required=False)), needed="caption"
+)
+EVAL = Format(
+    "caption eval", (path("image"), captions("caption", required=False), identifier("image_id", required=False))
+)
 
 _COCO_NAME = re.compile(r"(?:.*[/_])?(\d{12})\.\w+")
 
 
 class CaptionTrain(TrainDataset):
-    """Batch: image uint8 [B, 3, S, S], caption list[str] (each `prompt` + cleaned), image_id int64 [B].
+    """Batch: image uint8 [B, 3, S, S], caption list[str] (each with its prompt, cleaned), image_id int64 [B].
 
     The batch's image_id numbers the file's `image_id`s from 0; for a record without one, its image's path.
     """
@@ -44,7 +48,7 @@ class CaptionTrain(TrainDataset):
         return super().record(epoch, index) | {"image_id": int(self._image_ids[index])}
 
     def sample(self, record: dict[str, Any], rng: np.random.Generator) -> Sample:
-        caption = self.prompt + clean_caption(pick_caption(record["caption"], rng), self.max_words)
+        caption = join_prompt(self.prompt, clean_caption(pick_caption(record["caption"], rng), self.max_words))
         file = os.path.join(self.image_root, record["image"])
         return {
             "image": self.image(file, rng),
@@ -74,13 +78,13 @@ class CaptionEval(EvalDataset):
     def ground_truth(self) -> dict[str, Any]:
         """The file's own captions in COCO's ground truth format, for a split that brings no ground truth file.
 
-        Raises AnnotationError where an image has no caption.
+        An image whose captions hold no word has an empty one. Raises AnnotationError where an image has none.
         """
         annotations: list[dict[str, Any]] = []
         for row, record in enumerate(self.annotations):
-            if not record["caption"]:
+            if record["caption"] is None:
                 raise AnnotationError(f"{self.annotations.place(row)} has no caption to compare with")
-            for caption in record["caption"]:
+            for caption in record["caption"] or [""]:
                 annotations.append({"image_id": self.image_ids[row], "id": len(annotations), "caption": caption})
         return {"images": [{"id": image_id} for image_id in self.image_ids], "annotations": annotations}
 

@@ -91,6 +91,10 @@ class TrainDataset(_ErrorsAsValues):
         del epoch
         return len(self.annotations)
 
+    def sources(self) -> list[str | Path]:
+        """The files that the records are from."""
+        return [*self.annotations.sources]
+
     def order(self, epoch: int) -> np.ndarray:
         """The indices that `epoch` uses, in the order in which it uses them."""
         return shuffled(self.size(epoch), (self.seed, epoch))

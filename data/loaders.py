@@ -31,6 +31,7 @@ logger = logging.getLogger("blip.data")
 
 EvalData = TypeVar("EvalData", bound=EvalDataset)
 
+_LISTED = 5  # files without a sample that are named
 _FIRST_JUDGED = 10_000  # images; the share of bad ones among fewer says little about a large dataset
 
 
@@ -76,6 +77,10 @@ class TrainLoader:
         world_size: int = 1,
         pin_memory: bool = False,
     ) -> None:
+        if not len(dataset):
+            sources = [str(source) for source in dataset.sources()]
+            more = f" and {len(sources) - _LISTED:,} more" if len(sources) > _LISTED else ""
+            raise ConfigError(f"nothing to train on: no sample in {', '.join(sources[:_LISTED])}{more}")
         self.dataset = dataset
         self.batch_size = batch_size
         self.max_bad_images = max_bad_images

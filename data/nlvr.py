@@ -1,6 +1,5 @@
 """NLVR2: `{images: [left, right], sentence, label: 'True' / 'False'}`; is the sentence true of the two images?"""
 
-import logging
 import os
 import re
 from collections.abc import Sequence
@@ -12,15 +11,13 @@ import torch
 
 from data.dataset import EvalDataset, EvalImage, Sample, TrainDataset, TrainImage
 from data.records.annotations import Annotations
-from data.records.formats import Format, identifier, label, text, texts
+from data.records.formats import Format, identifier, text, texts, truth
 from data.text import clean_caption
 
 PAIR = Format(
     "nlvr",
-    (texts("images", count=2), text("sentence"), label("label"), identifier("identifier", required=False)),
+    (texts("images", count=2), text("sentence"), truth("label"), identifier("identifier", required=False)),
 )
-
-logger = logging.getLogger("blip.data")
 
 _MAX_WORDS = 40
 _OTHER_SIDE = {"left": "right", "right": "left"}
@@ -40,7 +37,7 @@ class NLVRTrain(TrainDataset):
     def __init__(
         self, files: Sequence[str | Path], image_root: str | Path, transform: TrainImage, *, seed: int = 0
     ) -> None:
-        super().__init__(_pairs(files), image_root, transform, seed)
+        super().__init__(Annotations(files, PAIR), image_root, transform, seed)
 
     def sample(self, record: dict[str, Any], rng: np.random.Generator) -> Sample:
         left, right = record["images"]
@@ -51,7 +48,7 @@ class NLVRTrain(TrainDataset):
         return {
             "image": torch.stack([self.image(file, rng) for file in files]),  # [2, 3, S, S]
             "sentence": sentence,
-            "label": int(record["label"] == "True"),
+            "label": int(record["label"]),
             "files": files,
         }
 
@@ -64,7 +61,7 @@ class NLVREval(EvalDataset):
     index int64 [B]."""
 
     def __init__(self, files: Sequence[str | Path], image_root: str | Path, transform: EvalImage) -> None:
-        super().__init__(_pairs(files), image_root, transform)
+        super().__init__(Annotations(files, PAIR), image_root, transform)
 
     def files(self, row: int) -> list[str]:
         return [os.path.join(self.image_root, name) for name in self.annotations[row]["images"]]
@@ -74,26 +71,12 @@ class NLVREval(EvalDataset):
         return {
             "image": torch.stack([self.image(name) for name in record["images"]]),
             "sentence": clean_caption(record["sentence"], _MAX_WORDS),
-            "label": int(record["label"] == "True"),
+            "label": int(record["label"]),
             "index": row,
         }
 
     def collate(self, samples: Sequence[Sample]) -> dict[str, Any]:
         return _left_then_right(super().collate(samples))
-
-
-def _pairs(files: Sequence[str | Path]) -> Annotations:
-    annotations = Annotations(files, PAIR)
-    labels = annotations.values("label")
-    unclear = [row for row, label in enumerate(labels) if label not in ("True", "False")]
-    if unclear:
-        logger.warning(
-            "%s: %d labels are neither 'True' nor 'False' (the first is %r) and count as false",
-            annotations.place(unclear[0]),
-            len(unclear),
-            labels[unclear[0]],
-        )
-    return annotations
 
 
 def _left_then_right(batch: dict[str, Any]) -> dict[str, Any]:

@@ -11,14 +11,17 @@ import numpy as np
 from data.dataset import Sample, TrainDataset, TrainImage, pick_caption
 from data.media.image_file import ImageFile
 from data.records.annotations import Annotations
-from data.records.formats import Format, path, texts
+from data.records.formats import Format, captions, path
 from data.records.shards import Shards
 from data.sampler import mixed, shuffled, shuffled_by_shard
 from data.text import clean_caption
 from settings import ConfigError
 
 PAIR = Format(
-    "pretrain", (path("image", required=False), path("url", required=False), texts("caption")), either=("image", "url")
+    "pretrain",
+    (path("image", required=False), path("url", required=False), captions("caption")),
+    either=("image", "url"),
+    needed="caption",
 )
 
 
@@ -79,6 +82,9 @@ class PretrainDataset(TrainDataset):
                 "folder of their downloads; docs/data.md says how to download them, better into shards"
             )
         return pairs
+
+    def sources(self) -> list[str | Path]:
+        return [*super().sources(), *self.laion_files, *self.shards.files]
 
     def size(self, epoch: int) -> int:
         return len(self.shards) + len(self.annotations) + len(self.laion(epoch))

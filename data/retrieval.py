@@ -6,10 +6,10 @@ from pathlib import Path
 from data.caption import CaptionTrain
 from data.dataset import EvalDataset, EvalImage, Sample
 from data.records.annotations import Annotations
-from data.records.formats import Format, path, texts
+from data.records.formats import Format, captions, path
 from data.text import clean_caption
 
-EVAL = Format("retrieval eval", (path("image"), texts("caption")))
+EVAL = Format("retrieval eval", (path("image"), captions("caption")), needed="caption")
 
 
 class RetrievalTrain(CaptionTrain):

@@ -30,6 +30,8 @@ class TrainSampler:
         self.epoch = epoch
         self.start_batch = start_batch
         self._indices = self.order(epoch)
+        if not len(self._indices):
+            raise ConfigError(f"the training set of epoch {epoch} has no samples")
         if not len(self):
             raise ConfigError(
                 f"the training set has {len(self._indices)} samples, fewer than one step takes (batch size "

@@ -22,5 +22,14 @@ def clean_question(text: str, max_words: int = 50) -> str:
     return _first_words(text.lower().translate(_NO_MARKS).rstrip(" "), max_words)
 
 
+def join_prompt(prompt: str, caption: str) -> str:
+    """The caption after the prompt and one blank, whether or not the prompt ends in one; alone if that is blank.
+
+    YAML and `key=value` cut a value's last blanks, and tokens do not show them: generation joins in the same way.
+    """
+    prompt = prompt.rstrip()
+    return f"{prompt} {caption}" if prompt else caption
+
+
 def _first_words(text: str, count: int) -> str:
     return " ".join(text.split(" ")[:count])

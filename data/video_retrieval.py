@@ -8,10 +8,10 @@ import torch
 from data.dataset import EvalDataset, EvalImage, Sample
 from data.media.video import read_frames
 from data.records.annotations import Annotations
-from data.records.formats import Format, path, texts
+from data.records.formats import Format, captions, path
 from data.text import clean_caption
 
-EVAL = Format("video", (path("clip_name"), texts("caption")))
+EVAL = Format("video", (path("clip_name"), captions("caption")), needed="caption")
 
 
 class VideoEval(EvalDataset):

@@ -1,6 +1,6 @@
 """Visual question answering: VQA v2 (ten annotators' answers), Visual Genome (one answer), or own questions."""
 
-import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from data.dataset import EvalDataset, EvalImage, Sample, TrainDataset, TrainImage
-from data.records.annotations import AnnotationError, Annotations
-from data.records.formats import Format, identifier, path, text, texts
+from data.records.annotations import AnnotationError, Annotations, records
+from data.records.formats import Format, answers, identifier, path, quote, replace_lone_surrogates, text
 from data.text import clean_question
 
 _QUESTION = (
@@ -23,8 +23,10 @@ _QUESTION = (
 )
 _TYPES = (text("question_type", required=False), text("answer_type", required=False))
 
-TRAIN = Format("vqa", (*_QUESTION, texts("answer")))
-EVAL = Format("vqa eval", (*_QUESTION, texts("answer", required=False), *_TYPES))
+TRAIN = Format("vqa", (*_QUESTION, answers("answer")), needed="answer")
+EVAL = Format("vqa eval", (*_QUESTION, answers("answer", required=False), *_TYPES))
+
+logger = logging.getLogger("blip.data")
 
 VISUAL_GENOME_WEIGHT = 0.2  # of its single answer; those of VQA v2 weigh the share of ten people who gave them
 
@@ -127,16 +129,22 @@ class VQAEval(EvalDataset):
     def ground_truth(self) -> dict[Any, dict[str, Any]]:
         """question_id -> the annotators' `answers`, `question_type` and `answer_type` (those that the file has).
 
-        A question without answers is left out.
+        A question without answers is left out. Raises AnnotationError where there are answers, and all are blank.
         """
-        return {
-            self.question_ids[row]: {
-                "answers": record["answer"],
-                **{key: record[key] for key in ("question_type", "answer_type") if record[key]},
-            }
-            for row, record in enumerate(self.annotations)
-            if record["answer"]
-        }
+        truth: dict[Any, dict[str, Any]] = {}
+        blank: list[int] = []
+        for row, record in enumerate(self.annotations):
+            if record["answer"]:
+                types = {key: record[key] for key in ("question_type", "answer_type") if record[key]}
+                truth[self.question_ids[row]] = {"answers": record["answer"], **types}
+            elif record["answer"] is not None:
+                blank.append(row)
+        if blank and not truth:
+            raise AnnotationError(f"{self.annotations.place(blank[0])}, and all others: 'answer' is blank")
+        if blank:
+            places = (len(blank), self.annotations.place(blank[0]))
+            logger.warning("%d questions whose answers are blank are not scored; the first is %s", *places)
+        return truth
 
 
 def _question_ids(annotations: Annotations) -> list[int | str]:
@@ -148,11 +156,24 @@ def _question_ids(annotations: Annotations) -> list[int | str]:
 
 
 def answer_list(file: str | Path) -> list[str]:
-    """The candidate answers of a JSON list of strings; raises AnnotationError for anything else."""
-    try:
-        answers = json.loads(Path(file).read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise AnnotationError(f"{file}: not valid JSON ({error})") from None
-    if not isinstance(answers, list) or not answers or not all(isinstance(answer, str) for answer in answers):
-        raise AnnotationError(f"{file}: expected a JSON list of answers, each a string")
+    """The candidate answers of a JSON list of strings, without those that are blank.
+
+    Raises AnnotationError for anything else.
+    """
+    answers: list[str] = []
+    blank = 0
+    for number, answer in enumerate(records(Path(file)), start=1):
+        if not isinstance(answer, str):
+            expected = "expected a JSON list of answers, each a string"
+            raise AnnotationError(f"{file}, answer {number}: is {quote(answer)}, {expected}")
+        if answer.strip():
+            answers.append(replace_lone_surrogates(answer))
+        else:
+            blank += 1
+    if not answers:
+        raise AnnotationError(
+            f"{file}: expected a JSON list of answers, found {'only blank ones' if blank else 'none'}"
+        )
+    if blank:
+        logger.warning("%s: %d blank answers are left out", file, blank)
     return answers

@@ -56,6 +56,8 @@ def _caption_cases(
     cases = []
     for prediction in predictions:
         image = prediction["image_id"]
+        if image not in scores.per_image:  # it has no references to score it by
+            continue
         each = {metric: round(value, 2) for metric, value in scores.per_image[image].items()}
         lines = {"image_id": image, "prediction": prediction["caption"], "references": list(references[image])}
         cases.append(Case(files[image], lines | each, -each[by], f"{by} {each[by]:.1f}"))

@@ -5,14 +5,16 @@ on the equivalent tokens of metrics/tokenize.py, and these two are named with th
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, SupportsFloat
 
 from metrics import java
-from metrics.ground_truth import GroundTruthError, read_json
+from metrics.ground_truth import GroundTruthError, entries, has_words, is_id, read_json
 from metrics.scorers import require_scorers
 from metrics.tokenize import ptb_tokenize
+
+_NAMED = 10  # images that a remark names
 
 Captions = Mapping[Any, list[str]]  # image id -> captions
 
@@ -28,6 +30,7 @@ class CaptionScores:
         images: how many images were scored.
         unanswered: images of the ground truth without a prediction, which no score counts.
         tokenizer: 'java' or 'python', which agree on captions as people write them.
+        without_references: images whose references are empty or hold no word; no score counts them.
     """
 
     scores: dict[str, float]
@@ -36,12 +39,17 @@ class CaptionScores:
     images: int
     unanswered: int
     tokenizer: str
+    without_references: tuple[Any, ...] = ()
 
     @property
     def remarks(self) -> list[str]:
         """What a reader of the scores should know, a sentence each."""
         missing = f"images of the ground truth without a caption, which no score counts: {self.unanswered}"
-        return [missing] if self.unanswered else []
+        empty = ", ".join(map(repr, self.without_references[:_NAMED]))
+        without = (
+            f"images whose references hold no word, which no score counts: {len(self.without_references)} ({empty})"
+        )
+        return [*([missing] if self.unanswered else []), *([without] if self.without_references else [])]
 
 
 def score_captions(
@@ -60,30 +68,55 @@ def score_captions(
     if not candidates:
         raise ValueError("there are no predictions to score")
     unanswered = len(references) - len(candidates)
-    return _score({image: references[image] for image in candidates}, candidates, unanswered, use_java)
+    scored = {image: caption for image, caption in candidates.items() if references[image]}
+    scores = _score({image: references[image] for image in scored}, scored, unanswered, use_java)
+    return replace(scores, without_references=tuple(image for image in candidates if not references[image]))
 
 
 def read_references(ground_truth: str | Path | Mapping[str, Any], images: Collection[Any] = ()) -> dict[Any, list[str]]:
     """Reference captions by image id, from COCO format: `annotations` with `image_id` and `caption`.
 
-    Raises GroundTruthError where it is in another format, or one of `images` (ids) has no caption.
+    Those without a word are left out, so that an image's list may be empty. Raises GroundTruthError where it is in
+    another format, one of `images` (ids) has no caption, or all their captions are without a word.
     """
     content = ground_truth if isinstance(ground_truth, Mapping) else read_json(ground_truth)
     where = "the ground truth" if isinstance(ground_truth, Mapping) else str(ground_truth)
-    if not isinstance(content, Mapping) or "annotations" not in content:
-        raise GroundTruthError(f"{where} is not in COCO format: it has no 'annotations' list of {{image_id, caption}}")
     references: dict[Any, list[str]] = {}
-    for row, annotation in enumerate(content["annotations"]):
+    for row, annotation in enumerate(entries(content, "annotations", where)):
         if "image_id" not in annotation or "caption" not in annotation:
             raise GroundTruthError(f"{where}: annotation {row} lacks image_id or caption, it has {sorted(annotation)}")
-        references.setdefault(annotation["image_id"], []).append(annotation["caption"])
+        image, caption = annotation["image_id"], annotation["caption"]
+        if not is_id(image):
+            raise GroundTruthError(
+                f"{where}: annotation {row} has the image_id {image!r:.60}, expected a number or text"
+            )
+        if not isinstance(caption, str):
+            raise GroundTruthError(
+                f"{where}: annotation {row} (image_id {image!r}) has the caption {caption!r:.60}, expected text"
+            )
+        several = references.setdefault(image, [])
+        if has_words(caption):
+            several.append(caption)
     unknown = [image for image in images if image not in references]
     if unknown:
         raise GroundTruthError(
             f"{where}: {len(unknown)} of {len(images)} captioned images have no reference caption, image_id "
-            f"{unknown[0]!r} among them: is this the ground truth of the split that is captioned?"
+            f"{unknown[0]!r} among them: {_why_unknown(unknown[0], references)}"
+        )
+    if images and not any(references[image] for image in images):
+        raise GroundTruthError(
+            f"{where}: the references of all {len(images)} captioned images are empty, or hold no word: there is "
+            "nothing to compare with"
         )
     return references
+
+
+def _why_unknown(image: Any, references: Captions) -> str:
+    other = next((known for known in references if str(known) == str(image)), None)
+    if other is None:
+        return "is this the ground truth of the split that is captioned?"
+    kinds = ("text", "a number") if isinstance(image, str) else ("a number", "text")
+    return f"the ids of the captioned images are {kinds[0]}, those of the ground truth {kinds[1]}; write both alike"
 
 
 def _by_image(predictions: Sequence[Mapping[str, Any]]) -> dict[Any, list[str]]:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metrics.caption import CaptionScores, score_captions
-from metrics.ground_truth import GroundTruthError, read_json
+from metrics.caption import CaptionScores, read_references, score_captions
+from metrics.ground_truth import GroundTruthError, entries, is_id, read_json
 
 DOMAINS = {"in-domain": "in", "near-domain": "near", "out-domain": "out"}
 
@@ -16,11 +16,13 @@ def read_domains(ground_truth: str | Path | Mapping[str, Any], images: Iterable[
     Raises GroundTruthError for the first image whose domain is none of NoCaps's, or which is not in the file.
     """
     content = ground_truth if isinstance(ground_truth, Mapping) else read_json(ground_truth)
-    named = {image.get("id"): image.get("domain") for image in content.get("images", [])}
+    where = "the ground truth" if isinstance(ground_truth, Mapping) else str(ground_truth)
+    listed = entries(content, "images", where)
+    named = {image["id"]: image.get("domain") for image in listed if is_id(image.get("id"))}
     domains = {}
     for image in images:
         domain = named.get(image)
-        if domain not in DOMAINS:
+        if not isinstance(domain, str) or domain not in DOMAINS:
             raise GroundTruthError(
                 f"image {image!r} has domain {domain!r} in the ground truth; known are {', '.join(DOMAINS)}"
             )
@@ -37,9 +39,10 @@ def score_nocaps(
     Each domain is scored as a set of its own, so CIDEr weighs words by the images of that domain.
     """
     content = ground_truth if isinstance(ground_truth, Mapping) else read_json(ground_truth)
-    domains = read_domains(content, [prediction["image_id"] for prediction in predictions])
+    images = [prediction["image_id"] for prediction in predictions]
+    domains, references = read_domains(content, images), read_references(content, images)
     groups: dict[str, list[Mapping[str, Any]]] = {}
-    for prediction in predictions:
+    for prediction in filter(lambda one: references[one["image_id"]], predictions):  # else there is nothing to score by
         groups.setdefault(domains[prediction["image_id"]], []).append(prediction)
     scores = {name: _score_group(groups[name], content) for name in DOMAINS.values() if name in groups}
     return scores | {"all": score_captions(predictions, content)}

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from metrics.ground_truth import GroundTruthError, read_json
+from metrics.ground_truth import GroundTruthError, is_id, read_json
 
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _DIGITS = {word: str(number) for number, word in enumerate(_NUMBERS)} | {"none": "0"}
@@ -100,37 +100,54 @@ def read_annotations(
     """Annotations by question_id: {answers: list[str], answer_type, question_type (where named)} each.
 
     Takes the official file (`annotations` with `answers: [{answer}]`) or a training list (`{question_id, answer: [..]}`
-    each), as a path or as its content. Entries without a question_id (Visual Genome's) are left out.
+    each), as a path or as its content. Entries without a question_id (Visual Genome's), and
+    those whose answers are blank, are left out.
 
     Raises GroundTruthError where an entry has no answers or the question_id of another, or none is about one of the
     `questions` (ids).
     """
     content = read_json(source) if isinstance(source, str | Path) else source
     entries = content.get("annotations") if isinstance(content, Mapping) else content
+    where = str(source) if isinstance(source, str | Path) else "the ground truth"
     if not isinstance(entries, Sequence) or not all(isinstance(entry, Mapping) for entry in entries):
-        found = source if isinstance(source, str | Path) else "the ground truth"
-        raise GroundTruthError(f"{found}: expected a list of {{question_id, answer}}, or {{annotations: [..]}}")
-    annotations = {}
+        raise GroundTruthError(f"{where}: expected a list of {{question_id, answer}}, or {{annotations: [..]}}")
+    annotations: dict[Any, dict[str, Any]] = {}
     for row, entry in enumerate(entries):
         if "question_id" not in entry:
             continue
-        if entry["question_id"] in annotations:
+        question = entry["question_id"]
+        if not is_id(question):
             raise GroundTruthError(
-                f"annotation {row} has the question_id of an earlier one, {entry['question_id']!r}: keep one of them"
+                f"{where}: annotation {row} has the question_id {question!r:.60}, expected a number or text"
             )
-        answers = entry.get("answers", entry.get("answer"))
-        if not answers:
+        if question in annotations:
             raise GroundTruthError(
-                f"annotation {row} (question_id {entry['question_id']!r}) has no answers to compare with"
+                f"{where}: annotation {row} has the question_id of an earlier one, {question!r}: keep one of them"
             )
-        answers = [answers] if isinstance(answers, str) else answers
-        annotations[entry["question_id"]] = {
-            "answers": [one if isinstance(one, str) else one["answer"] for one in answers],
-            **{key: entry[key] for key in ("answer_type", "question_type") if key in entry},
-        }
+        types = {key: str(entry[key]) for key in ("answer_type", "question_type") if entry.get(key) is not None}
+        annotations[question] = {"answers": _answers(entry, f"{where}: annotation {row} (question_id {question!r})")}
+        annotations[question] |= types
     if questions is not None:
         _check_split(questions, annotations)
-    return annotations
+    scored = {question: entry for question, entry in annotations.items() if entry["answers"]}
+    if annotations and not scored:
+        raise GroundTruthError(f"{where}: the answers to all {len(annotations)} questions are blank")
+    return scored
+
+
+def _answers(entry: Mapping[str, Any], where: str) -> list[str]:
+    """The answers of an entry that are not blank; `where` it is, for errors."""
+    answers = entry.get("answers", entry.get("answer"))
+    if not answers and answers != "":
+        raise GroundTruthError(f"{where} has no answers to compare with")
+    listed = answers if isinstance(answers, list | tuple) else [answers]
+    texts: list[str] = []
+    for one in listed:
+        text = one.get("answer") if isinstance(one, Mapping) else one
+        if not isinstance(text, str):
+            raise GroundTruthError(f"{where} has the answer {text!r:.60}, expected text")
+        texts.append(text)
+    return [text for text in texts if text.strip()]
 
 
 def _check_split(questions: Collection[Any], annotations: Mapping[Any, Any]) -> None:

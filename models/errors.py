@@ -36,17 +36,6 @@ class UnreadableFile(UserError, OSError):
         return f"{self.path}: {self.reason}"
 
 
-class UnreadableFile(UserError, OSError):
-    """What a path names cannot be opened as a file: which one (`path`), and why (`reason`)."""
-
-    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
-        super().__init__(str(path), reason)
-        self.path, self.reason = str(path), reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
-
-
 def check(holds: bool, key: str, value: Any, rule: str) -> None:
     """Raise ConfigError, "KEY = VALUE: must be RULE", unless `holds`."""
     if not holds:

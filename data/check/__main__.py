@@ -27,9 +27,10 @@ from data.config_base import DataConfig, PublishedData
 from data.media.image_file import BadImage, open_image
 from data.media.video import read_frames
 from data.records.annotations import AnnotationError, records
+from data.records.formats import has_words
 from data.records.shards import Shards, shard_files
 from data.vqa import answer_list
-from files import atomic_write
+from files import atomic_write, open_regular
 from settings import ConfigError, MissingPackage, load_config
 from settings.reader import find_config
 from transform.image import EvalTransform
@@ -126,11 +127,19 @@ def _good_records(task: Task, config: DataConfig, split: str, result: SplitCheck
                     result.problem("wrong field", f"{place}: {error}")
                     continue
                 result.count("captions", len(record.get("caption") or []))
-                if record.get("label", "True") not in ("True", "False"):
-                    result.problem("label that is neither 'True' nor 'False'", f"{place}: {record['label']!r}")
+                _check_texts(place, raw, result)
                 yield place, record
         except (AnnotationError, OSError) as error:
             result.problem("broken file", str(error))
+
+
+def _check_texts(place: str, raw: Annotation, result: SplitCheck) -> None:
+    """Note the texts of a record that say nothing; of captions and answers, training leaves them out."""
+    for name, keep in (("caption", has_words), ("question", has_words), ("sentence", has_words), ("answer", str.strip)):
+        written = raw.get(name)
+        for text in written if isinstance(written, list) else [written]:
+            if isinstance(text, str) and not keep(text):
+                result.problem(f"{name} that is empty or holds no word", f"{place}: {ascii(text)}")
 
 
 def _read_picture(config: DataConfig, place: str, files: list[str], result: SplitCheck) -> Image.Image | None:
@@ -179,8 +188,9 @@ def _check_ground_truth(config: CaptionData, split: str, result: SplitCheck) -> 
     if file is None or result.problems:  # with wrong records or ids there is nothing to compare
         return
     try:
-        known = {caption["image_id"] for caption in json.loads(file.read_text(encoding="utf-8"))["annotations"]}
-    except (TypeError, KeyError):
+        with open_regular(file) as truth:
+            known = {caption["image_id"] for caption in json.loads(truth.read().decode("utf-8-sig"))["annotations"]}
+    except (TypeError, KeyError, RecursionError):
         raise ValueError(f"{file}: expected ground truth as COCO has it: {_COCO_TRUTH}") from None
     result.count("images with ground truth", len(known))
     for image_id in CaptionEval(config.annotations(split), config.image_root, EvalTransform(1)).image_ids:

@@ -9,10 +9,8 @@ others wait; a store appears whole or not at all.
 import bisect
 import hashlib
 import itertools
-import json
 import logging
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,89 +18,54 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data.records.formats import Format
+from data.records.json_values import AnnotationError as AnnotationError
+from data.records.json_values import records as records
 from data.records.table import Store, joined, store_once
-from files import atomic_write, cache_dir
-from settings import UserError
+from files import open_regular
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 logger = logging.getLogger("blip.data")
 
-_LAYOUT = 1  # raise it when the stores of older versions must not be used
-_CHUNK = 1 << 22  # characters parsed at once
-_LONGEST_RECORD = 1 << 26  # characters; what is longer is taken for broken JSON instead of being read to the file's end
-_VALUE_START = re.compile(r"[^\s,]")
-
-
-class AnnotationError(UserError, ValueError):
-    """A file that is not a list of records, or a record that is not in its format; names the file and the record."""
-
-
-def records(source: Path) -> Iterator[Any]:
-    """The values of a JSON list or a JSON Lines file, one by one, in memory that does not grow with the file.
-
-    Raises AnnotationError where the file stops being JSON.
-    """
-    decode = json.JSONDecoder().raw_decode
-    count = 0
-    with source.open(encoding="utf-8-sig") as file:
-        try:
-            buffer = file.read(_CHUNK)
-            position = _next_value(buffer, 0)
-            listed = buffer[position : position + 1] == "["
-            position += listed
-            while True:
-                position = _next_value(buffer, position)
-                if position == len(buffer):
-                    buffer, position = file.read(_CHUNK), 0
-                    if not buffer:
-                        break
-                    continue
-                if listed and buffer[position] == "]":
-                    rest = buffer[position + 1 :]
-                    while rest:
-                        if rest.strip():
-                            raise AnnotationError(f"{source}: more follows the closing ]; are these several lists?")
-                        rest = file.read(_CHUNK)
-                    return
-                try:
-                    value, position = decode(buffer, position)
-                except json.JSONDecodeError as error:
-                    more = file.read(_CHUNK)
-                    buffer, position = buffer[position:] + more, 0
-                    if not more or len(buffer) > _LONGEST_RECORD:
-                        raise AnnotationError(f"{source}, record {count + 1}: not valid JSON ({error.msg})") from None
-                    continue
-                count += 1
-                yield value
-        except UnicodeDecodeError as error:
-            raise AnnotationError(f"{source}, after record {count}: not UTF-8 text ({error.reason})") from None
-    if listed:
-        raise AnnotationError(f"{source} ends after record {count} without the closing ]: is it a part of a file?")
-
-
-def _next_value(buffer: str, position: int) -> int:
-    """Where the next value starts, past white space and commas; the buffer's length if there is none."""
-    start = _VALUE_START.search(buffer, position)
-    return start.start() if start else len(buffer)
+_LAYOUT = 2  # raise it when the stores of older versions must not be used
 
 
 class Annotations:
     """The records of one or several annotation files, one after the other, read from their memory-mapped stores.
 
     `annotations[row]` is a dict with every field of the format (None where an optional one is missing). Copies in
-    other processes share the memory.
+    other processes share the memory. Records without a text in the field that the format needs are left out, and
+    counted in the log; AnnotationError where all are.
     """
 
     def __init__(self, sources: Sequence[str | Path], format: Format) -> None:
         self.sources = [Path(source) for source in sources]
-        self._stores = [Store(store_of(source, format)) for source in self.sources]
+        self._stores = [store_of(source, format) for source in self.sources]
         self._starts = list(itertools.accumulate(map(len, self._stores), initial=0))
         self._decode = {field.name: field.decode for field in format.fields if field.decode}
+        self._kept: np.ndarray | None = None  # the rows that are not left out; None where all are kept
+        if format.needed and len(self):
+            self._leave_out(format.needed)
+
+    def _leave_out(self, needed: str) -> None:
+        import pyarrow.compute as pc  # is there: the stores were opened with it
+
+        lengths = pc.call_function("list_value_length", [self.column(needed)]).to_numpy()
+        empty = np.flatnonzero(lengths == 0)
+        if not len(empty):
+            return
+        first = self.place(int(empty[0]))
+        if len(empty) == len(lengths):
+            raise AnnotationError(f"{first}, and all others: {needed!r} is empty, or holds no word")
+        logger.warning(
+            "%d of %d records are left out, since their %s is empty or holds no word; the first is %s",
+            *(len(empty), len(lengths), needed, first),
+        )
+        self._kept = np.flatnonzero(lengths)
 
     def __len__(self) -> int:
-        return self._starts[-1]
+        return self._starts[-1] if self._kept is None else len(self._kept)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         file, row = self._find(row)
@@ -118,6 +81,8 @@ class Annotations:
     def _find(self, row: int) -> tuple[int, int]:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
+        if self._kept is not None:
+            row = int(self._kept[row])
         file = bisect.bisect_right(self._starts, row) - 1
         return file, row - self._starts[file]
 
@@ -127,8 +92,9 @@ class Annotations:
         return f"{self.sources[file]}, record {row + 1}"
 
     def column(self, name: str) -> "pa.ChunkedArray":
-        """One field of all records, as stored; nothing is copied."""
-        return joined(self._stores, name)
+        """One field of all records, as stored; nothing is copied, unless some are left out."""
+        column = joined(self._stores, name)
+        return column if self._kept is None else column.take(self._kept)
 
     def values(self, name: str) -> list[Any]:
         """One field of all records (None where an optional one is missing)."""
@@ -158,7 +124,7 @@ class Annotations:
         return np.concatenate([np.zeros(0, np.int32), *(chunk.indices.to_numpy() for chunk in values.chunks)])
 
 
-def store_of(source: Path, format: Format) -> Path:
+def store_of(source: Path, format: Format) -> Store:
     """The store of `source` in `format`; made now if there is none yet.
 
     Raises AnnotationError for the first record that is wrong.
@@ -179,15 +145,16 @@ def _rows(source: Path, format: Format) -> Iterator[list[Any]]:
 
 def _digest(source: Path) -> str:
     """The hash of the file's content, cached for as long as its path, inode, size and times stay the same."""
-    status = os.stat(source)
+    with open_regular(source) as file:
+        status = os.fstat(file.fileno())
     version = repr((str(source.absolute()), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
-    memo = cache_dir() / "annotations" / "digests" / hashlib.blake2b(version.encode(), digest_size=16).hexdigest()
-    if memo.exists():
-        return memo.read_text()
+    key = hashlib.blake2b(version.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return store_once("annotations/digests", key, {"digest": "string"}, lambda: [[_hash(source)]])[0]["digest"]
+
+
+def _hash(source: Path) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    with source.open("rb") as file:
+    with open_regular(source) as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    with atomic_write(memo) as temporary:
-        temporary.write_text(digest.hexdigest())
     return digest.hexdigest()

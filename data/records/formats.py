@@ -1,5 +1,6 @@
 """The formats of annotation records: which fields a task's records have, and how each is checked and stored."""
 
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any
 
 from data.records.table import Column, Columns
 
+_LISTED = 8  # fields of a record that are named in an error
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -29,11 +31,17 @@ class Field:
 
 @dataclass(frozen=True)
 class Format:
-    """The fields of a task's records; at least one of the fields named in `either` must be present."""
+    """The fields of a task's records.
+
+    Attributes:
+        either: at least one of these fields must be present.
+        needed: a field of texts; a record of which no text is left is left out.
+    """
 
     name: str
     fields: tuple[Field, ...]
     either: tuple[str, ...] = ()
+    needed: str = ""
 
     @property
     def columns(self) -> Columns:
@@ -45,18 +53,18 @@ class Format:
         Raises ValueError that says what is wrong.
         """
         if not isinstance(record, dict):
-            raise ValueError(f"is {_quote(record)}, expected an object with the fields {self._wanted()}")
+            raise ValueError(f"is {quote(record)}, expected an object with the fields {self._wanted()}")
         values: list[Any] = []
         for field in self.fields:
             value = record.get(field.name)
             if value is None and field.required:
-                raise ValueError(f"has no {field.name!r} (its fields: {', '.join(record) or 'none'})")
+                raise ValueError(f"has no {field.name!r} (its fields: {_listed(record)})")
             try:
                 values.append(None if value is None else field.encode(value))
             except ValueError as error:
-                raise ValueError(f"{field.name!r} is {_quote(value)}, expected {error}") from None
+                raise ValueError(f"{field.name!r} is {quote(value)}, expected {error}") from None
         if self.either and all(record.get(name) is None for name in self.either):
-            raise ValueError(f"has none of {', '.join(self.either)} (its fields: {', '.join(record) or 'none'})")
+            raise ValueError(f"has none of {', '.join(self.either)} (its fields: {_listed(record)})")
         return values
 
     def from_row(self, values: list[Any]) -> dict[str, Any]:
@@ -106,15 +114,39 @@ def texts(name: str, required: bool = True, count: int | None = None) -> Field:
     return Field(name, encode, "strings", required)
 
 
-def label(name: str) -> Field:
-    """A label: `true`, `false` or a string, kept as it is; which strings are labels is checked by the task."""
+def captions(name: str, required: bool = True) -> Field:
+    """A string or a list of strings, stored as a list of those that hold a word."""
+    return _kept_texts(name, required, has_words)
 
-    def encode(value: Any) -> str:
-        if not isinstance(value, (bool, str)):
-            raise ValueError("'True' or 'False'")
-        return json.dumps(value)
 
-    return Field(name, encode, "string", decode=json.loads)
+def answers(name: str, required: bool = True) -> Field:
+    """A string or a list of strings, stored as a list of those that are not blank."""
+    return _kept_texts(name, required, str.strip)
+
+
+def _kept_texts(name: str, required: bool, keep: Callable[[str], object]) -> Field:
+    all_texts = texts(name, required)
+    return Field(name, lambda value: list(filter(keep, all_texts.encode(value))), "strings", required)
+
+
+def has_words(text: str) -> bool:
+    """Whether there is a letter or a digit; blanks, marks and emoji alone say nothing to learn from or to score by."""
+    return any(map(str.isalnum, text))
+
+
+_TRUTH = {"true": True, "false": False, "1": True, "0": False}
+
+
+def truth(name: str) -> Field:
+    """True or false, as JSON's truth value, as the number 1 or 0, or as one of these in a string (NLVR2: "True")."""
+
+    def encode(value: Any) -> int:
+        written = str(value).lower() if isinstance(value, (bool, int, str)) else ""
+        if written not in _TRUTH:
+            raise ValueError("'True' or 'False' (or true, false, 1, 0)")
+        return int(_TRUTH[written])
+
+    return Field(name, encode, "int64", decode=bool)
 
 
 def identifier(name: str, required: bool = True) -> Field:
@@ -137,7 +169,14 @@ def replace_lone_surrogates(text: str) -> str:
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
-def _quote(value: Any) -> str:
+def _listed(record: dict[str, Any]) -> str:
+    """The names of a record's fields; only the first ones where there are very many."""
+    names = [name if len(name) <= 60 else f"{name[:57]}..." for name in itertools.islice(record, _LISTED)]
+    more = f", and {len(record) - _LISTED:,} more" if len(record) > _LISTED else ""
+    return replace_lone_surrogates(", ".join(names) or "none") + more
+
+
+def quote(value: Any) -> str:
     """A value for an error message: shortened, and with its type in JSON's words."""
     kinds = {
         bool: "a truth value",

@@ -7,8 +7,8 @@ and workers, and a resumed run reads nothing twice. Shards are files of a local 
 
 import functools
 import glob
-import itertools
 import os
+import re
 import threading
 import weakref
 from collections.abc import Sequence
@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 
 from data.records.shard_index import index_key, shard_index, shard_sizes
-from data.records.table import Store
-from settings import MissingFile, needs_extra
+from files import open_regular
+from settings import ConfigError, MissingFile, needs_extra
 
+_MOST_SHARDS = 1_000_000  # names that a pattern may stand for
+_DIGITS = 18  # of a number in a pattern
 _OPEN_SHARDS = 64  # shards that a process keeps open; an epoch's order stays within 16 at a time
 
 
@@ -30,12 +32,35 @@ def shard_files(patterns: Sequence[str]) -> list[Path]:
         from webdataset.shardlists import expand_urls
 
     files: list[Path] = []
-    for pattern in itertools.chain.from_iterable(expand_urls(pattern) for pattern in patterns):
-        found = sorted(glob.glob(pattern))
-        if not found:
-            raise MissingFile(f"no shard {pattern} (looked for at {Path(pattern).absolute()})")
-        files += map(Path, found)
+    for pattern in patterns:
+        _check_number(pattern)
+        try:
+            expanded = expand_urls(pattern)
+        except ValueError as error:
+            raise ConfigError(f"shards: {pattern} is no pattern ({error})") from None
+        for one in map(os.path.expanduser, expanded):
+            found = [one] if os.path.exists(one) else sorted(glob.glob(one) or glob.glob(one.replace("[", "[[]")))
+            if not found:
+                raise MissingFile(f"no shard {one} (looked for at {os.path.abspath(one)})")
+            files += map(Path, found)
     return files
+
+
+def _check_number(pattern: str) -> None:
+    """Raise ConfigError for a pattern of very many names, which would all be made before the first is looked for."""
+    names = 1
+    for group in re.findall(r"\{([^{}]*)\}", pattern):
+        bounds = re.fullmatch(r"(-?\d+)\.\.(-?\d+)(?:\.\.-?\d+)?", group)
+        if bounds and max(map(len, bounds.groups())) > _DIGITS:
+            names = _MOST_SHARDS + 1
+        elif bounds:
+            names *= abs(int(bounds[2]) - int(bounds[1])) + 1
+        else:
+            names *= group.count(",") + 1
+        if names > _MOST_SHARDS:
+            raise ConfigError(
+                f"shards: {pattern[:200]} stands for over {_MOST_SHARDS:,} files: name those that are there"
+            )
 
 
 class Shards:
@@ -62,15 +87,15 @@ class Shards:
         shard = _open_shard(file, self._keys[number])
         place = shard.index[int(row - self._ends[number] + self.sizes[number])]
         image = shard.read(place["offset"], place["size"])
-        return {"image": image, "caption": [place["caption"]], "name": f"{file}/{place['key']}"}
+        return {"image": image, "caption": place["caption"], "name": f"{file}/{place['key']}"}
 
 
 class _OpenShard:
     """A shard and its index, closed when nothing refers to them any more."""
 
     def __init__(self, file: str, key: str) -> None:
-        self.index = Store(shard_index(file, key))
-        self._file = open(file, "rb")  # noqa: SIM115 (closed with this object)
+        self.index = shard_index(file, key)
+        self._file = open_regular(file)  # closed with this object
         self._lock = threading.Lock()
         weakref.finalize(self, self._file.close)
 

@@ -127,13 +127,73 @@ def test_an_answer_list_must_be_a_list_of_strings(tmp_path):
         answer_list(write(tmp_path / "b.json", {"yes": 1}))
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'["yes", 3]', r"a.json, answer 2: is a number \(3\), expected a JSON list of answers"),
+        (b'["yes", null]', r"a.json, answer 2: is null"),
+        (b'[["yes"]]', r"a.json, answer 1: is a list"),
+        (b"[]", r"a.json: expected a JSON list of answers, found none"),
+        (b'["", " "]', r"a.json: expected a JSON list of answers, found only blank ones"),
+        (b"", r"a.json is empty"),
+        (b'["\xff"]', r"a.json, after record 0: not UTF-8"),
+    ],
+)
+def test_an_answer_list_of_another_kind_is_an_error_with_file_and_answer(tmp_path, content, message):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(AnnotationError, match=message):
+        answer_list(tmp_path / "a.json")
+
+
+def test_blank_answers_of_the_list_are_left_out_and_counted(tmp_path, caplog):
+    (tmp_path / "a.json").write_text('\ufeff["", "yes", "  ", "?"]', encoding="utf-8")
+    assert answer_list(tmp_path / "a.json") == ["yes", "?"]
+    assert "a.json: 2 blank answers are left out" in caplog.text
+
+
+def test_questions_whose_answers_are_blank_are_left_out_of_training_and_scores(images, caplog):
+    answers = [["", "red", "red"], ["", " "], ""]
+    file = write(images / "vqa.json", [{"image": "im0.png", "question": "q", "answer": answer} for answer in answers])
+    dataset = VQATrain([file], plain, image_root=images)
+    assert [(dataset[row]["answers"], dataset[row]["weights"]) for row in range(len(dataset))] == [(["red"], [1.0])]
+    assert "2 of 3 records are left out, since their answer is empty or holds no word" in caplog.text
+    asked = VQAEval([file], EvalTransform(8), image_root=images)
+    assert len(asked) == 3
+    assert asked.ground_truth() == {0: {"answers": ["red", "red"]}}
+    assert "2 questions whose answers are blank are not scored" in caplog.text
+    blank = write(images / "blank.json", [{"image": "im0.png", "question": "q", "answer": ""}])
+    with pytest.raises(AnnotationError, match="blank.json, record 1, and all others: 'answer' is blank"):
+        VQAEval([blank], EvalTransform(8), image_root=images).ground_truth()
+
+
+def test_an_image_whose_captions_hold_no_word_is_captioned_and_has_an_empty_reference(images):
+    captions = [["a cat", "!!!"], ["", "..."]]
+    file = write(images / "val.json", [{"image": f"im{i}.png", "caption": c} for i, c in enumerate(captions)])
+    dataset = CaptionEval([file], images, EvalTransform(8))
+    assert len(dataset) == 2
+    assert [(one["image_id"], one["caption"]) for one in dataset.ground_truth()["annotations"]] == [
+        (0, "a cat"),
+        (1, ""),
+    ]
+
+
+def test_texts_without_a_word_are_left_out_of_retrieval_with_their_images(images):
+    captions = [["", "one"], "\U0001f600", "two"]
+    file = write(images / "test.json", [{"image": f"im{i}.png", "caption": c} for i, c in enumerate(captions)])
+    dataset = RetrievalEval([file], images, EvalTransform(8))
+    assert dataset.text == ["one", "two"]
+    assert dataset.txt2img == {0: 0, 1: 1}
+    assert dataset.files(1) == [str(images / "im2.png")]
+
+
 def test_nlvr_pairs_are_kept_or_swapped_as_recorded(images, recorded):
     case = recorded["nlvr"]
     dataset = NLVRTrain([write(images / "nlvr.json", case["annotation"])], images, plain)
     for item in case["items"]:
         sample = dataset.sample(dataset.record(0, item["index"]), Fixed(item["random_value"]))
         assert sample["sentence"] == item["sentence"]
-        assert sample["label"] == item["label"]
+        if isinstance(case["annotation"][item["index"]]["label"], str):  # 2022's code counted JSON's true as false
+            assert sample["label"] == item["label"]
         assert [number(image) for image in sample["image"]] == [item["image0"], item["image1"]]
 
 
@@ -142,12 +202,26 @@ def test_nlvr_batches_hold_the_left_images_first(images, recorded):
     dataset = NLVREval([file], images, EvalTransform(8))
     batch = dataset.collate([dataset[0], dataset[1], dataset[2]])
     assert [number(image) for image in batch["image"]] == [0, 1, 2, 1, 2, 3]
-    assert batch["label"].tolist() == [1, 0, 0]
+    assert batch["label"].tolist() == [1, 0, 1]
 
 
-def test_an_nlvr_label_that_is_not_a_string_is_warned_of(images, recorded, caplog):
-    NLVREval([write(images / "nlvr.json", recorded["nlvr"]["annotation"])], images, EvalTransform(8))
-    assert "record 3: 1 labels are neither 'True' nor 'False' (the first is True)" in caplog.text
+def nlvr_pair(label) -> dict:
+    return {"images": ["im0.png", "im1.png"], "sentence": "s", "label": label}
+
+
+@pytest.mark.parametrize("dataset_class", [NLVREval, NLVRTrain])
+def test_an_nlvr_label_is_taken_as_it_is_meant(images, dataset_class):
+    labels = [True, "true", "True", 1, "1", False, "false", "False", 0, "0"]
+    transform = EvalTransform(8) if dataset_class is NLVREval else plain
+    dataset = dataset_class([write(images / "nlvr.json", list(map(nlvr_pair, labels)))], images, transform)
+    assert [dataset[row]["label"] for row in range(len(labels))] == [1] * 5 + [0] * 5
+
+
+@pytest.mark.parametrize("label", ["yes", "", " ", 2, -1, 1.0, None, [], ["True"], {"True": 1}, "T", "10"])
+def test_an_nlvr_label_of_another_kind_is_an_error_with_file_and_record(images, label):
+    file = write(images / "nlvr.json", [nlvr_pair(True), nlvr_pair(label)])
+    with pytest.raises(AnnotationError, match=r"nlvr.json, record 2: (has no )?'label'"):
+        NLVREval([file], images, EvalTransform(8))
 
 
 @pytest.mark.parametrize(("dataset_class", "prompt"), [(CaptionTrain, "a picture of "), (RetrievalTrain, "")])
@@ -162,6 +236,12 @@ def test_training_captions_are_as_recorded(images, recorded, dataset_class, prom
     batch = dataset.collate([dataset[0], dataset[2]])
     assert batch["image_id"].dtype == torch.int64
     assert batch["image_id"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("prompt", ["a photo of", "a photo of "])
+def test_a_training_caption_follows_its_prompt_after_one_blank(images, prompt):
+    file = write(images / "train.json", [{"image": "im0.png", "caption": "There are two cats."}])
+    assert CaptionTrain([file], images, plain, prompt=prompt)[0]["caption"] == "a photo of there are two cats"
 
 
 def test_one_of_several_captions_is_drawn_by_epoch_and_index(images):

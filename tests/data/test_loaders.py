@@ -219,3 +219,11 @@ def test_a_run_that_an_error_ends_does_not_wait_for_its_workers(folder):
     ended = subprocess.run([sys.executable, script], env=environment, capture_output=True, timeout=60, check=False)
     assert ended.returncode == 1
     assert ended.stderr.endswith(b"ZeroDivisionError\n")
+
+
+def test_an_empty_training_set_names_its_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("BLIP_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "train.json").write_text("[]")
+    dataset = CaptionTrain([tmp_path / "train.json"], tmp_path, lambda *_: torch.zeros(3, 1, 1))
+    with pytest.raises(ConfigError, match=r"nothing to train on: no sample in .*train.json$"):
+        TrainLoader(dataset, batch_size=2)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from data.text import clean_caption, clean_question
+from data.text import clean_caption, clean_question, join_prompt
 
 
 @pytest.mark.parametrize("max_words", [30, 40, 50])
@@ -21,3 +21,13 @@ def test_questions_are_cleaned_as_recorded(golden, max_words):
 
 def test_a_lone_tab_stays_and_a_run_of_white_space_becomes_one_space():
     assert clean_caption("A\tred  (very)\n\n dog.\n", 30) == "a\tred very dog"
+
+
+@pytest.mark.parametrize("prompt", ["a photo of", "a photo of ", "a photo of  \n"])
+def test_prompt_and_caption_are_joined_with_one_blank(prompt):
+    assert join_prompt(prompt, "there are two cats") == "a photo of there are two cats"
+
+
+@pytest.mark.parametrize("prompt", ["", " ", "\n\t"])
+def test_an_empty_prompt_adds_nothing(prompt):
+    assert join_prompt(prompt, "there are two cats") == "there are two cats"

@@ -148,3 +148,15 @@ def test_nocaps_scores_each_domain_as_a_set_of_its_own() -> None:
     assert scores["all"].scores == score_captions(predicted(captions), truth).scores
     with pytest.raises(ValueError, match="image 7 has domain None"):
         score_nocaps(predicted({7: "a"}), truth)
+
+
+def test_an_image_whose_references_hold_no_word_is_named_and_not_scored():
+    captions = {0: ["a cat sleeps"], 1: ["", "!!!"], 2: ["a dog runs"]}
+    truth = {"annotations": [{"image_id": i, "caption": c} for i, several in captions.items() for c in several]}
+    predictions = [{"image_id": i, "caption": "a cat sleeps"} for i in captions]
+    found = score_captions(predictions, truth, use_java=False)
+    others = score_captions([predictions[0], predictions[2]], truth, use_java=False)
+    assert found.scores == others.scores
+    assert list(found.per_image) == [0, 2]
+    assert found.without_references == (1,)
+    assert found.remarks == ["images whose references hold no word, which no score counts: 1 (1)"]

@@ -113,6 +113,14 @@ def test_a_prompt_that_the_tokenizer_spaces_in_its_own_way_is_cut_off_whole(tiny
     assert model.generate(torch.zeros(1, 3, side, side)) == ["two dogs"]
 
 
+def test_a_prompt_is_the_same_with_and_without_a_last_blank(decoder, golden, tiny, arrays):
+    cut = blip_decoder(str(golden("caption/checkpoint.pth")), prompt=decoder.prompt.rstrip(), **tiny).eval()
+    assert cut.prompt != decoder.prompt
+    assert cut.prompt_ids == decoder.prompt_ids
+    image = arrays("caption/images.npy")
+    assert cut.generate(image) == decoder.generate(image)
+
+
 def test_a_single_image(decoder, arrays, facts):
     expected = facts("caption/expected.json")["generate"]["beam3_single_image_1"]
     _, generated = decoder.generate_n_best(arrays("caption/images.npy")[1:2], SearchOptions(**expected["args"]))

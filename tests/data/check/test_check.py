@@ -108,14 +108,24 @@ def test_every_damage_is_named_with_file_and_record(world, capsys):
 
 
 def test_damage_of_other_kinds_is_found(world, capsys):
-    edit(world / "nlvr_train.json", lambda records: records[0].update(label=True))
+    edit(world / "nlvr_train.json", lambda records: records[0].update(label="yes"))
     edit(world / "nlvr_val.json", lambda records: records[1].update(identifier=records[0]["identifier"]))
     (world / "nlvr_test.json").write_text('[{"images": ["a", "b"], ')
     assert check(world, "nlvr") == 1
     printed = capsys.readouterr().out
-    assert f"label that is neither 'True' nor 'False'\n      {world / 'nlvr_train.json'}, record 1: True" in printed
+    assert f"wrong field\n      {world / 'nlvr_train.json'}, record 1: 'label' is a string (\"yes\")" in printed
     assert f"identifier that an earlier record has\n      {world / 'nlvr_val.json'}, record 2" in printed
     assert f"broken file\n      {world / 'nlvr_test.json'}, record 1: not valid JSON" in printed
+
+
+@pytest.mark.parametrize("text", ["", "  ", "\n\t", "!!!", "\U0001f600"])
+def test_captions_without_a_word_are_listed(world, capsys, text):
+    edit(world / "caption_train.json", lambda records: records[1].update(caption=text))
+    edit(world / "caption_val.json", lambda records: records[2].update(caption=["a word", text]))
+    assert check(world, "caption") == 1
+    printed = capsys.readouterr().out
+    for place in (f"{world / 'caption_train.json'}, record 2", f"{world / 'caption_val.json'}, record 3"):
+        assert f"1 x caption that is empty or holds no word\n      {place}: {ascii(text)}" in printed
 
 
 def test_images_without_ground_truth_are_found(world, capsys):

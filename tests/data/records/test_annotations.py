@@ -7,8 +7,9 @@ import pickle
 import pytest
 
 import data.records.annotations
+import data.records.json_values
 from data.records.annotations import AnnotationError, Annotations, records
-from data.records.formats import Format, identifier, label, path, text, texts
+from data.records.formats import Format, captions, identifier, path, text, texts, truth
 
 PAIR = Format("pair", (path("image"), texts("caption"), identifier("image_id", required=False)))
 
@@ -35,7 +36,7 @@ def test_every_layout_gives_the_same_records_at_any_chunk_size(tmp_path, monkeyp
         "with a byte order mark": "\ufeff" + json.dumps(wanted),
     }[layout]
     (tmp_path / "a.json").write_text(written, encoding="utf-8")
-    monkeypatch.setattr(data.records.annotations, "_CHUNK", chunk)
+    monkeypatch.setattr(data.records.json_values, "_CHUNK", chunk)
     assert list(records(tmp_path / "a.json")) == wanted
 
 
@@ -47,6 +48,14 @@ def test_every_layout_gives_the_same_records_at_any_chunk_size(tmp_path, monkeyp
         ('[{"a": 1}]\n[{"a": 2}]', r"a.json: more follows the closing \]"),
         ('[{"a": 1}, ', r"a.json ends after record 1 without the closing \]"),
         (b'[{"a": "\xff\xfe"}]', r"a.json, after record 0: not UTF-8"),
+        ("", r"a.json is empty"),
+        (" \n\t ", r"a.json is empty"),
+        ("\ufeff", r"a.json is empty"),
+        ("no JSON at all", r"a.json, record 1: not valid JSON"),
+        ("[" * 100_000, r"a.json, record 1: not valid JSON .*nested too deep"),
+        ('{"a":' * 100_000, r"a.json, record 1: not valid JSON .*nested too deep"),
+        (f"[{'1' * 5_000}]", r"a.json, record 1: not valid JSON .Exceeds the limit"),
+        (b"PK\x03\x04\xff\xff", r"a.json, after record 0: not UTF-8"),
     ],
 )
 def test_broken_json_is_an_error_with_file_and_record(tmp_path, written, message):
@@ -78,12 +87,12 @@ def test_a_wrong_field_is_an_error_with_file_and_record(tmp_path, record, messag
 
 
 def test_fields_of_other_kinds():
-    format = Format("f", (texts("images", count=2), label("label"), text("a", False), text("b", False)), ("a", "b"))
-    assert format.to_row({"images": ["x", "y"], "label": True, "b": ""}) == [["x", "y"], "true", None, ""]
+    format = Format("f", (texts("images", count=2), truth("label"), text("a", False), text("b", False)), ("a", "b"))
+    assert format.to_row({"images": ["x", "y"], "label": True, "b": ""}) == [["x", "y"], 1, None, ""]
     for wrong, message in (
         ({"images": ["x"], "label": "True", "a": "1"}, "expected a list of 2 strings"),
         ({"images": "xy", "label": "True", "a": "1"}, "expected a list of 2 strings"),
-        ({"images": ["x", "y"], "label": 1, "a": "1"}, "expected 'True' or 'False'"),
+        ({"images": ["x", "y"], "label": "yes", "a": "1"}, "expected 'True' or 'False'"),
         ({"images": ["x", "y"], "label": "True"}, "has none of a, b"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -136,6 +145,94 @@ def test_a_store_follows_the_content_and_not_the_name(tmp_path):
     assert len(stored(tmp_path)) == 2
     Annotations([first], Format("other", PAIR.fields[:2]))
     assert len(stored(tmp_path)) == 3
+
+
+CAPTIONED = Format("captioned", (path("image"), captions("caption")), needed="caption")
+
+
+def test_records_without_a_word_are_left_out_and_counted(tmp_path, caplog):
+    texts = ["a", "", ["  ", "b", "!!!"], "\n\t", [], "\U0001f600", ["", "..."], "\u8bcd"]
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps([{"image": str(i), "caption": text} for i, text in enumerate(texts) if text != []]))
+    annotations = Annotations([file, file], CAPTIONED)
+    assert [record["caption"] for record in annotations] == [["a"], ["b"], ["\u8bcd"]] * 2
+    assert annotations.values("image") == ["0", "2", "7"] * 2
+    assert annotations.factorize("image").tolist() == [0, 1, 2] * 2
+    assert annotations.place(1) == f"{file}, record 3"
+    message = "8 of 14 records are left out, since their caption is empty or holds no word; the first is "
+    assert f"{message}{file}, record 2" in caplog.text
+    assert [record["caption"] for record in pickle.loads(pickle.dumps(annotations))] == [["a"], ["b"], ["\u8bcd"]] * 2
+
+
+def test_a_file_without_any_word_is_an_error(tmp_path):
+    (tmp_path / "a.json").write_text('[{"image": "a", "caption": ""}, {"image": "b", "caption": ["!", "?"]}]')
+    with pytest.raises(AnnotationError, match=r"a.json, record 1, and all others: 'caption' is empty"):
+        Annotations([tmp_path / "a.json"], CAPTIONED)
+
+
+COCO = {
+    "info": {"year": 2017},
+    "licenses": [],
+    "images": [{"id": 7, "file_name": "b.jpg", "width": 5}, {"id": 3, "file_name": "a.jpg"}],
+    "annotations": [
+        {"id": 1, "image_id": 3, "caption": "one"},
+        {"id": 2, "image_id": 7, "caption": "two"},
+        {"id": 3, "image_id": 3, "caption": "three"},
+    ],
+}
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1 << 22])
+@pytest.mark.parametrize("names", [list(COCO), list(COCO)[::-1]])
+def test_cocos_own_layout_of_captions_is_read_whatever_its_size(tmp_path, monkeypatch, chunk, names):
+    monkeypatch.setattr(data.records.json_values, "_CHUNK", chunk)
+    monkeypatch.setattr(data.records.json_values, "_LONGEST_VALUE", 150)
+    monkeypatch.setattr(data.records.json_values, "_BEGINNING", 100)
+    (tmp_path / "a.json").write_text(json.dumps({name: COCO[name] for name in names}, indent=1))
+    assert list(records(tmp_path / "a.json")) == [
+        {"image": "b.jpg", "image_id": 7, "caption": ["two"]},
+        {"image": "a.jpg", "image_id": 3, "caption": ["one", "three"]},
+    ]
+
+
+def test_json_lines_that_begin_like_coco_are_records(tmp_path):
+    wanted = [{"info": {"a": 1}, "image": "x", "caption": "y"}, {"image": "z", "caption": "w"}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, wanted)))
+    assert list(records(tmp_path / "a.jsonl")) == wanted
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ({**COCO, "annotations": [{"image_id": 3, "bbox": [1, 2]}]}, "is in COCO's layout.* with what is no caption"),
+        ({**COCO, "images": [{"id": 3}]}, "is in COCO's layout.* an image without file_name"),
+        ({**COCO, "images": [5]}, r"an image without id \(no object\)"),
+        ({"questions": [{"question_id": 1, "image_id": 3, "question": "q"}]}, "with what is no caption .its fields: q"),
+        ({"annotations": COCO["annotations"]}, "COCO's layout, but has no images"),
+        ({"a/b.jpg": {"caption": "x", "tags": "y"}, "c.jpg": {"tags": "y"}}, "kohya's layout.* To convert it: python"),
+        ({"a/b.jpg": {"tags": "y"}}, "kohya's layout"),
+    ],
+)
+def test_layouts_of_other_tools_are_named(tmp_path, layout, message):
+    (tmp_path / "a.json").write_text(json.dumps(layout))
+    with pytest.raises(AnnotationError, match=message) as error:
+        Annotations([tmp_path / "a.json"], PAIR)
+    assert len(str(error.value)) < 600
+
+
+def test_of_very_many_fields_a_few_are_named(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({f"{i}.jpg" * 100: "a caption" for i in range(10_000)}))
+    with pytest.raises(AnnotationError, match="and 9,992 more") as error:
+        Annotations([tmp_path / "a.json"], PAIR)
+    assert len(str(error.value)) < 1000
+
+
+def test_one_value_longer_than_any_record_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(data.records.json_values, "_CHUNK", 10)
+    monkeypatch.setattr(data.records.json_values, "_LONGEST_VALUE", 100)
+    (tmp_path / "a.json").write_text(json.dumps([{"image": "x" * 200, "caption": "y"}]))
+    with pytest.raises(AnnotationError, match="record 1: not valid JSON .one value of over 100 characters, or"):
+        list(records(tmp_path / "a.json"))
 
 
 def test_a_pickled_copy_holds_no_records(tmp_path):

@@ -1,6 +1,9 @@
 """The indices of shards: one each, made once by however many processes, and opened when a sample is read."""
 
+import bz2
+import gzip
 import io
+import lzma
 import multiprocessing
 import os
 import pickle
@@ -10,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import data.records.shard_index
-from data.records.shards import Shards
+from data.records.shards import Shards, shard_files
+from settings import ConfigError, UnreadableFile, UserError
 
 
 @pytest.fixture(autouse=True)
@@ -57,13 +61,13 @@ def indices(tmp_path):
 @pytest.fixture
 def indexed(monkeypatch):
     """The names of the shards that are walked through."""
-    names, rows = [], data.records.shard_index._rows
+    names, rows = [], data.records.shard_index.samples
 
     def noted(shard):
         names.append(os.path.basename(shard))
         return rows(shard)
 
-    monkeypatch.setattr(data.records.shard_index, "_rows", noted)
+    monkeypatch.setattr(data.records.shard_index, "samples", noted)
     return names
 
 
@@ -79,7 +83,7 @@ def test_a_new_or_changed_shard_costs_only_itself(tmp_path, indexed):
 
 
 def test_indexing_that_broke_off_goes_on_where_it_stopped(tmp_path, monkeypatch, indexed):
-    files, rows = write_shards(tmp_path, 4), data.records.shard_index._rows
+    files, rows = write_shards(tmp_path, 4), data.records.shard_index.samples
 
     def breaks(shard):
         if len(indexed) == 2:
@@ -87,7 +91,7 @@ def test_indexing_that_broke_off_goes_on_where_it_stopped(tmp_path, monkeypatch,
         return rows(shard)
 
     with monkeypatch.context() as broken:
-        broken.setattr(data.records.shard_index, "_rows", breaks)
+        broken.setattr(data.records.shard_index, "samples", breaks)
         with pytest.raises(KeyboardInterrupt):
             Shards(files)
     assert read(Shards(files)) == wanted(4)
@@ -98,8 +102,8 @@ def test_a_later_start_opens_no_index_and_no_shard(tmp_path, monkeypatch):
     files = write_shards(tmp_path, 3)
     Shards(files)
     with monkeypatch.context() as later:
-        later.setattr(data.records.shard_index, "Store", None)
-        later.setattr("data.records.shards.Store", None)
+        later.setattr(data.records.shard_index, "shard_index", None)
+        later.setattr("data.records.shards.shard_index", None)
         shards = Shards(files)
         assert shards.sizes.tolist() == [2, 2, 2]
     for file in (tmp_path / "cache" / "shards").glob("*.arrow"):  # a cache may be deleted at any time
@@ -115,14 +119,14 @@ def test_many_shards_are_indexed_by_a_pool_of_processes(tmp_path, indexed):
 
 
 def _start(files, barrier, walked, results):
-    rows = data.records.shard_index._rows
+    rows = data.records.shard_index.samples
 
     def counted(shard):
         with walked.get_lock():
             walked.value += 1
         return rows(shard)
 
-    data.records.shard_index._rows = counted
+    data.records.shard_index.samples = counted
     barrier.wait()
     results.put(read(Shards(files)))
 
@@ -177,3 +181,149 @@ def test_a_pickled_copy_reads_the_same_and_holds_no_samples(tmp_path):
     copy = pickle.dumps(shards)
     assert len(copy) < 1500
     assert read(pickle.loads(copy)) == wanted(2, 500)
+
+
+def test_dots_in_names_belong_to_keys(tmp_path):
+    for names in (["photo.0", "photo.1"], ["22.00", "22.01"], ["train.v1/0", "train.v1/1"]):
+        members = [(f"{name}.{end}", name.encode()) for name in names for end in ("jpg", "txt")]
+        shards = Shards([write_shard(tmp_path / f"{names[0].replace('/', '_')}.tar", *members)])
+        assert read(shards) == [(name, name) for name in names]
+        assert [shards[row]["name"].partition(".tar/")[2] for row in range(2)] == names
+
+
+def test_parts_with_names_are_one_sample(tmp_path):
+    members = [(f"{i}.{part}", b"%d" % i) for i in range(2) for part in ("input.jpg", "outputs.txt")]
+    assert read(Shards([write_shard(tmp_path / "0.tar", *members)])) == [("0", "0"), ("1", "1")]
+    members = [("a.jpg", b"1"), ("a.seg.png", b"no picture to caption"), ("a.txt", b"a")]
+    assert read(Shards([write_shard(tmp_path / "1.tar", *members)])) == [("1", "a")]
+
+
+def test_files_of_a_sample_need_not_follow_each_other(tmp_path):
+    members = [(f"{i}.{end}", b"%d" % i) for end in ("jpg", "txt") for i in range(3)]
+    assert read(Shards([write_shard(tmp_path / "0.tar", *members)])) == [(str(i), str(i)) for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("files", "captions"),
+    [
+        ({"json": b'{"caption": ["one", "", "two"]}'}, ["one", "two"]),
+        ({"txt": b"", "json": b'{"caption": "good"}'}, ["good"]),
+        ({"txt": b" \n", "json": b'{"caption": "good"}'}, ["good"]),
+        ({"txt": "\ufeffgood".encode()}, ["good"]),
+        ({"json": b"\xef\xbb\xbf" + b'{"caption": "good"}'}, ["good"]),
+        ({"TXT": b"good"}, ["good"]),
+    ],
+)
+def test_captions_are_read_however_they_are_written(tmp_path, files, captions):
+    members = [(f"a.{suffix}", content) for suffix, content in files.items()]
+    assert Shards([write_shard(tmp_path / "0.tar", ("a.jpg", b"1"), *members)])[0]["caption"] == captions
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"jpg": b"1", "txt": b" !\n"}, "1 whose caption is empty or holds no word"),
+        ({"jpg": b"1", "json": b'{"caption": [""]}'}, "1 whose caption is empty or holds no word"),
+        ({"jpg": b"1", "json": b'{"text": "x"}'}, "1 whose .json has no 'caption' that is text, or a list of it"),
+        ({"jpg": b"1", "json": b'{"caption": [1]}'}, "1 whose .json has no 'caption' that is text, or a list of it"),
+        ({"jpg": b"1", "json": b"[1]"}, "1 whose .json has no 'caption' that is text, or a list of it"),
+        ({"jpg": b"1", "json": b"[" * 100_000}, "1 whose .json is not valid JSON"),
+        ({"jpg": b"1", "json": b"\xff"}, "1 whose .json is not valid JSON"),
+        ({"jpg": b"1", "txt": b"x" * (2 << 20)}, "1 whose caption has over 1,048,576 bytes"),
+        ({"jpg": b"1"}, "1 without a caption (.txt or .json)"),
+        ({"img": b"1", "cap": b"x"}, "1 without a picture (.jpg, "),
+        ({"img": b"1", "cap": b"x"}, "only with .cap, .img"),
+    ],
+)
+def test_what_is_left_out_is_counted_with_the_reason(tmp_path, caplog, files, reason):
+    members = [(f"b.{suffix}", content) for suffix, content in files.items()]
+    file = write_shard(tmp_path / "0.tar", ("a.jpg", b"1"), ("a.txt", b"a"), *members)
+    assert read(Shards([file])) == [("1", "a")]
+    assert f"{file}: 1 of 2 samples are left out: " in caplog.text
+    assert reason in caplog.text
+
+
+def test_companions_of_a_mac_are_no_samples(tmp_path, caplog):
+    names = ("./._0", "./0", "__MACOSX/._0", "__MACOSX/0")
+    members = [(f"{name}.{end}", b"0") for name in names for end in ("jpg", "txt")]
+    assert read(Shards([write_shard(tmp_path / "0.tar", *members)])) == [("0", "0")]
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(("open_file", "program"), [(gzip.open, "gunzip"), (bz2.open, "bunzip2"), (lzma.open, "unxz")])
+def test_a_compressed_shard_is_left_out_with_what_unpacks_it(tmp_path, caplog, open_file, program):
+    content = write_shards(tmp_path, 1)[0].read_bytes()
+    with open_file(tmp_path / "a.tar.x", "wb") as file:
+        file.write(content)
+    assert len(Shards([tmp_path / "a.tar.x"])) == 0
+    assert f"a.tar.x is compressed; the shard is left out: unpack it ({program})" in caplog.text
+
+
+def header(**fields):
+    info = tarfile.TarInfo(fields.pop("name", "b.jpg"))
+    for name, value in fields.items():
+        setattr(info, name, value)
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        header(size=-512),
+        header(size=-(2**40)),
+        header(size=2**60),
+        header(type=tarfile.GNUTYPE_LONGNAME, size=2**60),
+        header(type=tarfile.GNUTYPE_LONGNAME, size=-5),
+        header(type=tarfile.XHDTYPE, size=2**60),
+        header(type=tarfile.XHDTYPE, size=512) + b"30 path=\n" * 51 + b"\0\0",
+        header(type=tarfile.XHDTYPE, size=512) + b"99999999999999999999 path=a\n".ljust(512, b"\0"),
+        header(type=tarfile.XHDTYPE, size=512) + b"13 size=-512\n".ljust(512, b"\0") + header(size=0),
+        header(type=tarfile.XHDTYPE, size=512) + b"12 size=abc\n".ljust(512, b"\0") + header(size=0),
+        header(type=tarfile.GNUTYPE_SPARSE, size=512) + b"\xff" * 512,
+        header(type=tarfile.XHDTYPE, size=0) * 3_000,
+    ],
+)
+def test_headers_of_garbage_end_a_shard_and_nothing_else(tmp_path, garbage):
+    file = write_shard(tmp_path / "0.tar", ("a.jpg", b"1"), ("a.txt", b"a"))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:2048] + garbage + whole[2048:])
+    assert read(Shards([file])) == [("1", "a")]
+
+
+def test_brackets_of_a_folder_and_a_tilde_are_no_pattern(tmp_path, monkeypatch):
+    folder = tmp_path / "shards [v1]"
+    folder.mkdir()
+    files = write_shards(folder, 3)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for pattern in ("/*.tar", "/{0..2}.tar", "/[0-2].tar"):
+        if pattern != "/[0-2].tar":
+            assert shard_files([f"{folder}{pattern}"]) == files
+        (tmp_path / "plain").mkdir(exist_ok=True)
+        plain = write_shards(tmp_path / "plain", 3)
+        assert shard_files([f"~/plain{pattern}"]) == plain
+    assert shard_files([str(files[1])]) == [files[1]]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["{0..99999999}.tar", "{0..999}{0..9999}.tar", f"{{0..{'9' * 5_000}}}.tar", "{a,b}" * 40, "{-99999999..0}"],
+)
+def test_a_pattern_of_very_many_names_is_an_error(pattern):
+    with pytest.raises(ConfigError, match="stands for over 1,000,000 files") as error:
+        shard_files([pattern])
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "pattern", ["{0..9", "nothing.tar", "~nosuchuser/a.tar", "a\0.tar", "x" * 300, "", "[", "*.tar"]
+)
+def test_a_pattern_of_nothing_is_one_line(tmp_path, monkeypatch, pattern):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no shard|is no pattern"):
+        shard_files([pattern])
+
+
+def test_a_folder_in_place_of_a_shard_is_named(tmp_path):
+    (tmp_path / "a.tar").mkdir()
+    with pytest.raises(UnreadableFile, match=r"a.tar: a folder, not a file"):
+        Shards(shard_files([str(tmp_path / "*.tar")]))
