@@ -101,7 +101,7 @@ def without(monkeypatch):
     """`without("av")`: from now on it cannot be imported."""
 
     def hide(package: str) -> None:
-        for module in [name for name in sys.modules if name.partition(".")[0] == package]:
+        for module in [name for name in sys.modules if package in name.split(".")]:  # torch.utils.tensorboard, too
             monkeypatch.delitem(sys.modules, module)
         monkeypatch.setattr(sys, "meta_path", finders_without({package}))
 
