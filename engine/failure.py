@@ -14,6 +14,7 @@ from pathlib import Path
 from torch.distributed.distributed_c10d import Store
 
 from engine.distributed import ROLL_CALL, is_timeout, missing_processes, roll_call_began
+from files import cache_dir
 
 
 @contextlib.contextmanager
@@ -41,6 +42,7 @@ def exit_on_user_error(store: Store | None, rank: int) -> Iterator[None]:
 
 
 _PLACES = {  # what the user's machine refuses, and what to do about it
+    errno.ENOENT: "it is not there, or no longer",
     errno.ENOSPC: "free space there, or write elsewhere",
     errno.EDQUOT: "free space there, or write elsewhere",
     errno.EFBIG: "write to a file system that takes files of that size",
@@ -61,8 +63,9 @@ _PLACES = {  # what the user's machine refuses, and what to do about it
 def explain(error: Exception) -> str | None:
     """What to tell the user of an error that comes from their machine; None of an error that comes from a bug."""
     if isinstance(error, OSError) and error.errno in _PLACES:
-        place = " -> ".join(str(name) for name in (error.filename, error.filename2) if name)
-        return f"{place or 'a file'}: {os.strerror(error.errno)}; {_PLACES[error.errno]}"
+        places = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))]
+        cache = "; BLIP_CACHE names another cache" if any(_in_cache(place) for place in places) else ""
+        return f"{' -> '.join(places) or 'a file'}: {os.strerror(error.errno)}; {_PLACES[error.errno]}{cache}"
     text = str(error).strip().partition("\n")[0]
     if isinstance(error, RuntimeError) and text.startswith(
         "DataLoader worker"
@@ -74,6 +77,11 @@ def explain(error: Exception) -> str | None:
             )
         return f"{text.rstrip('. ')}: killed for want of memory, perhaps; lower num_workers or batch_size"
     return None
+
+
+def _in_cache(place: str) -> bool:
+    cache = str(cache_dir())
+    return place == cache or place.startswith(cache + os.sep) or cache.startswith(place + os.sep)
 
 
 def _no_answer(store: Store, error: RuntimeError) -> str | None:

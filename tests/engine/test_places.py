@@ -142,3 +142,14 @@ def test_the_limit_of_open_files_is_raised_as_far_as_it_may(toy, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert torch.load(tmp_path / "checkpoint_last.pth", weights_only=True)["step"] == 24
+
+
+@pytest.mark.parametrize("place", ["cache", "cache/annotations/a.json", ""])
+def test_of_a_cache_that_cannot_be_written_the_variable_is_named(tmp_path, monkeypatch, place):
+    """Its folder, a file in it, or the folder that it was to be made in."""
+    monkeypatch.setenv("BLIP_CACHE", str(tmp_path / "cache"))
+    error = explain(OSError(errno.EROFS, "", str(tmp_path / place)))
+    assert error == f"{tmp_path / place}: Read-only file system; name a place that can be written to; " + (
+        "BLIP_CACHE names another cache"
+    )
+    assert "BLIP_CACHE" not in explain(OSError(errno.EROFS, "", str(tmp_path / "cached")))
