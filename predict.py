@@ -154,7 +154,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our lines, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of it while it ends
     except DownloadError as error:
-        _say(f"{error}\nTo see everything work without a download, run `make demo`.")
+        _say(
+            f"{error}\nTo see everything work without a download, run `make demo`, then add --checkpoint output/demo/TASK/checkpoint_last.pth."
+        )
     except torch.OutOfMemoryError as error:
         _say(f"the device's memory is too small: lower --batch_size ({str(error).splitlines()[0]})")
     except OSError as error:

@@ -66,6 +66,11 @@ def _check_packages() -> None:
             import_module(package)
 
 
+_NOTHING_LEARNED = (
+    "A quick run: all parts work, but so few steps learn nothing, and the scores say nothing."
+)
+
+
 def _report(folder: Path) -> None:
     from demo.page import write_report  # loads matplotlib, whose absence is told before
 
@@ -74,9 +79,12 @@ def _report(folder: Path) -> None:
         sys.exit(f"demo: {file} does not exist: nothing was run there, or not to its end")
     record = json.loads(file.read_text(encoding="utf-8"))
     steps = [Step(**step) for step in record["steps"]]
-    scores = write_report(folder, steps, f"Seed {record['seed']}; {record['machine']}.")
+    about = f"Seed {record['seed']}; {record['machine']}."
     if record["quick"]:
-        logger.info("All parts work; so few steps learn nothing, and these scores say nothing:")
+        about += f" {_NOTHING_LEARNED}"
+    scores = write_report(folder, steps, about)
+    if record["quick"]:
+        logger.info("%s", _NOTHING_LEARNED)
     for score in scores:
         beside = [
             f"{name} {value:.1f}"

@@ -81,7 +81,9 @@ def find(source: str | Path) -> Path:
         return download(text, cache_dir() / f"{hashlib.sha256(text.encode()).hexdigest()[:8]}-{name}")
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text) and path.suffix not in {".pth", ".pt", ".bin", ".safetensors"}:
         return hub_folder(text)
-    hint = "".join(f"; did you mean {name}?" for name in get_close_matches(text, RELEASED, n=1))
+    beside = sorted(file.name for file in path.parent.glob("*.pth")) if path.suffix == ".pth" else []
+    names = [*get_close_matches(text, RELEASED, n=1), *(str(path.with_name(name)) for name in beside[:8])]
+    hint = f"; did you mean {' or '.join(names)}?" if names else ""
     raise CheckpointError(
         f"no checkpoint {text!r}: it is no file or folder here, no address, no hub name (owner/name), "
         f"and no released checkpoint (docs/checkpoints.md lists them){hint}"

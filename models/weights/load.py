@@ -251,7 +251,8 @@ def _shape_problem(key: str, tensor: Tensor, wanted: Tensor) -> str:
             "the model with the tokenizer file (vocab_file) that the checkpoint was trained with"
         )
     return (
-        f"{list(tensor.shape)} in the checkpoint, but {list(wanted.shape)} in the model (another size of vit or text?)"
+        f"{list(tensor.shape)} in the checkpoint, but {list(wanted.shape)} in the model (another size of vit or text? "
+        "`models.build_from_checkpoint` takes the sizes from the file)"
     )
 
 
