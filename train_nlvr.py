@@ -17,7 +17,8 @@ from torch import Tensor, nn
 import engine
 from data.config import NLVRData
 from data.loaders import EvalLoader, TrainLoader
-from data.nlvr import NLVREval, NLVRTrain
+from data.nlvr import NLVREval, NLVRTrain, check_lengths
+from data.records.annotations import TextLimit
 from evaluation.cases import nlvr_findings
 from evaluation.findings import Findings
 from evaluation.run import evaluate_splits
@@ -36,12 +37,14 @@ class Config(engine.TrainConfig, ModelSettings, NLVRData):
 def read_split(run: engine.Run[Config], name: str) -> Pairs:
     config = run.config
     pairs = NLVREval(config.annotations(name), config.image_root, config.eval_transform())
+    check_lengths(pairs, TextLimit(*config.text_limit()))
     return config.eval_loader(pairs, config.batch_size_test, run.share)
 
 
 def build_loader(run: engine.Run[Config]) -> TrainLoader:
     config = run.config
     dataset = NLVRTrain(config.annotations("train"), config.image_root, config.train_transform(), seed=run.seed)
+    check_lengths(dataset, TextLimit(*config.text_limit()))
     return config.train_loader(dataset, config.batch_size_train, run.share)
 
 

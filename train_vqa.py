@@ -19,7 +19,8 @@ from torch import Tensor, nn
 import engine
 from data.config import VQAData
 from data.loaders import EvalLoader, TrainLoader
-from data.vqa import VQAEval, VQATrain, answer_list
+from data.records.annotations import TextLimit
+from data.vqa import VQAEval, VQATrain, answer_list, check_lengths
 from evaluation.cases import vqa_findings
 from evaluation.findings import Findings
 from evaluation.run import evaluate_splits
@@ -65,7 +66,8 @@ def read_split(run: engine.Run[Config], name: str) -> VQASplit:
     official, annotated = config.ground_truth(name), {}
     if run.is_first:
         annotated = read_annotations(official, questions.question_ids) if official else questions.ground_truth()
-    candidates = answer_list(config.answer_file()) if config.inference == "rank" else []
+    limit = TextLimit(*config.text_limit())
+    candidates = answer_list(config.answer_file(), limit) if config.inference == "rank" else []
     return VQASplit(config.eval_loader(questions, config.batch_size_test, run.share), annotated, candidates)
 
 
@@ -73,6 +75,7 @@ def build_loader(run: engine.Run[Config]) -> TrainLoader:
     config = run.config
     folders = config.image_folders()
     dataset = VQATrain(config.annotations("train"), config.train_transform(), seed=run.seed, **folders)
+    check_lengths(dataset, TextLimit(*config.text_limit()))
     return config.train_loader(dataset, config.batch_size_train, run.share)
 
 

@@ -5,6 +5,7 @@ the config itself, to the datasets. Where no file is named, the paper's annotati
 downloaded to there when missing; `train_file`, `val_file` and `test_file` name a user's own (formats: docs/data.md).
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -51,7 +52,10 @@ class PretrainData(DataConfig):
         """The annotation files of `laion_path` in the order of the epochs that read them."""
         if not self.laion_path:
             return []
-        files = sorted(path for path in resolve(self.laion_path).glob("*") if path.suffix in (".json", ".jsonl"))
+        folder = resolve(self.laion_path)
+        if not os.path.isdir(folder):
+            raise MissingFile(f"laion_path {self.laion_path!a} is no folder")
+        files = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".jsonl"))
         if not files:
             raise MissingFile(f"laion_path {self.laion_path} holds no .json or .jsonl file")
         return files

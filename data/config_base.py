@@ -1,6 +1,7 @@
 """The keys that every task's data has, and the choice between published annotations and a user's own."""
 
 import abc
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -10,6 +11,16 @@ from data.loaders import EvalLoader, Share, TrainLoader, eval_loader
 from data.records.published import annotation_file
 from settings import ConfigError, Settings, check, setting
 from transform.image import Augmentation, EvalTransform, TrainTransform
+
+_MOST = {  # what no machine of today exceeds; a number far above it is a mistake, and would fill the memory
+    "image_size": 10_000,
+    "batch_size": 1_000_000,
+    "batch_size_train": 1_000_000,
+    "batch_size_test": 1_000_000,
+    "num_frm_test": 10_000,
+}
+_MOST_WORKERS = 1_000
+_FOLDERS = ("image_root", "url_root", "vqa_root", "vg_root", "video_root")  # `~` is the home in them, as in files
 
 EvalData = TypeVar("EvalData", bound=EvalDataset)
 
@@ -27,9 +38,13 @@ class DataConfig(Settings, abc.ABC):
     min_scale: float = setting(0.5, "smallest share of a training picture's area that a crop may have")
 
     def __post_init__(self) -> None:
-        for key in ("image_size", "batch_size", "batch_size_train", "batch_size_test", "num_frm_test"):
-            check(getattr(self, key, 1) >= 1, key, getattr(self, key, 1), "at least 1")
-        check(self.num_workers >= 0, "num_workers", self.num_workers, "0 or more")
+        for key, most in _MOST.items():
+            value = getattr(self, key, 1)
+            check(1 <= value <= most, key, value, "at least 1" if value < 1 else f"at most {most:,}")
+        check(0 <= self.num_workers <= _MOST_WORKERS, "num_workers", self.num_workers, f"from 0 to {_MOST_WORKERS:,}")
+        for key in _FOLDERS:
+            if folder := getattr(self, key, ""):
+                setattr(self, key, os.path.expanduser(folder))
         check(0 <= self.max_bad_images <= 1, "max_bad_images", self.max_bad_images, "a share, from 0 to 1")
         check(0 < self.min_scale <= 1, "min_scale", self.min_scale, "a share of the area, above 0 and up to 1")
         super().__post_init__()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from data.dataset import EvalDataset, EvalImage, Sample, TrainDataset, TrainImage
-from data.records.annotations import Annotations
+from data.records.annotations import Annotations, TextLimit
 from data.records.formats import Format, identifier, text, texts, truth
 from data.text import clean_caption
 
@@ -77,6 +77,11 @@ class NLVREval(EvalDataset):
 
     def collate(self, samples: Sequence[Sample]) -> dict[str, Any]:
         return _left_then_right(super().collate(samples))
+
+
+def check_lengths(pairs: NLVRTrain | NLVREval, limit: TextLimit) -> None:
+    """Raise AnnotationError for the first sentence that the model cannot read whole."""
+    pairs.annotations.check_lengths("sentence", limit, lambda sentence: clean_caption(sentence, _MAX_WORDS))
 
 
 def _left_then_right(batch: dict[str, Any]) -> dict[str, Any]:

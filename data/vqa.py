@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from data.dataset import EvalDataset, EvalImage, Sample, TrainDataset, TrainImage
-from data.records.annotations import AnnotationError, Annotations, records
+from data.records.annotations import AnnotationError, Annotations, TextLimit, records
 from data.records.formats import Format, answers, identifier, path, quote, replace_lone_surrogates, text
 from data.text import clean_question
 
@@ -85,6 +85,11 @@ class VQATrain(TrainDataset):
         return batch
 
 
+def check_lengths(questions: VQATrain, limit: TextLimit) -> None:
+    """Raise AnnotationError for the first answer that the model cannot read whole; questions are cut."""
+    questions.annotations.check_lengths("answer", limit)
+
+
 class VQAEval(EvalDataset):
     """Batch: image uint8 [B, 3, S, S], question list[str], question_id list, index int64 [B].
 
@@ -155,10 +160,10 @@ def _question_ids(annotations: Annotations) -> list[int | str]:
     return ids
 
 
-def answer_list(file: str | Path) -> list[str]:
+def answer_list(file: str | Path, limit: TextLimit | None = None) -> list[str]:
     """The candidate answers of a JSON list of strings, without those that are blank.
 
-    Raises AnnotationError for anything else.
+    Raises AnnotationError for anything else, and for an answer longer than the limit.
     """
     answers: list[str] = []
     blank = 0
@@ -166,6 +171,8 @@ def answer_list(file: str | Path) -> list[str]:
         if not isinstance(answer, str):
             expected = "expected a JSON list of answers, each a string"
             raise AnnotationError(f"{file}, answer {number}: is {quote(answer)}, {expected}")
+        if limit:
+            limit.check(answer, f"{file}, answer {number}:")
         if answer.strip():
             answers.append(replace_lone_surrogates(answer))
         else:

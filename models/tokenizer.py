@@ -1,5 +1,6 @@
 """The text tokenizer: BERT's WordPiece with a vocabulary file, and the two tokens that BLIP adds."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from models.errors import ConfigError, MissingFile
+from models.paths import open_regular
 
 BERT_BASE_UNCASED = Path(__file__).parent / "vocab.txt"
 DEC = "[DEC]"  # first token of the decoder's texts
@@ -54,10 +56,15 @@ def build_tokenizer(vocab_file: str | Path | None = None) -> PreTrainedTokenizer
         ConfigError: the file lacks one of BERT's special tokens, or holds a token twice.
     """
     vocab_file = Path(vocab_file) if vocab_file is not None else BERT_BASE_UNCASED
-    if not vocab_file.is_file():
-        raise MissingFile(f"vocabulary file {vocab_file} does not exist; it should hold one token a line")
-    with vocab_file.open(encoding="utf-8", newline="\n") as file:
-        vocabulary = {line.rstrip("\r\n"): i for i, line in enumerate(file)}
+    try:
+        content = open_regular(vocab_file)
+    except MissingFile:
+        raise MissingFile(f"vocabulary file {vocab_file} does not exist; it should hold one token a line") from None
+    with io.TextIOWrapper(content, encoding="utf-8-sig", newline="\n") as file:
+        try:
+            vocabulary = {line.rstrip("\r\n"): i for i, line in enumerate(file)}
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"vocabulary file {vocab_file} is not UTF-8 text ({error.reason})") from None
     missing = [token for token in SPECIAL_TOKENS.values() if token not in vocabulary]
     if missing:
         raise ConfigError(f"vocabulary file {vocab_file} lacks {', '.join(missing)}")

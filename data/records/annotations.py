@@ -11,7 +11,8 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,32 @@ if TYPE_CHECKING:
 logger = logging.getLogger("blip.data")
 
 _LAYOUT = 2  # raise it when the stores of older versions must not be used
+
+
+@dataclass(frozen=True)
+class TextLimit:
+    """How long the texts may be that a model reads whole.
+
+    Attributes:
+        count: a text -> its tokens.
+        most: tokens that a text may have.
+    """
+
+    count: Callable[[str], int]
+    most: int
+
+    @property
+    def sure(self) -> int:
+        """Characters up to which a text is short enough: one gives at most three tokens, and two begin and end it."""
+        return (self.most - 2) // 3
+
+    def check(self, text: str, what: str) -> None:
+        """Raise AnnotationError, which says what the text is, where it is too long."""
+        if len(text) > self.sure and (tokens := self.count(text)) > self.most:
+            raise AnnotationError(
+                f"{what} has {tokens:,} tokens, and the text model reads {self.most:,} at most: shorten it "
+                f"({text[:40]!r}...)"
+            )
 
 
 class Annotations:
@@ -100,6 +127,25 @@ class Annotations:
         """One field of all records (None where an optional one is missing)."""
         stored, decode = self.column(name).to_pylist(), self._decode.get(name)
         return [value if value is None else decode(value) for value in stored] if decode else stored
+
+    def check_lengths(self, name: str, limit: TextLimit, clean: Callable[[str], str] = str) -> None:
+        """Raise AnnotationError for the first text of the field (a text, or a list) that is longer than the limit.
+
+        Args:
+            clean: makes of a text what the model reads.
+        """
+        import pyarrow.compute as pc  # is there: the stores were opened with it
+
+        start = 0
+        for chunk in self.column(name).chunks:
+            texts, rows = chunk, np.arange(len(chunk))
+            if "list" in str(chunk.type):
+                texts = pc.call_function("list_flatten", [chunk])
+                rows = pc.call_function("list_parent_indices", [chunk]).to_numpy()
+            lengths = pc.call_function("utf8_length", [texts]).to_numpy(zero_copy_only=False)
+            for found in np.flatnonzero(lengths > limit.sure):
+                limit.check(clean(texts[int(found)].as_py()), f"{self.place(start + int(rows[found]))}: {name!r}")
+            start += len(chunk)
 
     def check_distinct(self, name: str, ids: Sequence[Any], rule: str = "it must be its own") -> None:
         """Raise AnnotationError for the first of `ids`, one for each record, that an earlier record has.

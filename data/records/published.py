@@ -1,5 +1,6 @@
 """The annotation files that were published with the paper: their splits, names and addresses."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,13 +64,19 @@ def annotation_file(path: str | Path) -> Path:
     where it was looked for) when a published one cannot be fetched.
     """
     path = resolve(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike pathlib's, these two take any name
         raise MissingFile(f"annotation file {path} is a folder: name a file in it")
-    if path.exists():
+    if os.path.exists(path):
         return path
     if path.name in ADDRESSES:
         return download(ADDRESSES[path.name], path)
+    name, place = map(_shown, (path, path.absolute()))
     raise MissingFile(
-        f"annotation file {path} does not exist (looked for at {path.absolute()}), and {path.name!r} is not one of the "
+        f"annotation file {name} does not exist (looked for at {place}), and {_shown(path.name)!r} is not one of the "
         "published files, so it cannot be downloaded: check the path in the config"
     )
+
+
+def _shown(path: str | Path) -> str:
+    """A path for a message of one line: control characters and the like are escaped."""
+    return str(path) if str(path).isprintable() else ascii(str(path))[1:-1]

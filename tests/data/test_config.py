@@ -7,6 +7,7 @@ import pytest
 import data.records.published
 from data.config import CaptionData, NLVRData, NoCapsData, PretrainData, RetrievalData, VideoData, VQAData
 from models.weights.download import DownloadError
+from settings import ConfigError, MissingFile
 
 
 @pytest.fixture
@@ -122,9 +123,12 @@ def test_offline_a_published_file_is_named_with_its_address_and_place(tmp_path, 
 def test_further_pretraining_files_are_those_of_a_folder_in_order(tmp_path):
     for name in ("b.json", "a.jsonl", "notes.txt"):
         (tmp_path / name).write_text("[]")
+    (tmp_path / "empty").mkdir()
     config = PretrainData(laion_path=str(tmp_path))
     assert config.laion_files() == [tmp_path / "a.jsonl", tmp_path / "b.json"]
-    with pytest.raises(FileNotFoundError, match=r"holds no .json or .jsonl file"):
+    with pytest.raises(MissingFile, match=r"holds no .json or .jsonl file"):
+        PretrainData(laion_path=str(tmp_path / "empty")).laion_files()
+    with pytest.raises(MissingFile, match=r"nowhere' is no folder"):
         PretrainData(laion_path=str(tmp_path / "nowhere")).laion_files()
 
 
@@ -150,3 +154,57 @@ def test_own_training_data_without_own_data_to_validate_on_are_refused(config):
     with pytest.raises(ValueError, match="neither val_file nor test_file"):
         config(train_file="own.json")
     assert config(train_file="own.json", test_file="own.json").own_split("val") == "test"
+
+
+@pytest.mark.parametrize(
+    ("config", "keys", "message"),
+    [
+        (VideoData, {"num_frm_test": 10**30}, "num_frm_test = 10+: must be at most 10,000"),
+        (VideoData, {"image_size": 10**9}, "image_size = 1000000000: must be at most 10,000"),
+        (VideoData, {"batch_size": 10**20}, "batch_size = 10+: must be at most 1,000,000"),
+        (VideoData, {"num_workers": 10**6}, "num_workers = 1000000: must be from 0 to 1,000"),
+        (VideoData, {"num_frm_test": 0}, "num_frm_test = 0: must be at least 1"),
+    ],
+)
+def test_numbers_that_no_machine_can_hold_are_refused(config, keys, message):
+    with pytest.raises(ConfigError, match=message):
+        config(**keys)
+
+
+def test_a_tilde_is_the_home_in_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "laion").mkdir()
+    for name in ("train.json", "val.json", "gt.json", "laion/a.json", "answers.json"):
+        (tmp_path / name).write_text("[]")
+    pairs = PretrainData(train_file=["~/train.json"], image_root="~/images", url_root="~", laion_path="~/laion")
+    assert pairs.annotations("train") == [tmp_path / "train.json"]
+    assert (pairs.image_root, pairs.url_root) == (str(tmp_path / "images"), str(tmp_path))
+    assert pairs.laion_files() == [tmp_path / "laion/a.json"]
+    captions = CaptionData(train_file="~/train.json", val_file="~/val.json", val_gt_file="~/gt.json", ann_root="~")
+    assert captions.annotations("val") == [tmp_path / "val.json"]
+    assert captions.ground_truth("val") == tmp_path / "gt.json"
+    questions = VQAData(
+        answer_list="~/answers.json", vqa_root="~/a", vg_root="~/b", val_gt_file="~/gt.json", val_file="~/val.json"
+    )
+    assert questions.answer_file() == tmp_path / "answers.json"
+    assert questions.image_folders() == {
+        "image_root": "",
+        "vqa_root": str(tmp_path / "a"),
+        "vg_root": str(tmp_path / "b"),
+    }
+    assert questions.ground_truth("val") == tmp_path / "gt.json"
+    assert VideoData(video_root="~/clips").video_root == str(tmp_path / "clips")
+
+
+@pytest.mark.parametrize(
+    "name", ["~nosuchuser/a.json", "a\0b.json", "x" * 300 + ".json", "a\nb.json", "\udcff.json", "."]
+)
+def test_a_name_of_no_file_is_one_line(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    config = PretrainData(train_file=[name], laion_path=name, image_root=name)
+    with pytest.raises(MissingFile, match="^annotation file .*(does not exist|is a folder)") as error:
+        config.annotations("train")
+    assert str(error.value).isprintable()
+    with pytest.raises(MissingFile, match="laion_path .*(is no folder|holds no)") as error:
+        config.laion_files()
+    assert str(error.value).isprintable()

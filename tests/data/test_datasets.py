@@ -8,12 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
+import data.nlvr
+import data.vqa
 from data.caption import CaptionEval, CaptionTrain
 from data.media.image_file import BadImage, TooManyBadImages
 from data.media.video import write_clip
 from data.nlvr import NLVREval, NLVRTrain
 from data.nocaps import NoCapsEval
-from data.records.annotations import AnnotationError
+from data.records.annotations import AnnotationError, TextLimit
 from data.retrieval import RetrievalEval, RetrievalTrain
 from data.video_retrieval import VideoEval
 from data.vqa import VQAEval, VQATrain, answer_list
@@ -184,6 +186,35 @@ def test_texts_without_a_word_are_left_out_of_retrieval_with_their_images(images
     assert dataset.text == ["one", "two"]
     assert dataset.txt2img == {0: 0, 1: 1}
     assert dataset.files(1) == [str(images / "im2.png")]
+
+
+LIMIT = TextLimit(lambda text: len(text) + 2, 32)  # a token a character
+
+
+@pytest.mark.parametrize("dataset_class", [NLVREval, NLVRTrain])
+def test_a_sentence_that_the_model_cannot_read_whole_is_named(images, dataset_class):
+    def pairs(*sentences):
+        file = write(images / "nlvr.json", [nlvr_pair(True) | {"sentence": sentence} for sentence in sentences])
+        return dataset_class([file], images, EvalTransform(8) if dataset_class is NLVREval else plain)
+
+    data.nlvr.check_lengths(pairs("short", "y" * 30, "y" * 20 + "." * 50), LIMIT)
+    message = r"nlvr.json, record 2: 'sentence' has 33 tokens, and the text model reads 32 at most: shorten it"
+    with pytest.raises(AnnotationError, match=message):
+        data.nlvr.check_lengths(pairs("short", "y" * 31), LIMIT)
+
+
+def test_an_answer_that_the_model_cannot_read_whole_is_named(images):
+    records = [{"image": "im0.png", "question": "q" * 99, "answer": answer} for answer in ("a", ["b", "c"], [""])]
+    file = write(images / "vqa.json", records)
+    data.vqa.check_lengths(VQATrain([file], plain, image_root=images), LIMIT)
+    records[1]["answer"][1] = "\u8bcd" * 31
+    file = write(images / "vqa.json", [records[2], records[0], records[1]])  # the first is left out
+    with pytest.raises(AnnotationError, match=r"vqa.json, record 3: 'answer' has 33 tokens"):
+        data.vqa.check_lengths(VQATrain([file], plain, image_root=images), LIMIT)
+    listed = write(images / "answers.json", ["yes", "n" * 31])
+    assert len(answer_list(listed)) == 2
+    with pytest.raises(AnnotationError, match=r"answers.json, answer 2: has 33 tokens"):
+        answer_list(listed, LIMIT)
 
 
 def test_nlvr_pairs_are_kept_or_swapped_as_recorded(images, recorded):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from models.tokenizer import build_tokenizer
+from models.errors import ConfigError, UnreadableFile
+from models.tokenizer import SPECIAL_TOKENS, build_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +55,22 @@ def test_what_is_wrong_with_a_vocabulary_is_said(tmp_path: Path):
     path.write_text("[PAD]\n[UNK]\nred\n")
     with pytest.raises(ValueError, match=r"vocab\.txt lacks \[CLS\], \[SEP\], \[MASK\]"):
         build_tokenizer(path)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe[\x00", b"[PAD]\n\xe9\n"])
+def test_a_vocabulary_that_is_no_utf8_is_named(tmp_path, content):
+    (tmp_path / "vocab.txt").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"vocab.txt is not UTF-8 text"):
+        build_tokenizer(tmp_path / "vocab.txt")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_token(tmp_path):
+    tokens = [*SPECIAL_TOKENS.values(), "cat"]
+    (tmp_path / "vocab.txt").write_text("\ufeff" + "\n".join(tokens), encoding="utf-8")
+    assert build_tokenizer(tmp_path / "vocab.txt").get_vocab()["[PAD]"] == 0
+
+
+def test_a_folder_or_a_name_of_no_file_is_no_vocabulary(tmp_path):
+    for name in (tmp_path, "x" * 300, "a\0b"):
+        with pytest.raises(UnreadableFile):
+            build_tokenizer(name)
