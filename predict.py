@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of it while it ends
     except DownloadError as error:
         _say(
-            f"{error}\nTo see everything work without a download, run `make demo`, then add --checkpoint output/demo/TASK/checkpoint_last.pth."
+            f"{error}\nTo see everything work without a download, run `make demo` and take a checkpoint of output/demo."
         )
     except torch.OutOfMemoryError as error:
         _say(f"the device's memory is too small: lower --batch_size ({str(error).splitlines()[0]})")

@@ -66,9 +66,7 @@ def _check_packages() -> None:
             import_module(package)
 
 
-_NOTHING_LEARNED = (
-    "A quick run: all parts work, but so few steps learn nothing, and the scores say nothing."
-)
+_NOTHING_LEARNED = "A quick run: all parts work, but so few steps learn nothing, and the scores say nothing."
 
 
 def _report(folder: Path) -> None:

@@ -221,13 +221,17 @@ def test_a_sidecar_that_is_no_suffix_or_a_pictures_is_refused(pictures, suffix, 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("yes\nno\n", "not valid JSON"), ('{"a": 1}', "expected a JSON list of answers, each a string")],
+    [
+        ("yes\nno\n", ", record 1: not valid JSON"),
+        ('{"a": 1}', """, answer 1: is an object ({"a": 1}), expected a JSON list of answers, each a string"""),
+        ("[]", ": expected a JSON list of answers, found none"),
+    ],
 )
 def test_answers_that_are_no_list_of_texts_are_named(pictures, tmp_path, capsys, content, message):
     answers = tmp_path / "answers.txt"
     answers.write_text(content)
     assert predict.main(["vqa", str(pictures), "--question", "what?", "--answers", str(answers)]) == 2
-    assert f"{answers}: {message}" in capsys.readouterr().err
+    assert f"{answers}{message}" in capsys.readouterr().err
 
 
 def test_matching_in_half_precision_stays_near_full_precision(models, pictures, tmp_path):
