@@ -25,6 +25,8 @@ from settings.flags import at_least, flag
 
 Model = TypeVar("Model", bound=VisionLanguageModel)
 
+_MAX_BEAMS = 1000  # more would search for hours, or fill the memory
+
 
 class PredictionTask(ABC, Generic[Model]):
     """What is asked about pictures: its fields are the task's own flags.
@@ -137,6 +139,9 @@ class Caption(LineTask[BLIPDecoder]):
                 raise ConfigError(f"--sidecar {self.sidecar} must be a suffix such as .txt")
             if self.sidecar.lower() in picture_suffixes():
                 raise ConfigError(f"--sidecar {self.sidecar} would write captions over pictures")
+        for name, count in (("num_beams", self.num_beams), ("n_best", self.n_best)):
+            if count > _MAX_BEAMS:
+                raise ConfigError(f"--{name} {count} must be at most {_MAX_BEAMS}")
         if self.min_length > self.max_length:
             raise ConfigError(f"--min_length {self.min_length} must not be above --max_length {self.max_length}")
         if not 0 < self.top_p <= 1:

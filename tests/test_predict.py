@@ -418,6 +418,8 @@ def test_an_interrupt_ends_with_one_line_and_its_status(models, pictures, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["caption", "--num_beams", "100000"], "--num_beams 100000 must be at most 1000"),
+        (["caption", "--n_best", "1001"], "--n_best 1001 must be at most 1000"),
         (["caption", "--seed", str(2**70)], "must fit into 64 bits"),
         (["caption", "--repetition_penalty", "nan"], "--repetition_penalty nan must be above 0"),
         (["caption", "--repetition_penalty", "inf"], "--repetition_penalty inf must be above 0"),
