@@ -18,10 +18,10 @@ import engine
 from data.config import NLVRData
 from data.loaders import EvalLoader, TrainLoader
 from data.nlvr import NLVREval, NLVRTrain, check_lengths
-from data.records.annotations import TextLimit
 from evaluation.cases import nlvr_findings
 from evaluation.findings import Findings
 from evaluation.run import evaluate_splits
+from evaluation.text_limit import text_limit
 from models.blip_nlvr import BLIPNLVR, blip_nlvr
 from settings.model import ModelSettings
 from transform.image import normalize
@@ -37,14 +37,14 @@ class Config(engine.TrainConfig, ModelSettings, NLVRData):
 def read_split(run: engine.Run[Config], name: str) -> Pairs:
     config = run.config
     pairs = NLVREval(config.annotations(name), config.image_root, config.eval_transform())
-    check_lengths(pairs, TextLimit(*config.text_limit()))
+    check_lengths(pairs, text_limit(config))
     return config.eval_loader(pairs, config.batch_size_test, run.share)
 
 
 def build_loader(run: engine.Run[Config]) -> TrainLoader:
     config = run.config
     dataset = NLVRTrain(config.annotations("train"), config.image_root, config.train_transform(), seed=run.seed)
-    check_lengths(dataset, TextLimit(*config.text_limit()))
+    check_lengths(dataset, text_limit(config))
     return config.train_loader(dataset, config.batch_size_train, run.share)
 
 

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 import engine
 from data.config import VQAData
 from data.loaders import EvalLoader, TrainLoader
-from data.records.annotations import TextLimit
 from data.vqa import VQAEval, VQATrain, answer_list, check_lengths
 from evaluation.cases import vqa_findings
 from evaluation.findings import Findings
 from evaluation.run import evaluate_splits
+from evaluation.text_limit import text_limit
 from metrics.vqa import read_annotations, score_vqa
 from models.blip_vqa import BLIPVQA, blip_vqa
 from settings import check, setting
@@ -66,8 +66,7 @@ def read_split(run: engine.Run[Config], name: str) -> VQASplit:
     official, annotated = config.ground_truth(name), {}
     if run.is_first:
         annotated = read_annotations(official, questions.question_ids) if official else questions.ground_truth()
-    limit = TextLimit(*config.text_limit())
-    candidates = answer_list(config.answer_file(), limit) if config.inference == "rank" else []
+    candidates = answer_list(config.answer_file(), text_limit(config)) if config.inference == "rank" else []
     return VQASplit(config.eval_loader(questions, config.batch_size_test, run.share), annotated, candidates)
 
 
@@ -75,7 +74,7 @@ def build_loader(run: engine.Run[Config]) -> TrainLoader:
     config = run.config
     folders = config.image_folders()
     dataset = VQATrain(config.annotations("train"), config.train_transform(), seed=run.seed, **folders)
-    check_lengths(dataset, TextLimit(*config.text_limit()))
+    check_lengths(dataset, text_limit(config))
     return config.train_loader(dataset, config.batch_size_train, run.share)
 
 

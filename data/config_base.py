@@ -41,7 +41,8 @@ class DataConfig(Settings, abc.ABC):
         for key, most in _MOST.items():
             value = getattr(self, key, 1)
             check(1 <= value <= most, key, value, "at least 1" if value < 1 else f"at most {most:,}")
-        check(0 <= self.num_workers <= _MOST_WORKERS, "num_workers", self.num_workers, f"from 0 to {_MOST_WORKERS:,}")
+        rule = "0 or more" if self.num_workers < 0 else f"at most {_MOST_WORKERS:,}"
+        check(0 <= self.num_workers <= _MOST_WORKERS, "num_workers", self.num_workers, rule)
         for key in _FOLDERS:
             if folder := getattr(self, key, ""):
                 setattr(self, key, os.path.expanduser(folder))

@@ -1,6 +1,5 @@
 """The config keys of the models. A script's config inherits from them, and passes their values to a constructor."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -53,13 +52,6 @@ class ModelSettings(Settings):
     @property
     def _image_size(self) -> int | None:
         return getattr(self, "image_size", None)
-
-    def text_limit(self) -> tuple[Callable[[str], int], int]:
-        """How many tokens a text has, and the most that the text models take."""
-        from models.tokenizer import build_tokenizer  # transformers, which takes seconds to import
-
-        tokenizer = build_tokenizer(self.architecture()["vocab_file"])
-        return lambda text: len(tokenizer(text).input_ids), TextConfig.read(self.med_config).max_position_embeddings
 
     def architecture(self) -> ModelArguments:
         """The arguments of these names that every constructor of `models` takes."""

@@ -31,7 +31,7 @@ from data.records.formats import has_words
 from data.records.shards import Shards, shard_files
 from data.vqa import answer_list
 from files import atomic_write, open_regular
-from settings import ConfigError, MissingPackage, load_config
+from settings import ConfigError, MissingPackage, UserError, load_config
 from settings.reader import find_config
 from transform.image import EvalTransform
 
@@ -91,7 +91,9 @@ def check_split(task: Task, config: DataConfig, split: str, read: int) -> tuple[
             _check_ground_truth(config, split, result)
         elif isinstance(config, VQAData) and split != "train" and (config.answer_list or not config.train_file):
             result.count("candidate answers", len(answer_list(config.answer_file())))
-    except (OSError, ValueError) as error:
+    except MissingPackage:
+        raise
+    except (UserError, OSError, ValueError) as error:
         result.problem("broken file", str(error))
     return result, contact_sheet(shown.kept) if shown.kept else None
 
@@ -237,7 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
             result, sheet = check_split(TASKS[name], config, split, options.read)
         except MissingPackage as error:
             parser.error(str(error))
-        except (OSError, ValueError) as error:
+        except (UserError, OSError, ValueError) as error:
             print(f"  {error}")
             good = False
             continue
@@ -245,8 +247,11 @@ def main(arguments: list[str] | None = None) -> int:
         good = good and not result.problems and bool(result.counts)
         if sheet is not None:
             page = options.out / f"{file.stem}_{split}.png"
-            with atomic_write(page) as temporary:
-                sheet.save(temporary)
+            try:
+                with atomic_write(page) as temporary:
+                    sheet.save(temporary)
+            except OSError as error:
+                parser.error(f"--out {options.out}: the contact sheet cannot be written ({error.strerror or error})")
             print(f"  contact sheet: {page}")
     print("nothing is wrong" if good else "something is wrong, see above")
     return 0 if good else 1

@@ -162,7 +162,7 @@ def test_own_training_data_without_own_data_to_validate_on_are_refused(config):
         (VideoData, {"num_frm_test": 10**30}, "num_frm_test = 10+: must be at most 10,000"),
         (VideoData, {"image_size": 10**9}, "image_size = 1000000000: must be at most 10,000"),
         (VideoData, {"batch_size": 10**20}, "batch_size = 10+: must be at most 1,000,000"),
-        (VideoData, {"num_workers": 10**6}, "num_workers = 1000000: must be from 0 to 1,000"),
+        (VideoData, {"num_workers": 10**6}, "num_workers = 1000000: must be at most 1,000"),
         (VideoData, {"num_frm_test": 0}, "num_frm_test = 0: must be at least 1"),
     ],
 )

@@ -253,3 +253,14 @@ def test_the_task_may_be_told(world, capsys):
     path = config_of(world, "nlvr").rename(world / "mine.yaml")
     assert main([str(path), "--task", "nlvr", "--out", str(world / "sheets")]) == 0
     assert "mine_train.png" in capsys.readouterr().out
+
+
+def test_a_place_that_cannot_be_written_is_one_line(world, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as exit:
+        check(world, "nlvr", "--out", str(tmp_path / "file"))
+    assert exit.value.code == 2
+    assert "the contact sheet cannot be written (" in capsys.readouterr().err
+    monkeypatch.setenv("BLIP_CACHE", str(tmp_path / "file"))
+    assert check(world, "caption") == 1
+    assert "cannot be used (Not a directory): set BLIP_CACHE" in capsys.readouterr().out
