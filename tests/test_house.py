@@ -14,7 +14,7 @@ ALLOWED = {
     "models": (),
     "metrics": (),
     "transform": (),
-    "settings": ("models.errors", "models.paths", "models.config", "models.generation", "models.tokenizer"),
+    "settings": ("models.errors", "models.paths", "models.config", "models.generation"),
     "files": ("models.paths", "models.weights.download"),
     "data": ("transform", "settings", "files"),
     "engine": ("settings", "files", "models.library_internals", "models.weights.integrity"),
