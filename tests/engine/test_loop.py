@@ -20,6 +20,7 @@ def weights(folder, name="checkpoint_last.pth"):
 def test_a_run_leaves_its_config_log_weights_metrics_and_events(toy, tmp_path):
     toy.main(["--output_dir", str(tmp_path), "max_epoch=2", "print_freq=4"])
     assert {path.name for path in tmp_path.iterdir() if "tfevents" not in path.name} == {
+        ".lock",
         "checkpoint_best.pth",
         "checkpoint_last.pth",
         "config.yaml",
