@@ -79,7 +79,8 @@ def test_enough_shared_memory_is_enough():
 def test_a_killed_worker_ends_the_run_with_one_line(toy, tmp_path, monkeypatch, signal_number, said):
     def train_step(config, last, model, batch, progress):
         if progress.step == 3:
-            os.kill(multiprocessing.active_children()[0].pid, signal_number)
+            for worker in multiprocessing.active_children():  # of an earlier test's loader too, perhaps
+                os.kill(worker.pid, signal_number)
             time.sleep(1)
         return {"loss": model(batch["x"], batch["y"])}
 
