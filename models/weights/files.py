@@ -20,6 +20,7 @@ from torch import Tensor
 
 from models.errors import UserError
 from models.weights.download import DownloadError, cache_dir, download, offline
+from models.weights.integrity import verify_zip
 from models.weights.released import RELEASED, find_released
 
 State = dict[str, Tensor]
@@ -140,8 +141,10 @@ def _read_file(path: Path) -> tuple[State, dict[str, Any]]:
 
 
 def _unpickle(path: Path) -> Any:
-    """Call torch.load so that it runs no code, with errors that say what to do."""
+    """Call torch.load so that it runs no code, once the file's checksums hold, with errors that say what to do."""
     zipped = zipfile.is_zipfile(path)
+    if zipped:
+        verify_zip(path)
     try:
         # With mmap, the optimizer's state beside the weights costs no memory; only zip files support it.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from files import REPOSITORY
 from models.config import TextConfig
 from models.med import TextDecoder
+from models.weights.integrity import DamagedFile
 from models.weights.load import CheckpointError, load_checkpoint, read_state
 from models.weights.released import RELEASED, find_released, markdown_table
 
@@ -340,6 +341,17 @@ def test_other_addresses_of_one_file_name_are_kept_apart(monkeypatch: pytest.Mon
             read_state(url)
         places.add(re.search(r"wanted at: (.*)", str(caught.value))[1])
     assert len(places) == 2
+
+
+def test_a_flipped_bit_in_a_tensor_is_refused(tmp_path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"model": {"temp": torch.arange(1000.0)}}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.tensor(500.0).numpy().tobytes()) + 1] ^= 1
+    path.write_bytes(content)
+    assert not torch.load(path, weights_only=True)["model"]["temp"].equal(torch.arange(1000.0))  # torch takes it
+    with pytest.raises(DamagedFile, match=r"weights\.pth is damaged: its record .*the checksum differs"):
+        read_state(path)
 
 
 # The table of released checkpoints
