@@ -381,9 +381,14 @@ def test_names_of_any_kind_reach_a_file_and_an_ascii_terminal(models, tmp_path):
     assert [os.path.basename(json.loads(line)["image"]) for line in out.read_text("utf-8").splitlines()] == names
 
 
+def _heed_interrupts():
+    """Of a process started in the background SIGINT is ignored, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupt_while_torch_is_imported_ends_with_one_line():
     command = [sys.executable, "-X", "importtime", "predict.py", "caption", "absent.jpg"]  # shows each import
-    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts)
     while "torch." not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
@@ -398,7 +403,11 @@ def test_an_interrupt_ends_with_one_line_and_its_status(models, pictures, tmp_pa
     out = tmp_path / "out.jsonl"
     command = [sys.executable, "predict.py", "caption", str(pictures), "--checkpoint", models["caption"][1]]
     process = subprocess.Popen(
-        [*command, "--batch_size", "1", "--out", str(out)], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True
+        [*command, "--batch_size", "1", "--out", str(out)],
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_heed_interrupts,
     )
     started = False
     while not started:
