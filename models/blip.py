@@ -111,8 +111,19 @@ class BLIPDecoder(VisionLanguageModel):
         )
         self.text_decoder = TextDecoder(self.text_config, len(self.tokenizer), self.vision_width)
         self.prompt = prompt
-        self.prompt_ids = [self.special.dec, *self.tokenizer(prompt).input_ids[1:-1]]
         self.label_smoothing = label_smoothing
+
+    @property
+    def prompt(self) -> str:
+        """The words every caption starts with. It may be changed between two calls."""
+        return self._prompt
+
+    @prompt.setter
+    def prompt(self, prompt: str) -> None:
+        if not isinstance(prompt, str):  # pyright: ignore[reportUnnecessaryIsInstance]: of a caller without types
+            raise TypeError(f"prompt={prompt!r} must be a single text, which serves all images")
+        self._prompt = prompt
+        self.prompt_ids = [self.special.dec, *self.tokenizer(prompt).input_ids[1:-1]]
 
     @property
     def prompt_length(self) -> int:
