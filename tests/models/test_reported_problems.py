@@ -156,6 +156,14 @@ def test_numbers_of_tokens_and_texts_are_whole(option):
     SearchOptions(**{option: np.int64(3)})
 
 
+def test_captions_vary_by_dropout_until_the_model_is_told_to_evaluate(golden, tiny, images, captions):
+    model = blip_decoder(golden("caption/checkpoint.pth"), **tiny)
+    assert model.training
+    torch.manual_seed(0)
+    assert model.generate(images, **SHORT) != model.generate(images, **SHORT)
+    assert model.eval().generate(images, **SHORT) == captions
+
+
 def test_threads_get_the_captions_of_one(captioner, images, captions):
     found = []
     threads = [threading.Thread(target=lambda: found.append(captioner.generate(images, **SHORT))) for _ in range(3)]
