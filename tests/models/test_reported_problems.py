@@ -130,6 +130,16 @@ def test_texts_may_come_in_any_row(matcher, arrays):
         assert torch.equal(scores.cosine, expected.cosine)
 
 
+def test_a_token_of_ones_own_is_read_once_it_has_an_embedding(matcher):
+    model = copy.deepcopy(matcher)
+    model.tokenizer.add_tokens(["labradoodle"])
+    model.text_encoder.resize_token_embeddings(len(model.tokenizer))
+    ids, _ = model.tokenize_for(torch.zeros(1, 3, 64, 64), "a labradoodle")
+    assert ids[0, 2] == len(matcher.tokenizer)
+    assert model.encode_text("a labradoodle").isfinite().all()
+    assert torch.equal(model.encode_text("a cat"), matcher.encode_text("a cat"))
+
+
 def test_candidates_for_each_question_are_not_taken_for_pairs_of_texts(answerer, images):
     with pytest.raises(TypeError, match=r"number 0 of it, from 0, is \['yes', 'no'\]"):
         answerer.rank_answers(images[:2], ["is it?", "what is it?"], [["yes", "no"], ["a cat", "a dog"]])
