@@ -21,6 +21,7 @@ from data.loaders import TrainLoader
 from data.pretrain import PretrainDataset
 from data.records.shards import shard_files
 from engine.schedules import step_lr, warmup_lr
+from evaluation.text_survey import survey_texts
 from models.blip_pretrain import BLIPPretrain, blip_pretrain
 from models.weights.imagenet_bert import initialize_pretraining
 from settings import check, setting
@@ -64,6 +65,8 @@ def build_loader(run: engine.Run[Config]) -> TrainLoader:
         shards_share=config.shards_share,
         seed=run.seed,
     )
+    if run.is_first:
+        survey_texts(dataset.annotations, "caption", config)
     return config.train_loader(dataset, config.batch_size, run.share)
 
 

@@ -23,10 +23,11 @@ from evaluation.captioning import caption_images
 from evaluation.cases import caption_findings
 from evaluation.findings import Findings
 from evaluation.run import evaluate_splits
+from evaluation.text_survey import survey_texts
 from metrics.caption import read_references, score_captions
 from metrics.scorers import require_scorers
 from models.blip import BLIPDecoder, blip_decoder
-from settings import setting
+from settings import check, setting
 from settings.model import CaptionSettings, ModelSettings
 from transform.image import normalize
 
@@ -35,7 +36,14 @@ from transform.image import normalize
 class Config(engine.TrainConfig, ModelSettings, CaptionSettings, CaptionData):
     """Captioning's keys beside those of training, model and data."""
 
+    max_words: int = setting(30, "words of a caption that are trained on; further ones are cut")
+    max_tokens: int = setting(40, "tokens of it that are trained on, the prompt's counted; further ones are cut")
     use_java: bool = setting(True, "also compute METEOR and SPICE if Java is installed; they take longer than all else")
+
+    def __post_init__(self) -> None:
+        check(self.max_words >= 1, "max_words", self.max_words, "at least 1")
+        check(self.max_tokens >= 3, "max_tokens", self.max_tokens, "at least 3: start, a word, end")
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
@@ -59,12 +67,18 @@ def read_split(run: engine.Run[Config], name: str) -> CaptionSplit:
 def build_loader(run: engine.Run[Config]) -> TrainLoader:
     config = run.config
     captions, transform = config.annotations("train"), config.train_transform()
-    dataset = CaptionTrain(captions, config.image_root, transform, prompt=config.prompt, seed=run.seed)
+    dataset = CaptionTrain(
+        captions, config.image_root, transform, prompt=config.prompt, max_words=config.max_words, seed=run.seed
+    )
+    if run.is_first:
+        survey_texts(dataset.annotations, "caption", config, config.max_words)
     return config.train_loader(dataset, config.batch_size, run.share)
 
 
 def build_model(config: Config) -> BLIPDecoder:
-    return blip_decoder(config.pretrained, prompt=config.prompt, **config.architecture())
+    model = blip_decoder(config.pretrained, prompt=config.prompt, **config.architecture())
+    model.max_caption_length = config.max_tokens
+    return model
 
 
 def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progress) -> dict[str, Tensor]:

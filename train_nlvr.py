@@ -22,6 +22,7 @@ from evaluation.cases import nlvr_findings
 from evaluation.findings import Findings
 from evaluation.run import evaluate_splits
 from evaluation.text_limit import text_limit
+from evaluation.text_survey import survey_texts
 from models.blip_nlvr import BLIPNLVR, blip_nlvr
 from settings.model import ModelSettings
 from transform.image import normalize
@@ -45,6 +46,8 @@ def build_loader(run: engine.Run[Config]) -> TrainLoader:
     config = run.config
     dataset = NLVRTrain(config.annotations("train"), config.image_root, config.train_transform(), seed=run.seed)
     check_lengths(dataset, text_limit(config))
+    if run.is_first:
+        survey_texts(dataset.annotations, "sentence", config)
     return config.train_loader(dataset, config.batch_size_train, run.share)
 
 

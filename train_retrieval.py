@@ -20,6 +20,7 @@ from data.config import RetrievalData
 from data.loaders import TrainLoader
 from data.retrieval import RetrievalEval, RetrievalTrain
 from evaluation.search import evaluate_retrieval
+from evaluation.text_survey import survey_texts
 from models.blip_retrieval import BLIPRetrieval, blip_retrieval
 from settings import setting
 from settings.model import ContrastSettings, ModelSettings, RerankSettings
@@ -42,6 +43,8 @@ def build_loader(run: engine.Run[Config]) -> TrainLoader:
     config = run.config
     pairs, transform = config.annotations("train"), config.train_transform()
     dataset = RetrievalTrain(pairs, config.image_root, transform, seed=run.seed)
+    if run.is_first:
+        survey_texts(dataset.annotations, "caption", config)
     return config.train_loader(dataset, config.batch_size_train, run.share)
 
 

@@ -24,6 +24,7 @@ from evaluation.cases import vqa_findings
 from evaluation.findings import Findings
 from evaluation.run import evaluate_splits
 from evaluation.text_limit import text_limit
+from evaluation.text_survey import survey_candidates, survey_texts
 from metrics.vqa import read_annotations, score_vqa
 from models.blip_vqa import BLIPVQA, blip_vqa
 from settings import check, setting
@@ -67,6 +68,8 @@ def read_split(run: engine.Run[Config], name: str) -> VQASplit:
     if run.is_first:
         annotated = read_annotations(official, questions.question_ids) if official else questions.ground_truth()
     candidates = answer_list(config.answer_file(), text_limit(config)) if config.inference == "rank" else []
+    if candidates and annotated:
+        survey_candidates(name, annotated, candidates, config.answer_file())
     return VQASplit(config.eval_loader(questions, config.batch_size_test, run.share), annotated, candidates)
 
 
@@ -75,6 +78,9 @@ def build_loader(run: engine.Run[Config]) -> TrainLoader:
     folders = config.image_folders()
     dataset = VQATrain(config.annotations("train"), config.train_transform(), seed=run.seed, **folders)
     check_lengths(dataset, text_limit(config))
+    if run.is_first:
+        survey_texts(dataset.annotations, "question", config)
+        survey_texts(dataset.annotations, "answer", config)
     return config.train_loader(dataset, config.batch_size_train, run.share)
 
 

@@ -69,6 +69,16 @@ def answer_accuracy(answer: str, given: Sequence[str]) -> float:
     return sum(min(1.0, (matches - (one == answer)) / needed) for one in given) / len(given)
 
 
+def unanswerable(annotated: Mapping[Any, Mapping[str, Any]], candidates: Iterable[str]) -> list[Any]:
+    """The ids of the questions of which no candidate is an answer that somebody gave."""
+    known = {normalize_answer(candidate) for candidate in candidates}
+    return [
+        question_id
+        for question_id, annotation in annotated.items()
+        if known.isdisjoint(normalize_answer(answer) for answer in annotation["answers"])
+    ]
+
+
 @dataclass(frozen=True)
 class VqaScores:
     """The scores of `score_vqa`.

@@ -50,9 +50,10 @@ class VisionLanguageModel(nn.Module):
 
         Raises:
             ValueError: the numbers of images and texts differ, and neither is one.
+            TypeError, ValueError: as `VisionTransformer.as_input` and `as_texts`.
         """
         ids, mask = tokenize(self.tokenizer, text, self.device, first_token=first_token, max_length=max_length)
-        images, texts = len(image), len(ids)
+        images, texts = len(self.visual_encoder.as_input(image)), len(ids)
         if images != texts and 1 not in (images, texts):
             raise ValueError(f"{texts} texts do not fit {images} images: give as many, or one for all")
         return (ids.repeat(images, 1), mask.repeat(images, 1)) if texts == 1 else (ids, mask)

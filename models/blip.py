@@ -19,7 +19,7 @@ from models.tokenizer import decode, tokenize
 from models.vit import interpolate_pos_embed as interpolate_pos_embed
 from models.weights.load import load_checkpoint as load_weights
 
-MAX_CAPTION_LENGTH = 40  # tokens of a caption in training, the prompt's counted
+MAX_CAPTION_LENGTH = 40  # tokens of a caption in training, the prompt's counted; further ones are cut
 
 
 class BLIPFeatureExtractor(VisionLanguageModel):
@@ -111,8 +111,20 @@ class BLIPDecoder(VisionLanguageModel):
         )
         self.text_decoder = TextDecoder(self.text_config, len(self.tokenizer), self.vision_width)
         self.prompt = prompt
-        self.prompt_ids = [self.special.dec, *self.tokenizer(prompt).input_ids[1:-1]]
         self.label_smoothing = label_smoothing
+        self.max_caption_length = MAX_CAPTION_LENGTH
+
+    @property
+    def prompt(self) -> str:
+        """The words every caption starts with. It may be changed between two calls."""
+        return self._prompt
+
+    @prompt.setter
+    def prompt(self, prompt: str) -> None:
+        if not isinstance(prompt, str):  # pyright: ignore[reportUnnecessaryIsInstance]: of a caller without types
+            raise TypeError(f"prompt={prompt!r} must be a single text, which serves all images")
+        self._prompt = prompt
+        self.prompt_ids = [self.special.dec, *self.tokenizer(prompt).input_ids[1:-1]]
 
     @property
     def prompt_length(self) -> int:
@@ -120,8 +132,11 @@ class BLIPDecoder(VisionLanguageModel):
         return len(self.prompt_ids)
 
     def forward(self, image: Tensor, caption: str | Sequence[str]) -> Tensor:
-        """The training loss, a mean over tokens, of image [B, 3, H, W], normalized, and B captions with the prompt."""
-        ids, mask = self.tokenize_for(image, caption, first_token=self.special.dec, max_length=MAX_CAPTION_LENGTH)
+        """The training loss, a mean over tokens, of image [B, 3, H, W], normalized, and B captions with the prompt.
+
+        Captions are cut after `max_caption_length` tokens, an attribute: 40, unless it is set.
+        """
+        ids, mask = self.tokenize_for(image, caption, first_token=self.special.dec, max_length=self.max_caption_length)
         memory = self.text_decoder.project(self.visual_encoder(image))
         labels = ids.masked_fill(mask == 0, -100)
         labels[:, : self.prompt_length] = -100

@@ -13,7 +13,7 @@ from models.attention import Memory
 from models.base import VisionLanguageModel
 from models.config import ModelConfig
 from models.face import make_callable
-from models.generation import SearchOptions, generate
+from models.generation import SearchOptions, check_finite, generate
 from models.med import TextDecoder, TextModel
 from models.names_2022 import load_checkpoint as load_checkpoint
 from models.tokenizer import decode, tokenize
@@ -184,7 +184,7 @@ class BLIPVQA(VisionLanguageModel):
         if k < 1 or not len(ids):
             raise ValueError(f"cannot rank the best k={k} of {len(ids)} candidate answers: give at least one of each")
         start = torch.full((len(memory), 1), self.special.dec, device=self.device)
-        first = self.text_decoder.logits(self.text_decoder.bert(start, memory=memory, causal=True)[:, 0])
+        first = check_finite(self.text_decoder.logits(self.text_decoder.bert(start, memory=memory, causal=True)[:, 0]))
         probabilities = first.softmax(dim=1)[:, ids[:, 1].to(self.device)]
         chosen = probabilities.topk(min(k, len(ids)), dim=1).indices.cpu()
         if not len(memory):

@@ -93,6 +93,8 @@ def vit_size(vit: str | Mapping[str, int]) -> dict[str, int]:
 
 def check_image_size(image_size: int, patch_size: int) -> None:
     """Raise ConfigError unless the image size is a multiple of the patch size."""
+    whole = isinstance(image_size, int)  # pyright: ignore[reportUnnecessaryIsInstance]: of a caller without types
+    check(whole, "image_size", image_size, "the side of the square input, a whole number")
     check(image_size % patch_size == 0, "image_size", image_size, f"a multiple of the patch size, {patch_size}")
 
 

@@ -5,12 +5,13 @@ image, and the self-attention cache is allocated once. Captioning and VQA both g
 """
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
 from models.attention import Memory, SelfAttentionCache
-from models.errors import ConfigError
+from models.errors import ConfigError, UserError, check
 from models.med import TextDecoder
 
 SAMPLING_REPETITION_PENALTY = 1.1  # of the released captioner's samples
@@ -48,6 +49,9 @@ class SearchOptions:
     generator: torch.Generator | None = None
 
     def __post_init__(self) -> None:
+        for name in ("num_beams", "max_length", "min_length", "top_k", "num_return_sequences"):
+            value = getattr(self, name)
+            check(isinstance(value, Integral), name, repr(value), "a whole number")
         if self.num_beams < 1 or self.num_return_sequences < 1:
             counts = f"num_beams={self.num_beams} and num_return_sequences={self.num_return_sequences}"
             raise ConfigError(f"{counts} must be at least 1")
@@ -134,6 +138,16 @@ def _next_logits(decoder: TextDecoder, memory: Memory, ids: Tensor, cache: SelfA
     return decoder.logits(states[:, -1])
 
 
+def check_finite(logits: Tensor) -> Tensor:
+    """The logits, or UserError where they hold what is no number: any token would then be as likely as any other."""
+    if not logits.isfinite().all():
+        raise UserError(
+            "the decoder computes values that are not finite, so no text can be chosen: the weights or the images hold "
+            "such values, or a number format overflows (float16: use bfloat16 or float32)"
+        )
+    return logits
+
+
 def filter_top_k_top_p(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     """Keep each row's top_k logits [R, V], and of these the fewest with a probability above top_p; others are -inf."""
     best, ids = logits.topk(min(top_k or logits.shape[1], logits.shape[1]))
@@ -149,7 +163,7 @@ def _greedy_or_sample(
     """Extend every text by its most probable token, or by a sampled one, until all have ended."""
     rows_per_image = options.num_return_sequences
     cache = SelfAttentionCache(len(decoder.bert.layers), rules.max_length)
-    logits = _next_logits(decoder, memory, prompt, cache).repeat_interleave(rows_per_image, dim=0)
+    logits = check_finite(_next_logits(decoder, memory, prompt, cache)).repeat_interleave(rows_per_image, dim=0)
     cache.repeat(rows_per_image)
     ids = prompt.repeat_interleave(rows_per_image, dim=0)
     log_probs = logits.new_zeros(len(ids))
@@ -196,7 +210,7 @@ def _beam_search(
     """
     images, start = prompt.shape
     cache = SelfAttentionCache(len(decoder.bert.layers), rules.max_length)
-    logits = _next_logits(decoder, memory, prompt, cache)
+    logits = check_finite(_next_logits(decoder, memory, prompt, cache))
     cache.repeat(beams)
     vocabulary = logits.shape[1]
     minus_infinity = logits.new_full((images, beams), float("-inf"))

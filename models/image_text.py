@@ -11,7 +11,7 @@ from models.attention import Memory
 from models.base import VisionLanguageModel
 from models.config import ModelConfig
 from models.med import TextModel
-from models.tokenizer import tokenize
+from models.tokenizer import as_texts, tokenize
 
 MAX_TEXT_LENGTH = 35  # tokens, as in retrieval training
 MATCH = 1  # index of "they match" in the matching head's logits
@@ -87,7 +87,7 @@ class ImageTextModel(VisionLanguageModel):
         Raises:
             ValueError: `pairwise` with another number of texts than of images.
         """
-        text = [text] if isinstance(text, str) else text
+        text = as_texts(text)
         if pairwise and len(text) != len(image):
             raise ValueError(
                 f"pairwise scores need as many texts as images, and there are {len(text)} and {len(image)}"

@@ -214,6 +214,11 @@ class LayerStack(nn.Module):
         self.layer = nn.ModuleList(layers)
 
 
+def _leave_out_position_ids(_: nn.Module, state: dict[str, Any], prefix: str, *__: object) -> None:
+    """Leave out the numbers 0, 1, 2, ... that checkpoints of 2022 hold beside the weights; called by torch."""
+    state.pop(f"{prefix}position_ids", None)
+
+
 class Embeddings(nn.Module):
     """Word and position embeddings, summed and normalized."""
 
@@ -223,6 +228,7 @@ class Embeddings(nn.Module):
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.register_load_state_dict_pre_hook(_leave_out_position_ids)
 
     def forward(self, ids: Tensor, positions: Tensor) -> Tensor:
         return self.dropout(self.LayerNorm(self.word_embeddings(ids) + self.position_embeddings(positions)))

@@ -1,7 +1,9 @@
 """The text tokenizer: BERT's WordPiece with a vocabulary file, and the two tokens that BLIP adds."""
 
 import io
-from collections.abc import Sequence
+import re
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,8 @@ SPECIAL_TOKENS = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,26 @@ def decode(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
     )  # the library's type allows a list, which only a batch gives
 
 
+def as_texts(texts: object) -> list[str]:
+    """Texts as a list: a string is one text.
+
+    Raises:
+        TypeError: what is neither a string nor strings in a row. (The tokenizer would read a list of two as one text.)
+        ValueError: half of a surrogate pair, which stands for no character.
+    """
+    if not isinstance(texts, Iterable) or isinstance(texts, (bytes, Mapping)):
+        raise TypeError(f"expected a text or a list of texts, and got {reprlib.repr(texts)}")
+    checked: list[str] = []
+    rows: Iterable[object] = [texts] if isinstance(texts, str) else texts
+    for number, text in enumerate(rows):
+        if not isinstance(text, str):
+            raise TypeError(f"expected a list of texts, and number {number} of it, from 0, is {reprlib.repr(text)}")
+        if not text.isascii() and _SURROGATE.search(text):
+            raise ValueError(f"text {number}, from 0, holds half of a surrogate pair, no character: {ascii(text[:40])}")
+        checked.append(text)
+    return checked
+
+
 def tokenize(
     tokenizer: PreTrainedTokenizerFast,
     texts: str | Sequence[str],
@@ -114,7 +138,7 @@ def tokenize(
         max_length: longer texts are cut to this many tokens, `[SEP]` included.
         pad_to_max_length: pad to `max_length` instead, so that processes can gather ids.
     """
-    texts = [texts] if isinstance(texts, str) else list(texts)
+    texts = as_texts(texts)
     if not texts:
         width = max_length if pad_to_max_length and max_length is not None else 1
         nothing = torch.empty(0, width, dtype=torch.long, device=device)

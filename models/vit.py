@@ -68,14 +68,36 @@ class VisionTransformer(TimmVisionTransformer):
         """Side of the square input, in pixels."""
         return self.config.image_size
 
+    def as_input(self, image: object) -> Tensor:
+        """The images, in the number format of the weights.
+
+        Raises:
+            TypeError: no tensor.
+            ValueError: another shape than `[B, 3, S, S]`, pixels that are not normalized, or another device.
+        """
+        size, weight = self.image_size, self.patch_embed.proj.weight
+        expected = f"the image encoder reads a tensor [B, 3, {size}, {size}] of normalized pixels"
+        if not isinstance(image, Tensor):
+            raise TypeError(f"{expected}, and got a {type(image).__name__}")
+        shape = tuple(image.shape)
+        if image.dim() != 4:
+            raise ValueError(f"{expected}, and got shape {shape}{'; image[None] is a batch' * (image.dim() == 3)}")
+        if image.shape[1] != 3:
+            raise ValueError(f"{expected}, and got {image.shape[1]} channels: convert the picture to RGB")
+        if shape[2:] != (size, size):
+            raise ValueError(
+                f"the image encoder was built for {size}x{size} pixels and got images of shape {shape}; "
+                f"resize them, or build the model with image_size={shape[-1]}"
+            )
+        if not image.is_floating_point():
+            raise ValueError(f"{expected}, and got {image.dtype}: normalize them (normalize of transform/image.py)")
+        if image.device != weight.device:
+            raise ValueError(f"the images are on {image.device} and the model on {weight.device}: move either by .to()")
+        return image.to(weight.dtype)
+
     def forward(self, image: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]: no masks here
         """Encode image [B, 3, H, W], normalized -> states of class token and patches [B, 1 + H/p * W/p, D]."""
-        if image.shape[-2:] != (self.image_size, self.image_size):
-            raise ValueError(
-                f"the image encoder was built for {self.image_size}x{self.image_size} pixels and got images of shape "
-                f"{tuple(image.shape)}; resize them, or build the model with image_size={image.shape[-1]}"
-            )
-        x = embed_positions(self, self.patch_embed(image))
+        x = embed_positions(self, self.patch_embed(self.as_input(image)))
         first_checkpointed = len(self.blocks) - self.config.checkpointed_blocks
         for i, block in enumerate(self.blocks):
             if i >= first_checkpointed and torch.is_grad_enabled():

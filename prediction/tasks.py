@@ -117,6 +117,7 @@ class Caption(LineTask[BLIPDecoder]):
     kind = BLIPDecoder
     released = "model_base_caption_capfilt_large"
 
+    prompt: str | None = flag(None, "words that every caption starts with (default: those of the training)")
     num_beams: int = flag(3, "beams of the search; 1 is greedy (default: %(default)s)", type=at_least(1))
     sample: bool = flag(False, "nucleus sampling instead of a search", action="store_true")
     top_p: float = flag(0.9, "probability of the nucleus (default: %(default)s)", type=float)
@@ -139,6 +140,7 @@ class Caption(LineTask[BLIPDecoder]):
                 raise ConfigError(f"--sidecar {self.sidecar} must be a suffix such as .txt")
             if self.sidecar.lower() in picture_suffixes():
                 raise ConfigError(f"--sidecar {self.sidecar} would write captions over pictures")
+        _check_texts("prompt", [self.prompt or ""])
         for name, count in (("num_beams", self.num_beams), ("n_best", self.n_best)):
             if count > _MAX_BEAMS:
                 raise ConfigError(f"--{name} {count} must be at most {_MAX_BEAMS}")
@@ -185,6 +187,8 @@ class Caption(LineTask[BLIPDecoder]):
         )
 
     def predict(self, model: BLIPDecoder, image: Tensor) -> list[Record]:
+        if self.prompt is not None:
+            model.prompt = self.prompt
         captions, generated = model.generate_n_best(image, self.search)
         records: list[Record] = []
         for texts, log_probs in zip(captions, generated.log_probs.tolist(), strict=True):

@@ -1,6 +1,7 @@
 """predict.py does what the models do, on files as people have them, and says what it could not read."""
 
 import contextlib
+import copy
 import json
 import os
 import shutil
@@ -95,6 +96,18 @@ def test_several_captions_and_their_probabilities(models, pictures, capsys):
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [line[2] for line in lines] == [text.strip("\n") for text in captions[0]]
     assert [line[1] for line in lines] == [f"{value:.2f}" for value in generated.log_probs[0].tolist()]
+
+
+def test_a_prompt_of_ones_own(models, pictures, capsys):
+    model, checkpoint = models["caption"]
+    arguments = ["caption", str(pictures / "a.png"), "--checkpoint", checkpoint]
+    assert predict.main([*arguments, "--prompt", "a red"]) == 0
+    prompted = copy.deepcopy(model)
+    prompted.prompt = "a red"
+    (expected,) = prompted.generate(pixels_of(pictures / "a.png"), max_length=20, min_length=5)
+    assert capsys.readouterr().out == f"{pictures / 'a.png'}\t{expected}\n"
+    assert predict.main([*arguments, "--prompt", "a " * 30]) == 2
+    assert "max_length=20 leaves no room after a prompt of 31 tokens" in capsys.readouterr().err
 
 
 def test_a_seed_decides_sampled_captions(models, pictures, capsys):

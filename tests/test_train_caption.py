@@ -1,12 +1,13 @@
 """Captioning end to end: fine-tuning from pre-training at another image size, evaluation, one process and two."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import train_caption
-from settings import load_config
+from settings import ConfigError, load_config
 from transform.image import TrainTransform
 
 CONFIG = "configs/demo/caption.yaml"
@@ -71,6 +72,32 @@ def test_a_missing_training_file_is_named_before_weights_are_fetched(arguments, 
     monkeypatch.setattr(train_caption, "blip_decoder", lambda *_, **__: pytest.fail("a model was built"))
     with pytest.raises(SystemExit, match="annotation file nope.json does not exist"):
         train_caption.main([*arguments, "--output_dir", str(tmp_path), "train_file=nope.json"])
+
+
+def test_long_captions_are_trained_on_as_far_as_the_config_says(in_demo_folder, quick, tmp_path):
+    world = in_demo_folder / "output/demo/world"
+    image = json.loads((world / "caption_train.json").read_text())[0]["image"]
+    (tmp_path / "train.json").write_text(json.dumps([{"image": image, "caption": "a cat and " * 20}]))
+    config = load_config(
+        train_caption.Config,
+        CONFIG,
+        [
+            *quick,
+            "pretrained=''",
+            f"train_file={tmp_path / 'train.json'}",
+            "max_words=45",
+            "max_tokens=50",
+            "batch_size=1",
+        ],
+    )
+    run = SimpleNamespace(config=config, seed=0, share={}, is_first=True)
+    dataset = train_caption.build_loader(run).dataset
+    (caption,) = dataset.collate([dataset[(0, 0)]])["caption"]
+    assert caption == "a picture of " + " ".join(["a", "cat", "and"] * 15)
+    assert train_caption.build_model(config).max_caption_length == 50
+    for wrong in ("max_words=0", "max_tokens=2"):
+        with pytest.raises(ConfigError, match=wrong.replace("=", " = ")):
+            load_config(train_caption.Config, CONFIG, [wrong])
 
 
 def test_gradient_checkpointing_changes_no_gradient(in_demo_folder, quick):
