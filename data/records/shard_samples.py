@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from data.records.formats import has_words, replace_lone_surrogates
+from data.records.layouts import COMPRESSED
 from files import open_regular
 from settings import UserError, needs_extra
 
@@ -20,12 +21,6 @@ _CAPTIONS = ("txt", "json")
 _STRAY = ("thumbs.db", "desktop.ini")  # what Windows leaves in folders
 _LONGEST_CAPTION = 1 << 20  # bytes of a caption's file; a longer one is none
 _LONGEST_END = 1 << 20  # bytes of zeros that programs write after the last file, and more than any does
-_COMPRESSED = {
-    b"\x1f\x8b": "gunzip",
-    b"BZh": "bunzip2",
-    b"\xfd7zXZ\0": "unxz",
-    b"\x28\xb5\x2f\xfd": "unzstd",
-}  # beginnings of compressed files, and what unpacks them
 _BROKEN = (tarfile.TarError, ValueError, ArithmeticError, LookupError, MemoryError, RecursionError)
 # What `tarfile` raises for headers of garbage
 
@@ -49,7 +44,7 @@ def samples(shard: str) -> Iterator[Row]:
 def _samples(file: BinaryIO, shard: str) -> Iterator[Row]:
     beginning = file.read(8)
     file.seek(0)
-    for mark, program in _COMPRESSED.items():
+    for mark, program in COMPRESSED.items():
         if beginning.startswith(mark):
             logger.warning("%s is compressed; the shard is left out: unpack it (%s)", shard, program)
             return
