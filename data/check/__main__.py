@@ -208,7 +208,7 @@ def _check_ground_truth(config: CaptionData, split: str, result: SplitCheck) -> 
         return
     try:
         with open_regular(file) as truth:
-            known = {caption["image_id"] for caption in json.loads(truth.read().decode("utf-8-sig"))["annotations"]}
+            known = {caption["image_id"] for caption in json.loads(truth.read())["annotations"]}
     except (TypeError, KeyError, RecursionError):
         raise ValueError(f"{file}: expected ground truth as COCO has it: {_COCO_TRUTH}") from None
     result.count("images with ground truth", len(known))

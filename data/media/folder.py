@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data.media.image_file import HEIC_SUFFIXES, NEEDS_PILLOW_HEIF, BadImage, open_image
+from data.media.image_file import NEEDED, BadImage, open_image
 from files import open_regular
 from settings import MissingFile, UserError
 from transform.image import EvalTransform
@@ -27,27 +27,28 @@ def find_pictures(names: Iterable[str]) -> list[Path]:
     """The picture files that `names` stand for, in their order.
 
     A name is a file, a folder (its pictures at any depth, those in linked folders and those without a suffix too) or a
-    glob. HEIC pictures are
+    glob. HEIC and JPEG XL and JPEG XL pictures are
     among them also where they cannot be read, so that they are named instead of passed over.
 
     Raises:
         MissingFile: for a name that matches nothing.
-        UserError: for a name that stands for nothing but HEIC pictures, where these cannot be read.
+        UserError: for a name that stands for nothing but such pictures, where these cannot be read.
     """
     known = picture_suffixes()
     found: dict[Path, None] = {}
     for name in names:
         path = os.path.expanduser(name)
         if os.path.isdir(path):
-            paths = sorted(_pictures_below(path, known | set(HEIC_SUFFIXES)))
+            paths = sorted(_pictures_below(path, known | NEEDED.keys()))
         elif os.path.lexists(path):
             paths = [Path(path)]
         else:
             paths = sorted(Path(match) for match in _glob(path) if not os.path.isdir(match))
         if not paths:
             raise MissingFile(f"{name}: there is no such file, folder with pictures, or match")
-        if all(path.suffix.lower() in HEIC_SUFFIXES and path.suffix.lower() not in known for path in paths):
-            raise UserError(f"{name}: {len(paths)} of {len(paths)} pictures: {NEEDS_PILLOW_HEIF}")
+        reasons = {"" if path.suffix.lower() in known else NEEDED.get(path.suffix.lower(), "") for path in paths}
+        if "" not in reasons:
+            raise UserError(f"{name}: {len(paths)} of {len(paths)} pictures: {'; '.join(sorted(reasons))}")
         found.update(dict.fromkeys(paths))
     return list(found)
 
