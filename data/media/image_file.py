@@ -35,7 +35,7 @@ HEIC_SUFFIXES = (".heic", ".heif", ".hif")
 NEEDS_PILLOW_HEIF = (
     "a HEIC picture, which needs the package pillow-heif (pip install pillow-heif), or convert it to JPEG"
 )
-NEEDS_PILLOW_JXL = "a JPEG XL picture, which needs the package pillow-jxl-plugin (pip install pillow-jxl-plugin), or convert it to JPEG"
+NEEDS_PILLOW_JXL = "a JPEG XL picture, which needs the package pillow-jxl-plugin, or convert it to JPEG"
 NEEDED = dict.fromkeys(HEIC_SUFFIXES, NEEDS_PILLOW_HEIF) | {".jxl": NEEDS_PILLOW_JXL}
 """Suffixes of pictures that Pillow reads with another package only -> what is said of them."""
 _JXL_BEGINNINGS = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
