@@ -19,7 +19,7 @@ PAIR = Format(
     (texts("images", count=2), text("sentence"), truth("label"), identifier("identifier", required=False)),
 )
 
-_MAX_WORDS = 40
+MAX_WORDS = 40
 _OTHER_SIDE = {"left": "right", "right": "left"}
 
 
@@ -41,7 +41,7 @@ class NLVRTrain(TrainDataset):
 
     def sample(self, record: dict[str, Any], rng: np.random.Generator) -> Sample:
         left, right = record["images"]
-        sentence = clean_caption(record["sentence"], _MAX_WORDS)
+        sentence = clean_caption(record["sentence"], MAX_WORDS)
         if rng.random() >= 0.5:
             left, right, sentence = right, left, swap_sides(sentence)
         files = [os.path.join(self.image_root, name) for name in (left, right)]
@@ -70,7 +70,7 @@ class NLVREval(EvalDataset):
         record = self.annotations[row]
         return {
             "image": torch.stack([self.image(name) for name in record["images"]]),
-            "sentence": clean_caption(record["sentence"], _MAX_WORDS),
+            "sentence": clean_caption(record["sentence"], MAX_WORDS),
             "label": int(record["label"]),
             "index": row,
         }
@@ -81,7 +81,7 @@ class NLVREval(EvalDataset):
 
 def check_lengths(pairs: NLVRTrain | NLVREval, limit: TextLimit) -> None:
     """Raise AnnotationError for the first sentence that the model cannot read whole."""
-    pairs.annotations.check_lengths("sentence", limit, lambda sentence: clean_caption(sentence, _MAX_WORDS))
+    pairs.annotations.check_lengths("sentence", limit, lambda sentence: clean_caption(sentence, MAX_WORDS))
 
 
 def _left_then_right(batch: dict[str, Any]) -> dict[str, Any]:

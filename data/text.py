@@ -2,12 +2,17 @@
 
 import re
 
+_CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
 _MARKS = '.!"()*#:;~'
 _MARKS_TO_SPACES = str.maketrans(_MARKS, " " * len(_MARKS))
 _NO_MARKS = str.maketrans("", "", _MARKS)
 
 
-def clean_caption(text: str, max_words: int = 30) -> str:
+CAPTION_WORDS = 30
+"""Words of a caption that are kept."""
+
+
+def clean_caption(text: str, max_words: int = CAPTION_WORDS) -> str:
     """Lower case, marks to spaces, runs of white space to one space, at most `max_words` words.
 
     A single tab or newline between words stays: only runs of two or more are replaced (tests/golden/text). Words are
@@ -29,6 +34,14 @@ def join_prompt(prompt: str, caption: str) -> str:
     """
     prompt = prompt.rstrip()
     return f"{prompt} {caption}" if prompt else caption
+
+
+def least_tokens(text: str) -> int:
+    """A number of tokens that a text has at least, whatever the WordPiece vocabulary.
+
+    Each word gives a token, and so does each Chinese character, before and behind which BERT splits a text.
+    """
+    return max(len(text.split()), len(_CHINESE.findall(text)))
 
 
 def _first_words(text: str, count: int) -> str:

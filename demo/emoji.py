@@ -13,6 +13,7 @@ from typing import Any
 from data.shapes.wordpiece import frequent_words, wordpiece_vocabulary
 from files import atomic_write, open_regular
 from settings import UserError
+from settings.flags import file_path
 
 _TRAINING = ("pretrain.json", "train.json")
 _ANNOTATIONS = (*_TRAINING, "val.json", "val_gt.json")
@@ -102,8 +103,8 @@ def _write(target: Path, content: bytes) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m demo.emoji", description=__doc__)
-    parser.add_argument("--source", type=Path, required=True, help=f"folder of {', '.join(_FILES)}")
-    parser.add_argument("--out", type=Path, default=Path("output/emoji"), help="folder to unpack into")
+    parser.add_argument("--source", type=file_path, required=True, help=f"folder of {', '.join(_FILES)}")
+    parser.add_argument("--out", type=file_path, default=Path("output/emoji"), help="folder to unpack into")
     options = parser.parse_args()
     missing = [name for name in _FILES if not (options.source / name).is_file()]
     if missing:

@@ -30,7 +30,7 @@ def read_json(path: str | Path) -> Any:
     """
     try:
         with open(path, "rb", opener=_open_file) as file:
-            return json.loads(file.read().decode("utf-8-sig"))
+            return json.loads(file.read())  # bytes: it tells UTF-8, with or without a mark, and UTF-16 apart
     except FileNotFoundError:
         raise MissingGroundTruth(f"the ground truth {path} is not there") from None
     except OSError as error:  # a folder, or a file that is somebody else's

@@ -21,7 +21,7 @@ from models.generation import SearchOptions
 from prediction.json_lines import Record, finished
 from prediction.writers import Write, check_sidecars, feature_writer, line_writer, sidecar_writer
 from settings import ConfigError
-from settings.flags import at_least, flag
+from settings.flags import at_least, file_path, flag
 
 Model = TypeVar("Model", bound=VisionLanguageModel)
 
@@ -69,7 +69,7 @@ class PredictionTask(ABC, Generic[Model]):
 class LineTask(PredictionTask[Model]):
     """A task whose records are lines: of JSON in a file, or of columns on the terminal."""
 
-    out: Path | None = flag(None, "JSON lines file to write", type=Path)
+    out: Path | None = flag(None, "JSON lines file to write", type=file_path)
     resume: bool = flag(
         False, "go on with the files of an interrupted run; what they hold is kept", action="store_true"
     )
@@ -214,7 +214,7 @@ class Answer(LineTask[BLIPVQA]):
     released = "model_base_vqa_capfilt_large"
 
     question: list[str] = flag(..., "may be given several times", action="append")
-    answers: Path | None = flag(None, "JSON list of answers to choose from (default: write an answer)", type=Path)
+    answers: Path | None = flag(None, "JSON list of answers to choose from (default: write an answer)", type=file_path)
     k_test: int = flag(128, "answers compared to the end (default: %(default)s)", type=at_least(1))
     candidates: list[str] | None = None  # the content of `answers`; `prepare` reads it
 
@@ -292,7 +292,7 @@ class Features(PredictionTask[BLIPMatcher]):
 
     text: list[str] = flag([], "also embed this; several times if need be", action="append")
     tokens: bool = flag(False, "also write the states of all image tokens", action="store_true")
-    out: Path = flag(..., ".safetensors or .npz file to write", type=Path)
+    out: Path = flag(..., ".safetensors or .npz file to write", type=file_path)
 
     def __post_init__(self) -> None:
         if self.out.suffix not in (".safetensors", ".npz"):

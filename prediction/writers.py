@@ -83,9 +83,12 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """The file that a path leads to, whatever its name; None where there is none."""
+    """The file that a path leads to, whatever its name; None where there is none.
+
+    `new/../a.png` leads to a.png once the folder `new` is made, as it is for an output.
+    """
     try:
-        status = os.stat(path)
+        status = os.stat(os.path.realpath(path))
     except (OSError, ValueError):
         return None
     return status.st_dev, status.st_ino

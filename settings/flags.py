@@ -13,7 +13,9 @@ Rules between values live in its `__post_init__`, as ConfigErrors.
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 _OPTIONS = "add_argument"  # the key, in a field's metadata, of what argparse is told about it
@@ -47,6 +49,14 @@ def values_of(kind: type, flags: argparse.Namespace) -> dict[str, Any]:
     """The arguments of a dataclass's constructor among all that was parsed."""
     names = {field.name for field in dataclasses.fields(kind)}
     return {name: value for name, value in vars(flags).items() if name in names}
+
+
+def file_path(text: str) -> Path:
+    """A type of flags: a path, in which `~` is the home (a shell expands it only where a word begins with it)."""
+    path = os.path.expanduser(text)
+    if path.startswith("~") and "/" in path:
+        raise argparse.ArgumentTypeError(f"{text!a}: there is no such user; a folder of this name is ./{text}")
+    return Path(path)
 
 
 def at_least(least: int) -> Callable[[str], int]:

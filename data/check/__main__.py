@@ -26,17 +26,21 @@ from data.config import CaptionData, PretrainData, VideoData, VQAData
 from data.config_base import DataConfig, PublishedData
 from data.media.image_file import BadImage, open_image
 from data.media.video import read_frames
+from data.nlvr import MAX_WORDS as NLVR_WORDS
 from data.records.annotations import AnnotationError, records
 from data.records.formats import has_words
 from data.records.shards import Shards, shard_files
+from data.text import CAPTION_WORDS, clean_caption, least_tokens
 from data.vqa import answer_list
 from files import atomic_write, open_regular
 from settings import ConfigError, MissingPackage, UserError, load_config
+from settings.flags import file_path
 from settings.reader import find_config
 from transform.image import EvalTransform
 
 Item = TypeVar("Item")
 
+_MOST_TOKENS = 510  # BERT's 512, but for the two that begin and end a text
 _PRINTED = 10  # problems of each kind that are printed
 _ON_SHEET = 24  # pictures of a contact sheet
 _COCO_TRUTH = '{"images": [{"id": 1}], "annotations": [{"image_id": 1, "id": 1, "caption": "a cat"}]}'
@@ -130,6 +134,7 @@ def _good_records(task: Task, config: DataConfig, split: str, result: SplitCheck
                     continue
                 result.count("captions", len(record.get("caption") or []))
                 _check_texts(place, raw, result)
+                _check_lengths(place, record, result)
                 yield place, record
         except (AnnotationError, OSError) as error:
             result.problem("broken file", str(error))
@@ -142,6 +147,18 @@ def _check_texts(place: str, raw: Annotation, result: SplitCheck) -> None:
         for text in written if isinstance(written, list) else [written]:
             if isinstance(text, str) and not keep(text):
                 result.problem(f"{name} that is empty or holds no word", f"{place}: {ascii(text)}")
+
+
+def _check_lengths(place: str, record: Annotation, result: SplitCheck) -> None:
+    """Count the captions that are cut; note what is too long to be trained on, of which training names the first."""
+    for caption in record.get("caption") or []:
+        if len(caption) > 2 * CAPTION_WORDS and clean_caption(caption) != clean_caption(caption, len(caption)):
+            result.count(f"captions cut after {CAPTION_WORDS} words")
+    sentence = clean_caption(record.get("sentence") or "", NLVR_WORDS)
+    for name, texts in (("answer", record.get("answer") or []), ("sentence", [sentence])):
+        for text in texts:
+            if (tokens := least_tokens(text)) > _MOST_TOKENS:
+                result.problem(f"{name} of more tokens than BERT reads", f"{place}: {tokens:,} or more, {text[:40]!a}")
 
 
 def _read_picture(config: DataConfig, place: str, files: list[str], result: SplitCheck) -> Image.Image | None:
@@ -191,7 +208,7 @@ def _check_ground_truth(config: CaptionData, split: str, result: SplitCheck) -> 
         return
     try:
         with open_regular(file) as truth:
-            known = {caption["image_id"] for caption in json.loads(truth.read().decode("utf-8-sig"))["annotations"]}
+            known = {caption["image_id"] for caption in json.loads(truth.read())["annotations"]}
     except (TypeError, KeyError, RecursionError):
         raise ValueError(f"{file}: expected ground truth as COCO has it: {_COCO_TRUTH}") from None
     result.count("images with ground truth", len(known))
@@ -213,9 +230,9 @@ def _has_split(config: DataConfig, split: str) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m data.check", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("config", type=Path, help="YAML file of a task")
+    parser.add_argument("config", type=file_path, help="YAML file of a task")
     parser.add_argument("--task", choices=TASKS, help="what the config is for, where its name does not tell")
-    parser.add_argument("--out", type=Path, default=Path("output/check"), help="folder of the contact sheets")
+    parser.add_argument("--out", type=file_path, default=Path("output/check"), help="folder of the contact sheets")
     parser.add_argument("--read", type=int, default=20_000, help="images of a split that are decoded (default 20,000)")
     options = parser.parse_args(arguments)
     if options.read < 1:
@@ -258,4 +275,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BrokenPipeError:  # whoever read our lines, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of it while it ends
+        sys.exit(1)

@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data.media.image_file import HEIC_SUFFIXES, NEEDS_PILLOW_HEIF, BadImage, open_image
+from data.media.image_file import NEEDED, BadImage, open_image
+from files import open_regular
 from settings import MissingFile, UserError
 from transform.image import EvalTransform
 
@@ -24,27 +26,29 @@ def picture_suffixes() -> set[str]:
 def find_pictures(names: Iterable[str]) -> list[Path]:
     """The picture files that `names` stand for, in their order.
 
-    A name is a file, a folder (its pictures at any depth, those in linked folders too) or a glob. HEIC pictures are
+    A name is a file, a folder (its pictures at any depth, those in linked folders and those without a suffix too) or a
+    glob. HEIC and JPEG XL and JPEG XL pictures are
     among them also where they cannot be read, so that they are named instead of passed over.
 
     Raises:
         MissingFile: for a name that matches nothing.
-        UserError: for a name that stands for nothing but HEIC pictures, where these cannot be read.
+        UserError: for a name that stands for nothing but such pictures, where these cannot be read.
     """
     known = picture_suffixes()
     found: dict[Path, None] = {}
     for name in names:
         path = os.path.expanduser(name)
         if os.path.isdir(path):
-            paths = sorted(_pictures_below(path, known | set(HEIC_SUFFIXES)))
+            paths = sorted(_pictures_below(path, known | NEEDED.keys()))
         elif os.path.lexists(path):
             paths = [Path(path)]
         else:
             paths = sorted(Path(match) for match in _glob(path) if not os.path.isdir(match))
         if not paths:
             raise MissingFile(f"{name}: there is no such file, folder with pictures, or match")
-        if all(path.suffix.lower() in HEIC_SUFFIXES and path.suffix.lower() not in known for path in paths):
-            raise UserError(f"{name}: {len(paths)} of {len(paths)} pictures: {NEEDS_PILLOW_HEIF}")
+        reasons = {"" if path.suffix.lower() in known else NEEDED.get(path.suffix.lower(), "") for path in paths}
+        if "" not in reasons:
+            raise UserError(f"{name}: {len(paths)} of {len(paths)} pictures: {'; '.join(sorted(reasons))}")
         found.update(dict.fromkeys(paths))
     return list(found)
 
@@ -64,12 +68,26 @@ def _pictures_below(top: str, suffixes: set[str]) -> Iterator[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         for file in (*files, *subfolders):
-            if Path(file).suffix.lower() in suffixes and not file.startswith("._"):
-                yield Path(folder, file)
+            path = Path(folder, file)
+            if not file.startswith("._") and (path.suffix.lower() in suffixes or _is_picture_without_suffix(path)):
+                yield path
         subfolders[:] = sorted(name for name in subfolders if name != "__MACOSX")
         # what is really below goes before what is only linked to, so that a picture has the nearer of its names
         subfolders.sort(key=lambda name: os.path.islink(os.path.join(folder, name)))
     yield from map(Path, unlisted)
+
+
+def _is_picture_without_suffix(path: Path) -> bool:
+    """Whether a file whose name says nothing begins like a picture; hidden files are passed over."""
+    if path.suffix or path.name.startswith("."):
+        return False
+    try:
+        with open_regular(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large sizes; they are checked when the picture is read
+            Image.open(file).close()
+    except Exception:  # on what is no picture, Pillow's readers raise errors of any type
+        return False
+    return True
 
 
 def _glob(pattern: str) -> list[str]:

@@ -13,7 +13,7 @@ import io
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 import numpy as np
@@ -35,6 +35,10 @@ HEIC_SUFFIXES = (".heic", ".heif", ".hif")
 NEEDS_PILLOW_HEIF = (
     "a HEIC picture, which needs the package pillow-heif (pip install pillow-heif), or convert it to JPEG"
 )
+NEEDS_PILLOW_JXL = "a JPEG XL picture, which needs the package pillow-jxl-plugin, or convert it to JPEG"
+NEEDED = dict.fromkeys(HEIC_SUFFIXES, NEEDS_PILLOW_HEIF) | {".jxl": NEEDS_PILLOW_JXL}
+"""Suffixes of pictures that Pillow reads with another package only -> what is said of them."""
+_JXL_BEGINNINGS = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 _ORIENTATION_TAG = 0x0112
@@ -77,6 +81,8 @@ def register_heic() -> bool:
 
 
 READS_HEIC = register_heic()
+with suppress(ImportError):  # JPEG XL's registers itself
+    importlib.import_module("pillow_jxl")
 
 
 def open_image(source: Source, name: str | None = None) -> Image.Image:
@@ -149,7 +155,9 @@ class ImageFile:
             raise
         except UnidentifiedImageError as error:
             heic = self._data[4:8] == b"ftyp" and self._data[8:12] in _HEIC_BRANDS
-            raise BadImage(self.name, NEEDS_PILLOW_HEIF if heic and not READS_HEIC else "not a picture") from error
+            jxl = self._data.startswith(_JXL_BEGINNINGS) and ".jxl" not in Image.registered_extensions()
+            needed = NEEDS_PILLOW_HEIF if heic and not READS_HEIC else NEEDS_PILLOW_JXL if jxl else "not a picture"
+            raise BadImage(self.name, needed) from error
         except OSError as error:
             raise BadImage(self.name, error.strerror or str(error)) from error
         except Exception as error:

@@ -3,6 +3,7 @@
 formats         the fields of a task's records, and how each is checked and stored
 annotations     JSON and JSON Lines files as a sequence of records
 json_values     the values of large JSON files one by one; other tools' layouts
+layouts         annotation files of other tools, named with what converts them
 table           memory-mapped tables on disk (Arrow files), which check themselves
 shards          WebDataset shards as a sequence of samples
 shard_index     the index of a shard: where in the tar file each sample lies

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("blip.data")
 
-_LAYOUT = 2  # raise it when the stores of older versions must not be used
+_LAYOUT = 3  # raise it when the stores of older versions must not be used
 
 
 @dataclass(frozen=True)

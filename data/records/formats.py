@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from data.records.layouts import hint
 from data.records.table import Column, Columns
 
 _LISTED = 8  # fields of a record that are named in an error
@@ -58,13 +59,13 @@ class Format:
         for field in self.fields:
             value = record.get(field.name)
             if value is None and field.required:
-                raise ValueError(f"has no {field.name!r} (its fields: {_listed(record)})")
+                raise ValueError(f"has no {field.name!r} (its fields: {_listed(record)}){hint(record)}")
             try:
                 values.append(None if value is None else field.encode(value))
             except ValueError as error:
-                raise ValueError(f"{field.name!r} is {quote(value)}, expected {error}") from None
+                raise ValueError(f"{field.name!r} is {quote(value)}, expected {error}{hint(record)}") from None
         if self.either and all(record.get(name) is None for name in self.either):
-            raise ValueError(f"has none of {', '.join(self.either)} (its fields: {_listed(record)})")
+            raise ValueError(f"has none of {', '.join(self.either)} (its fields: {_listed(record)}){hint(record)}")
         return values
 
     def from_row(self, values: list[Any]) -> dict[str, Any]:

@@ -2,18 +2,23 @@
 
 import io
 import json
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from data.records.layouts import COMPRESSED, hint, hint_on_beginning
 from files import open_regular
 from settings import UserError
+
+logger = logging.getLogger("blip.data")
 
 _CHUNK = 1 << 22  # characters parsed at once
 _LONGEST_VALUE = 1 << 26  # characters; what is longer is taken for broken JSON instead of being read to the file's end
 _BEGINNING = 1 << 12  # characters that tell a layout
-_VALUE_START = re.compile(r"[^\s,]")
+_QUOTED = 60  # of them, in an error
+_VALUE_START = re.compile(r"[^\s,\ufeff]")  # a byte order mark is in the middle where files were put together
 
 _COCO = re.compile(
     r'\{\s*"(?:(?:images|annotations|licenses|categories|questions)"\s*:\s*\[\s*[{\]]'
@@ -22,7 +27,7 @@ _COCO = re.compile(
 _KOHYA = re.compile(r'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*\{\s*"(?:caption|tags|train_resolution)"\s*:')
 _FROM_KOHYA = (
     "python -c \"import json; json.dump([{'image': k, 'caption': v['caption']} for k, v in "
-    "json.load(open('OLD.json')).items() if 'caption' in v], open('NEW.json', 'w'))\""
+    "json.load(open('OLD.json', 'rb')).items() if 'caption' in v], open('NEW.json', 'w'))\""
 )
 
 
@@ -35,7 +40,15 @@ def records(source: Path) -> Iterator[Any]:
 
     Raises AnnotationError where the file stops being JSON, or is in a layout of other tools.
     """
-    with io.TextIOWrapper(open_regular(source), encoding="utf-8-sig") as file:
+    opened = open_regular(source)
+    beginning = opened.read(8)
+    for mark, program in COMPRESSED.items():
+        if beginning.startswith(mark):
+            opened.close()
+            raise AnnotationError(f"{source} is compressed: unpack it ({program})")
+    encoding = json.detect_encoding(beginning)  # UTF-8, or UTF-16 as some of Windows' programs write it
+    opened.seek(0)
+    with io.TextIOWrapper(opened, encoding="utf-8-sig" if encoding == "utf-8" else encoding) as file:
         text = _Text(source, file)
         try:
             yield from _records(text)
@@ -58,6 +71,8 @@ def _records(text: "_Text") -> Iterator[Any]:
             f"{text.source} is in kohya's layout, {{path: {{caption, tags}}}}; expected a list of {{image, caption}}. "
             f"To convert it: {_FROM_KOHYA}"
         )
+    if text.peek() != "{":
+        raise AnnotationError(f"{text.source}, record 1: not valid JSON records: {hint_on_beginning(text.beginning())}")
     if text.starts_like(_COCO):
         yield from _coco_records(text)
     while text.peek():
@@ -69,11 +84,14 @@ def _coco_records(text: "_Text") -> Iterator[Any]:
     members: dict[str, Any] = {}
     names: dict[Any, str] = {}
     captions: dict[Any, list[Any]] = {}
+    seen: set[str] = set()
     for name in text.member_names():
+        seen.add(name)
         if name == "images" and text.peek() == "[":
             for image in text.items():
                 text.check(isinstance(image, dict) and _is_id(image.get("id")), "an image without id", image)
                 text.check(isinstance(image.get("file_name"), str), "an image without file_name", image)
+                text.check(image["id"] not in names, "a second image with one id", image)
                 names[image["id"]] = image["file_name"]
         elif name in ("annotations", "questions") and text.peek() == "[":
             for one in text.items():
@@ -82,11 +100,16 @@ def _coco_records(text: "_Text") -> Iterator[Any]:
                 captions.setdefault(one["image_id"], []).append(one["caption"])
         else:
             members[name] = text.value()
-    if not names and not captions:
+    if not names and not captions and not {"images", "annotations"} <= seen:
         yield members
         return
     if not names:
         raise AnnotationError(f"{text.source} is in COCO's layout, but has no images {{id, file_name}}")
+    if lost := captions.keys() - names.keys():
+        logger.warning(
+            "%s: %d captions are left out, since no image has their image_id; one is %r",
+            *(text.source, sum(len(captions[image_id]) for image_id in lost), min(lost, key=str)),
+        )
     text.count = 0
     for image_id, file_name in names.items():
         text.count += 1
@@ -117,11 +140,15 @@ class _Text:
         self._position = start.start()
         return start[0]
 
-    def starts_like(self, layout: re.Pattern[str]) -> bool:
-        """Whether what comes next has this beginning."""
+    def beginning(self) -> str:
+        """What comes next, as far as layouts are told by it."""
         while len(self._buffer) - self._position < _BEGINNING and self._more():
             pass
-        return layout.match(self._buffer, self._position) is not None
+        return self._buffer[self._position : self._position + _BEGINNING]
+
+    def starts_like(self, layout: re.Pattern[str]) -> bool:
+        """Whether what comes next has this beginning."""
+        return layout.match(self.beginning()) is not None
 
     def value(self) -> Any:
         """The next value."""
@@ -134,7 +161,10 @@ class _Text:
                 too_long = len(self._buffer) - self._position > _LONGEST_VALUE
                 if too_long or not self._more():
                     reason = (
-                        f"one value of over {_LONGEST_VALUE:,} characters, or {error.msg}" if too_long else error.msg
+                        f"one value of over {_LONGEST_VALUE:,} characters, or {error.msg}; it begins with "
+                        f"{self.beginning()[:_QUOTED]!a}"
+                        if too_long
+                        else error.msg
                     )
                     raise self._wrong(f"not valid JSON ({reason})") from None
             except RecursionError:
@@ -172,9 +202,10 @@ class _Text:
         """Raise AnnotationError for an entry of COCO's layout that is no image or caption."""
         if not holds:
             fields = f"its fields: {', '.join(list(value)[:8])}" if isinstance(value, dict) else "no object"
+            described = hint(value) or "; docs/data.md shows the records of each task, a list of objects"
             raise AnnotationError(
                 f"{self.source} is in COCO's layout, {{images, annotations}}, with {found} ({fields}); of this layout "
-                "only captions are read. docs/data.md shows the records of each task, a list of objects"
+                f"only captions are read{described}"
             )
 
     def _more(self) -> bool:

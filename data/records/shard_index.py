@@ -21,7 +21,7 @@ from files import open_regular
 
 logger = logging.getLogger("blip.data")
 
-_LAYOUT = 3  # raise it when the indices of older versions must not be used
+_LAYOUT = 4  # raise it when the indices of older versions must not be used
 _COLUMNS: Columns = {"key": "string", "caption": "strings", "offset": "int64", "size": "int64"}
 _WORKERS = 4  # indexing processes that each process starts; a node runs several of those
 _FEW = 8  # shards that are indexed in less time than starting such processes takes

@@ -1,28 +1,26 @@
 """The samples in a WebDataset shard (a tar file), found by walking through it once; what is left out is counted."""
 
+import codecs
 import json
 import logging
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from data.records.formats import has_words, replace_lone_surrogates
+from data.records.layouts import COMPRESSED
 from files import open_regular
 from settings import UserError, needs_extra
 
 logger = logging.getLogger("blip.data")
 
 _PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+_CAPTIONS = ("txt", "json")
+_STRAY = ("thumbs.db", "desktop.ini")  # what Windows leaves in folders
 _LONGEST_CAPTION = 1 << 20  # bytes of a caption's file; a longer one is none
 _LONGEST_END = 1 << 20  # bytes of zeros that programs write after the last file, and more than any does
-_COMPRESSED = {
-    b"\x1f\x8b": "gunzip",
-    b"BZh": "bunzip2",
-    b"\xfd7zXZ\0": "unxz",
-    b"\x28\xb5\x2f\xfd": "unzstd",
-}  # beginnings of compressed files, and what unpacks them
 _BROKEN = (tarfile.TarError, ValueError, ArithmeticError, LookupError, MemoryError, RecursionError)
 # What `tarfile` raises for headers of garbage
 
@@ -46,7 +44,7 @@ def samples(shard: str) -> Iterator[Row]:
 def _samples(file: BinaryIO, shard: str) -> Iterator[Row]:
     beginning = file.read(8)
     file.seek(0)
-    for mark, program in _COMPRESSED.items():
+    for mark, program in COMPRESSED.items():
         if beginning.startswith(mark):
             logger.warning("%s is compressed; the shard is left out: unpack it (%s)", shard, program)
             return
@@ -75,7 +73,8 @@ def _samples(file: BinaryIO, shard: str) -> Iterator[Row]:
 def _grouped(tar: tarfile.TarFile, shard: str) -> dict[str, Members]:
     """Key -> files of each sample: those whose names agree up to the first dot, as webdataset groups them.
 
-    Of files with the same name the first is used. A file without a suffix, or a hidden one, belongs to no sample.
+    Of files with the same name the first is used. A file without a suffix, a hidden one (macOS's `._NAME` companions
+    too), or one that a file manager left belongs to no sample.
     """
     with needs_extra("data", "reading shards"):
         from webdataset.tariterators import base_plus_ext
@@ -84,7 +83,8 @@ def _grouped(tar: tarfile.TarFile, shard: str) -> dict[str, Members]:
     repeated: list[str] = []
     for member in _whole_members(tar, shard):
         prefix, suffix = base_plus_ext(member.name)
-        if prefix is None or suffix is None or prefix.startswith("__MACOSX/"):
+        *folders, name = member.name.split("/")
+        if prefix is None or suffix is None or name.startswith(".") or "__MACOSX" in folders or name.lower() in _STRAY:
             continue
         if groups.setdefault(prefix, {}).setdefault(suffix.lower(), member) is not member:
             repeated.append(member.name)
@@ -99,39 +99,52 @@ def _grouped(tar: tarfile.TarFile, shard: str) -> dict[str, Members]:
 
 
 def _parted(key: str, members: Members) -> Iterator[tuple[str, Members]]:
-    """The samples in a group of files: itself, or several whose keys have dots (photo.0.jpg, photo.0.txt, ...)."""
-    if any(suffix in _PICTURES for suffix in members):
-        yield key, members
-        return
+    """The samples in a group of files: itself, or several whose keys have dots (photo.0.jpg, photo.0.txt, ...).
+
+    A part of the group that has a picture and a caption of its own is a sample of its own. What is left is one sample
+    (0.jpg, 0.seg.png, 0.txt), whose picture and caption may have names (0.input.jpg, 0.output.txt).
+    """
     parts: dict[str, Members] = {}
     for suffix, member in members.items():
         stem, _, last = suffix.rpartition(".")
         parts.setdefault(stem, {}).setdefault(last, member)
-    if sum(last in _PICTURES for part in parts.values() for last in part) == 1:  # named: 0.input.jpg, 0.output.txt
-        whole: Members = {}
-        for part in parts.values():
-            for last, member in part.items():
-                whole.setdefault(last, member)
-        yield key, whole
-        return
-    for stem, part in parts.items():
-        yield (f"{key}.{stem}" if stem else key), part
+    whole = [stem for stem, part in parts.items() if stem and _any(part, _PICTURES) and _any(part, _CAPTIONS)]
+    for stem in whole:
+        yield f"{key}.{stem}", parts.pop(stem)
+    pictures = [stem for stem, part in parts.items() if _any(part, _PICTURES)]
+    if "" in parts and (_any(parts[""], _PICTURES) or len(pictures) != 1):
+        yield key, {suffix: member for suffix, member in members.items() if suffix.rpartition(".")[0] in parts}
+    elif len(pictures) == 1:
+        yield key, {last: member for part in reversed(parts.values()) for last, member in part.items()}
+    else:
+        yield from ((f"{key}.{stem}", part) for stem, part in parts.items())
+
+
+def _any(members: Members, suffixes: Sequence[str]) -> bool:
+    return any(suffix in members for suffix in suffixes)
 
 
 def _picture(members: Members) -> tarfile.TarInfo:
     for suffix in _PICTURES:
         if suffix in members:
             return members[suffix]
-    found = ", ".join(f".{suffix}" for suffix in sorted(members)[:4])
-    raise _LeftOut(f"without a picture (.{', .'.join(_PICTURES)}), only with {found}")
+    raise _LeftOut(f"without a picture (.{', .'.join(_PICTURES)}), only with {_listed(members)}")
+
+
+def _listed(members: Members) -> str:
+    return ", ".join(f".{suffix}" for suffix in sorted(members)[:4])
 
 
 def _captions(file: BinaryIO, members: Members) -> list[str]:
     """The sample's captions that hold a word: its .txt file, or `caption` (text or a list of it) of its .json file."""
-    if "txt" not in members and "json" not in members:
-        raise _LeftOut("without a caption (.txt or .json)")
+    if not _any(members, _CAPTIONS):
+        raise _LeftOut(f"without a caption (.txt or .json), only with {_listed(members)}")
     if "txt" in members:
-        text = _content(file, members["txt"]).decode("utf-8-sig", errors="replace")
+        content = _content(file, members["txt"])
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig", errors="replace")
+        if "\0" in text:
+            raise _LeftOut("whose .txt is no text in UTF-8")
         if has_words(text):
             return [text]
     if "json" not in members:

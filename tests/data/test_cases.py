@@ -75,6 +75,13 @@ def test_a_ground_truth_with_a_byte_order_mark_is_read():
     assert sorted(read_references(CASES / "gt_bom.json", images)) == images
 
 
+def test_a_ground_truth_in_utf_16_is_read(tmp_path):
+    images = evaluated("gt_bom_val.json").image_ids
+    text = (CASES / "gt_bom.json").read_text("utf-8-sig")
+    (tmp_path / "gt.json").write_text(text, "utf-16")
+    assert read_references(tmp_path / "gt.json", images) == read_references(CASES / "gt_bom.json", images)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from data.text import clean_caption, clean_question, join_prompt
+from data.text import clean_caption, clean_question, join_prompt, least_tokens
+from models.tokenizer import build_tokenizer
 
 
 @pytest.mark.parametrize("max_words", [30, 40, 50])
@@ -31,3 +32,16 @@ def test_prompt_and_caption_are_joined_with_one_blank(prompt):
 @pytest.mark.parametrize("prompt", ["", " ", "\n\t"])
 def test_an_empty_prompt_adds_nothing(prompt):
     assert join_prompt(prompt, "there are two cats") == "there are two cats"
+
+
+def test_a_text_has_at_least_the_tokens_that_are_counted() -> None:
+    tokenizer = build_tokenizer()
+    for text, least in (
+        ("two dogs", 2),
+        (" a\n b\u3000c ", 3),
+        ("\u8bcd" * 9, 9),
+        ("x\u8bcd y", 2),
+        ("", 0),
+        ("...", 1),
+    ):
+        assert least_tokens(text) == least <= len(tokenizer.tokenize(text))

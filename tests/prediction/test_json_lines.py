@@ -110,7 +110,7 @@ def test_an_output_that_is_an_input_under_any_name_is_refused(tmp_path):
     (tmp_path / "link.jsonl").symlink_to("a.jpg")
     (tmp_path / "hard.jsonl").hardlink_to(picture)
     (tmp_path / "folder").symlink_to(".")
-    for name in ("a.jpg", "link.jsonl", "hard.jsonl", "folder/a.jpg", "../" + tmp_path.name + "/a.jpg"):
+    for name in ("a.jpg", "link.jsonl", "hard.jsonl", "folder/a.jpg", "../" + tmp_path.name + "/a.jpg", "no/../a.jpg"):
         with pytest.raises(UserError, match=rf"{name} would be written over .*a.jpg, which is read"):
             check_outputs([tmp_path / name], [tmp_path / "b.jpg", picture])
     check_outputs([tmp_path / "new" / "out.jsonl"], [picture])

@@ -161,3 +161,18 @@ def test_a_file_and_sidecars_exclude_each_other(capsys):
     with pytest.raises(SystemExit):
         predict.main(["caption", "a.jpg", "--out", "a.jsonl", "--sidecar", ".txt"])
     assert "--out and --sidecar exclude each other" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--out=~/a.jsonl", "--answers=~/a.jsonl"])
+def test_a_tilde_in_the_path_of_a_flag_is_the_home(flag, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    command = ["vqa", "a.jpg", "--question", "q?"]
+    _, task = predict.parse([*command, flag])
+    assert tmp_path / "a.jsonl" in (task.out, task.answers)
+    with pytest.raises(SystemExit) as stopped:
+        predict.parse([*command, flag.replace("~", "~nosuchuser")])
+    assert stopped.value.code == 2
+    assert (
+        "'~nosuchuser/a.jsonl': there is no such user; a folder of this name is ./~nosuchuser"
+        in capsys.readouterr().err
+    )

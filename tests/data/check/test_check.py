@@ -128,6 +128,26 @@ def test_captions_without_a_word_are_listed(world, capsys, text):
         assert f"1 x caption that is empty or holds no word\n      {place}: {ascii(text)}" in printed
 
 
+def test_captions_that_are_cut_are_counted_and_no_mistake(world, capsys):
+    def change(records):
+        del records[2:]
+        records[0]["caption"] = "one word " * 16
+        records[1]["caption"] = " ".join(["word"] * 30)
+
+    edit(world / "caption_train.json", change)
+    assert check(world, "caption") == 0
+    assert "  2 records, 2 captions, 1 captions cut after 30 words, " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("task", "name"), [("vqa", "answer"), ("nlvr", "sentence")])
+def test_texts_of_more_tokens_than_bert_reads_are_listed(world, capsys, task, name):
+    edit(world / f"{task}_train.json", lambda records: records[1].update({name: "\u8bcd" * 700}))
+    assert check(world, task) == 1
+    out = capsys.readouterr().out
+    assert f"1 x {name} of more tokens than BERT reads" in out
+    assert f"{task}_train.json, record 2: 700 or more, '\\u8bcd" in out
+
+
 def test_images_without_ground_truth_are_found(world, capsys):
     def forget_the_first(truth):
         truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] != 0]

@@ -62,6 +62,15 @@ def test_companions_of_macos_are_passed_over(folder: Path) -> None:
     assert found(folder, below=folder) == ["a/c.png", "b.jpg"]
 
 
+def test_pictures_without_a_suffix_are_told_by_their_beginning(folder: Path) -> None:
+    shutil.copy(folder / "b.jpg", folder / "download")
+    shutil.copy(folder / "b.jpg", folder / ".hidden")
+    (folder / "LICENSE").write_text("no picture")
+    (folder / "empty").touch()
+    os.mkfifo(folder / "pipe")
+    assert found(folder, below=folder) == ["a/c.png", "b.jpg", "download"]
+
+
 def test_a_folder_named_like_a_picture_is_named_and_searched(folder: Path) -> None:
     picture(folder / "dir.jpg" / "d.png")
     assert found(folder, below=folder) == ["a/c.png", "b.jpg", "dir.jpg", "dir.jpg/d.png"]

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from data.media import image_file
+from data.media.folder import find_pictures
 from data.media.image_file import BadImage, ImageFile, open_image
 from settings import UserError
 
@@ -246,6 +247,16 @@ def test_heic_is_named_with_the_package_that_reads_it(tmp_path: Path, monkeypatc
     (tmp_path / "IMG_2.HEIC").write_bytes(HEIC)
     with pytest.raises(BadImage, match=r"IMG_2.HEIC: a HEIC picture, which needs the package pillow-heif"):
         open_image(tmp_path / "IMG_2.HEIC")
+
+
+@pytest.mark.skipif(".jxl" in Image.registered_extensions(), reason="its package is installed")
+@pytest.mark.parametrize("beginning", [b"\xff\x0a\xfa\x1f", b"\0\0\0\x0cJXL \r\n\x87\n"])
+def test_jpeg_xl_is_named_with_the_package_that_reads_it(tmp_path: Path, beginning: bytes) -> None:
+    (tmp_path / "a.jxl").write_bytes(beginning)
+    with pytest.raises(BadImage, match=r"a.jxl: a JPEG XL picture, which needs the package pillow-jxl-plugin"):
+        open_image(tmp_path / "a.jxl")
+    with pytest.raises(UserError, match=r"1 of 1 pictures: a JPEG XL picture"):
+        find_pictures([str(tmp_path)])
 
 
 def test_heic_is_read_where_its_package_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,17 @@
 """Annotation files: read record by record, checked, and stored once whatever the number of processes."""
 
+import gc
 import json
 import multiprocessing
 import pickle
+import shlex
+from pathlib import Path
 
 import pytest
 
 import data.records.annotations
 import data.records.json_values
+from data import nlvr
 from data.records.annotations import AnnotationError, Annotations, records
 from data.records.formats import Format, captions, identifier, path, text, texts, truth
 
@@ -51,9 +55,16 @@ def test_every_layout_gives_the_same_records_at_any_chunk_size(tmp_path, monkeyp
         ("", r"a.json is empty"),
         (" \n\t ", r"a.json is empty"),
         ("\ufeff", r"a.json is empty"),
-        ("no JSON at all", r"a.json, record 1: not valid JSON"),
+        ("no JSON at all", r"a.json, record 1: not valid JSON records: it begins with 'no JSON at all'$"),
+        ("null", r"a.json, record 1: not valid JSON records: it begins with 'null'"),
+        ("<html>", r"it begins with '<html>': a page of the web in place of the file\?"),
+        ("version https://git-lfs.github.com/spec/v1", r"a pointer that `git lfs pull` replaces"),
+        ("image,caption\na.jpg,x\n", r"begins with 'image,caption': a table\? .*convert it: .*delimiter=','"),
+        ("a cat\thttps://a.b/c.jpg\n", r"a table\? .*delimiter='.t'"),
+        (b"\x1f\x8b\x08\0", r"a.json is compressed: unpack it \(gunzip\)"),
         ("[" * 100_000, r"a.json, record 1: not valid JSON .*nested too deep"),
         ('{"a":' * 100_000, r"a.json, record 1: not valid JSON .*nested too deep"),
+        ('{"info": {}, "images": [], "annotations": []}', "is in COCO's layout, but has no images"),
         (f"[{'1' * 5_000}]", r"a.json, record 1: not valid JSON .Exceeds the limit"),
         (b"PK\x03\x04\xff\xff", r"a.json, after record 0: not UTF-8"),
     ],
@@ -211,6 +222,7 @@ def test_json_lines_that_begin_like_coco_are_records(tmp_path):
         ({"annotations": COCO["annotations"]}, "COCO's layout, but has no images"),
         ({"a/b.jpg": {"caption": "x", "tags": "y"}, "c.jpg": {"tags": "y"}}, "kohya's layout.* To convert it: python"),
         ({"a/b.jpg": {"tags": "y"}}, "kohya's layout"),
+        ({**COCO, "images": [{"id": 3, "file_name": "a"}] * 2}, "with a second image with one id"),
     ],
 )
 def test_layouts_of_other_tools_are_named(tmp_path, layout, message):
@@ -218,6 +230,72 @@ def test_layouts_of_other_tools_are_named(tmp_path, layout, message):
     with pytest.raises(AnnotationError, match=message) as error:
         Annotations([tmp_path / "a.json"], PAIR)
     assert len(str(error.value)) < 600
+
+
+OTHERS = {
+    "LLaVA": [{"id": "0", "image": "a.jpg", "conversations": [{"value": "<image> What?"}, {"value": "a cat"}]}],
+    "chats": [{"messages": [{"content": "<image> What?"}, {"content": "a cat"}], "images": ["a.jpg"]}],
+    "image folders": [{"file_name": "a.jpg", "text": "a cat"}],
+    "Label Studio": [
+        {"annotations": [{"result": [{"value": {"text": ["a cat"]}}]}], "data": {"image": "a.jpg"}, "file_upload": "x"}
+    ],
+    "Visual Genome's regions": [{"id": 1, "regions": [{"image_id": "a", "phrase": "a cat"}]}],
+    "Karpathy": {"images": [{"filename": "a.jpg", "split": "train", "imgid": 1, "sentences": [{"raw": "a cat"}]}]},
+    "records by name": {"a.jpg": "a cat"},
+    "of records by name": {"a.jpg": {"height": 1, "caption": "a cat"}},
+    "a list under 'data'": {"version": 1, "data": [{"image": "a.jpg", "caption": "a cat"}]},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_command_that_converts_a_layout_of_other_tools_gives_its_records(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    lines = name == "image folders"
+    Path("OLD.json").write_text(json.dumps(OTHERS[name][0] if lines else OTHERS[name]))
+    with pytest.raises(AnnotationError, match=name) as error:
+        Annotations(["OLD.json"], PAIR)
+    assert len(str(error.value)) < 600
+    arguments = shlex.split(str(error.value).partition("To convert it: ")[2])
+    assert arguments[:2] == ["python", "-c"]
+    exec(arguments[2])
+    gc.collect()  # closes the files
+    record = Annotations(["NEW.json"], PAIR)[0]
+    assert record["image"].replace("/", "") in ("a.jpg", "a")
+    assert record["caption"] == ["a cat"]
+
+
+def test_the_command_for_nlvr2s_own_files_gives_pairs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = {"sentence": "s", "left_url": "u", "label": "True", "identifier": "dev-850-0-2", "right_url": "v"}
+    Path("OLD.json").write_text(json.dumps(own) + "\n" + json.dumps(own))
+    with pytest.raises(AnnotationError, match="the layout of NLVR2's own files") as error:
+        Annotations(["OLD.json"], nlvr.PAIR)
+    exec(shlex.split(str(error.value).partition("To convert it: ")[2])[2])
+    gc.collect()
+    assert list(Annotations(["NEW.json"], nlvr.PAIR))[1] == {
+        "images": ["dev-850-0-img0.png", "dev-850-0-img1.png"],
+        "sentence": "s",
+        "label": True,
+        "identifier": "dev-850-0-2",
+    }
+
+
+def test_captions_of_images_that_cocos_layout_does_not_list_are_counted(tmp_path, caplog):
+    (tmp_path / "a.json").write_text(json.dumps({**COCO, "images": COCO["images"][:1]}))
+    assert len(list(records(tmp_path / "a.json"))) == 1
+    assert "a.json: 2 captions are left out, since no image has their image_id; one is 3" in caplog.text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_other_encodings_of_unicode_are_read(tmp_path, encoding):
+    record = {"image": "a.jpg", "caption": "a caf\xe9 \U0001f600"}
+    (tmp_path / "a.json").write_text(json.dumps([record], ensure_ascii=False), encoding)
+    assert list(records(tmp_path / "a.json")) == [record]
+
+
+def test_byte_order_marks_between_files_that_were_put_together_are_passed_over(tmp_path):
+    (tmp_path / "a.jsonl").write_text('\ufeff{"image": "a"}\n\ufeff{"image": "b"}\n')
+    assert list(records(tmp_path / "a.jsonl")) == [{"image": "a"}, {"image": "b"}]
 
 
 def test_of_very_many_fields_a_few_are_named(tmp_path):

@@ -198,6 +198,19 @@ def test_parts_with_names_are_one_sample(tmp_path):
     assert read(Shards([write_shard(tmp_path / "1.tar", *members)])) == [("1", "a")]
 
 
+def test_a_part_with_picture_and_caption_is_a_sample_beside_the_whole(tmp_path):
+    samples = [(f"{name}.{end}", name.encode()) for name in ("photo", "photo.1", "photo.2") for end in ("jpg", "txt")]
+    found = read(Shards([write_shard(tmp_path / "0.tar", *samples, ("photo.2.seg.png", b"no picture to caption"))]))
+    assert sorted(found) == [(name, name) for name in ("photo", "photo.1", "photo.2")]
+
+
+def test_several_pictures_of_one_caption_are_one_sample_that_is_left_out(tmp_path, caplog):
+    members = [("0.left.jpg", b"1"), ("0.right.jpg", b"2"), ("0.txt", b"a"), ("a.jpg", b"1"), ("a.txt", b"a")]
+    assert read(Shards([write_shard(tmp_path / "0.tar", *members)])) == [("1", "a")]
+    assert "1 of 2 samples are left out: 1 without a picture (" in caplog.text
+    assert "only with .left.jpg, .right.jpg, .txt" in caplog.text
+
+
 def test_files_of_a_sample_need_not_follow_each_other(tmp_path):
     members = [(f"{i}.{end}", b"%d" % i) for end in ("jpg", "txt") for i in range(3)]
     assert read(Shards([write_shard(tmp_path / "0.tar", *members)])) == [(str(i), str(i)) for i in range(3)]
@@ -212,6 +225,8 @@ def test_files_of_a_sample_need_not_follow_each_other(tmp_path):
         ({"txt": "\ufeffgood".encode()}, ["good"]),
         ({"json": b"\xef\xbb\xbf" + b'{"caption": "good"}'}, ["good"]),
         ({"TXT": b"good"}, ["good"]),
+        ({"txt": "good".encode("utf-16")}, ["good"]),
+        ({"json": '{"caption": "good"}'.encode("utf-16")}, ["good"]),
     ],
 )
 def test_captions_are_read_however_they_are_written(tmp_path, files, captions):
@@ -231,6 +246,8 @@ def test_captions_are_read_however_they_are_written(tmp_path, files, captions):
         ({"jpg": b"1", "json": b"\xff"}, "1 whose .json is not valid JSON"),
         ({"jpg": b"1", "txt": b"x" * (2 << 20)}, "1 whose caption has over 1,048,576 bytes"),
         ({"jpg": b"1"}, "1 without a caption (.txt or .json)"),
+        ({"jpg": b"1", "text": b"a"}, "1 without a caption (.txt or .json), only with .jpg, .text"),
+        ({"jpg": b"1", "txt": "a cat".encode("utf-16-le")}, "1 whose .txt is no text in UTF-8"),
         ({"img": b"1", "cap": b"x"}, "1 without a picture (.jpg, "),
         ({"img": b"1", "cap": b"x"}, "only with .cap, .img"),
     ],
@@ -243,10 +260,11 @@ def test_what_is_left_out_is_counted_with_the_reason(tmp_path, caplog, files, re
     assert reason in caplog.text
 
 
-def test_companions_of_a_mac_are_no_samples(tmp_path, caplog):
-    names = ("./._0", "./0", "__MACOSX/._0", "__MACOSX/0")
+def test_what_macs_and_windows_leave_is_no_sample(tmp_path, caplog):
+    names = ("./._0", "./0", "__MACOSX/._0", "__MACOSX/0", "a/._0", "a/__MACOSX/0", "./__MACOSX/1")
     members = [(f"{name}.{end}", b"0") for name in names for end in ("jpg", "txt")]
-    assert read(Shards([write_shard(tmp_path / "0.tar", *members)])) == [("0", "0")]
+    stray = [(name, b"") for name in (".DS_Store", "a/.DS_Store", "a/Thumbs.db", "desktop.ini")]
+    assert read(Shards([write_shard(tmp_path / "0.tar", *members, *stray)])) == [("0", "0")]
     assert not caplog.text
 
 
