@@ -8,6 +8,7 @@ from typing import Any
 
 from models.errors import ConfigError, MissingFile, check
 from models.paths import resolve
+from models.vocabulary import Vocabulary
 
 VIT_SIZES: dict[str, dict[str, int]] = {
     "tiny": {"embed_dim": 192, "depth": 12, "num_heads": 3, "patch_size": 16},
@@ -168,12 +169,12 @@ class ModelConfig:
     Attributes:
         vision: the image encoder.
         text: the text models.
-        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
+        vocabulary: the tokens of the tokenizer.
     """
 
     vision: VisionConfig
     text: TextConfig
-    vocab_file: Path | None = None
+    vocabulary: Vocabulary
 
     @classmethod
     def read(
@@ -184,15 +185,15 @@ class ModelConfig:
         vit_grad_ckpt: bool,
         vit_ckpt_layer: int,
         drop_path_rate: float | None,
-        vocab_file: str | Path | None,
+        vocab_file: str | Path | Vocabulary | None,
     ) -> "ModelConfig":
-        """Read the sizes from the arguments of a constructor; see `VisionConfig.read` and `TextConfig.read`.
+        """Read the arguments of a constructor; see `VisionConfig.read`, `TextConfig.read` and `Vocabulary.read`.
 
         Raises:
-            ConfigError, MissingFile: as those two.
+            ConfigError, MissingFile: as those three.
         """
         return cls(
             VisionConfig.read(vit, image_size, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate),
             TextConfig.read(med_config),
-            None if vocab_file is None else Path(vocab_file),
+            Vocabulary.read(vocab_file),
         )

@@ -39,7 +39,9 @@ class ModelSettings(Settings):
     med_config: str | dict[str, Any] = setting(
         "configs/med_config.json", "sizes of the text models: a BERT configuration, as a file or a mapping"
     )
-    vocab_file: str = setting("", "the tokenizer's vocabulary, one token a line; empty: bert-base-uncased's")
+    vocab_file: str = setting(
+        "", "the tokenizer's vocabulary: a file, one token a line, or a checkpoint that carries it; empty: BERT's"
+    )
 
     def __post_init__(self) -> None:
         patch_size = vit_size(self.vit)["patch_size"]

@@ -9,6 +9,7 @@ import torch
 import engine
 from engine import log, loop
 from engine.step import Losses, Optimization
+from settings import UserError
 
 FAST = ["tensorboard=false", "print_freq=4"]
 
@@ -39,6 +40,23 @@ def test_a_run_leaves_its_config_log_weights_metrics_and_events(toy, tmp_path):
     assert best["epoch"] == max((0, 1), key=lambda epoch: lines[epoch]["score"])
     assert best["config"]["batch_size"] == 4
     assert best["metrics"]["score"] == lines[best["epoch"]]["score"]
+
+
+def test_checkpoints_hold_what_a_model_says_of_itself_and_only_fitting_weights_are_resumed(toy, tmp_path, monkeypatch):
+    def check_weights(self, checkpoint, source):
+        if checkpoint["architecture"] != self.describe():
+            raise UserError(f"{source} is of another language")
+
+    monkeypatch.setattr(toy.Model, "describe", lambda self: {"words": ["ein", "hund"]}, raising=False)
+    monkeypatch.setattr(toy.Model, "check_weights", check_weights, raising=False)
+    arguments = ["--output_dir", str(tmp_path), *FAST]
+    toy.main([*arguments, "max_epoch=1"])
+    for name in ("checkpoint_last.pth", "checkpoint_best.pth"):
+        assert torch.load(tmp_path / name, weights_only=True)["architecture"] == {"words": ["ein", "hund"]}
+    toy.main([*arguments, "max_epoch=2", "--resume"])
+    monkeypatch.setattr(toy.Model, "describe", lambda self: {"words": ["un", "chien"]}, raising=False)
+    with pytest.raises(SystemExit, match=r"checkpoint_last.pth is of another language"):
+        toy.main([*arguments, "max_epoch=3", "--resume"])
 
 
 def test_evaluation_alone_leaves_the_training_untouched(toy, tmp_path):
