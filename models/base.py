@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import ModelConfig
+from models.errors import check
 from models.tokenizer import SpecialTokens, build_tokenizer, tokenize
 from models.vit import VisionTransformer
 from models.vocabulary import stored_vocabulary
@@ -28,6 +29,8 @@ class VisionLanguageModel(nn.Module):
         super().__init__()
         self.vocabulary = config.vocabulary
         self.tokenizer = build_tokenizer(config.vocabulary)
+        pad, size = config.text.pad_token_id, len(self.tokenizer)
+        check(pad < size, "med_config: pad_token_id", pad, f"below {size}, the number of tokens")
         self.special = SpecialTokens.of(self.tokenizer)
         self.visual_encoder = VisionTransformer(config.vision)
         self.text_config = config.text
