@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -231,6 +232,8 @@ class Training:
             raise KeyError(
                 f"the best weights are chosen by {best}, which is not among the metrics: {', '.join(metrics)}"
             )
+        elif not math.isfinite(metrics[best]):
+            logger.warning("%s is %g after epoch %d: its weights are not the best", best, metrics[best], self.epoch)
         elif metrics[best] > self.best:
             self.best = metrics[best]
             checkpoint.save(self.run.output_dir / BEST, weights)

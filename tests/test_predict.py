@@ -458,7 +458,7 @@ def test_an_interrupt_ends_with_one_line_and_its_status(models, pictures, tmp_pa
     [
         (["caption", "--num_beams", "100000"], "--num_beams 100000 must be at most 1000"),
         (["caption", "--n_best", "1001"], "--n_best 1001 must be at most 1000"),
-        (["caption", "--seed", str(2**70)], "must fit into 64 bits"),
+        (["caption", "--seed", str(2**70)], "must be a whole number, 0 or more, and less than 2**63"),
         (["caption", "--repetition_penalty", "nan"], "--repetition_penalty nan must be above 0"),
         (["caption", "--repetition_penalty", "inf"], "--repetition_penalty inf must be above 0"),
         (["match", "--text", "caf\udce9"], "--text 'caf\\udce9': not valid text"),

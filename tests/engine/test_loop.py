@@ -43,20 +43,38 @@ def test_a_run_leaves_its_config_log_weights_metrics_and_events(toy, tmp_path):
 
 
 def test_checkpoints_hold_what_a_model_says_of_itself_and_only_fitting_weights_are_resumed(toy, tmp_path, monkeypatch):
-    def check_weights(self, checkpoint, source):
-        if checkpoint["architecture"] != self.describe():
-            raise UserError(f"{source} is of another language")
+    class Speaking(toy.Model):
+        words = ("ein", "hund")
 
-    monkeypatch.setattr(toy.Model, "describe", lambda self: {"words": ["ein", "hund"]}, raising=False)
-    monkeypatch.setattr(toy.Model, "check_weights", check_weights, raising=False)
+        def describe(self):
+            return {"words": list(self.words)}
+
+        def check_weights(self, checkpoint, source):
+            if checkpoint["architecture"] != self.describe():
+                raise UserError(f"{source} is of another language")
+
+    monkeypatch.setattr(toy, "Model", Speaking)
     arguments = ["--output_dir", str(tmp_path), *FAST]
     toy.main([*arguments, "max_epoch=1"])
     for name in ("checkpoint_last.pth", "checkpoint_best.pth"):
         assert torch.load(tmp_path / name, weights_only=True)["architecture"] == {"words": ["ein", "hund"]}
     toy.main([*arguments, "max_epoch=2", "--resume"])
-    monkeypatch.setattr(toy.Model, "describe", lambda self: {"words": ["un", "chien"]}, raising=False)
+    monkeypatch.setattr(Speaking, "words", ("un", "chien"))
     with pytest.raises(SystemExit, match=r"checkpoint_last.pth is of another language"):
         toy.main([*arguments, "max_epoch=3", "--resume"])
+
+
+def test_a_metric_that_is_no_number_is_shown_and_chooses_no_weights(toy, tmp_path, monkeypatch, capsys):
+    scores = iter([1.0, float("nan")])
+    monkeypatch.setattr(toy, "evaluate", lambda model: {"score": next(scores)})
+    toy.main(["--output_dir", str(tmp_path), "max_epoch=2", *FAST])
+    assert torch.load(tmp_path / "checkpoint_best.pth", weights_only=True)["epoch"] == 0
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "log.txt").read_text().splitlines()]
+    assert [line["score"] for line in lines] == [1.0, None]
+    assert json.loads((tmp_path / "evaluate.txt").read_text()) == {"score": None}
+    shown = capsys.readouterr().out
+    assert "evaluation: score nan" in shown
+    assert "score is nan after epoch 1: its weights are not the best" in shown
 
 
 def test_evaluation_alone_leaves_the_training_untouched(toy, tmp_path):

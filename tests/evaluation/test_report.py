@@ -140,6 +140,15 @@ def test_samples_stand_worst_first(tmp_path: Path) -> None:
         write_samples(path, [{"error": float("nan")}])
 
 
+def test_a_sample_whose_error_is_no_number_is_the_worst(tmp_path: Path) -> None:
+    nan = float("nan")
+    samples = [{"id": 1, "error": 0.5}, {"id": 2, "error": nan, "probability": nan}, {"id": 3, "error": 0.9}]
+    write_samples(tmp_path / "samples.json", samples)
+    written = json.loads((tmp_path / "samples.json").read_text(), parse_constant=pytest.fail)
+    assert [sample["id"] for sample in written] == [2, 3, 1]
+    assert written[0] == {"id": 2, "error": None, "probability": None}
+
+
 def test_the_gallery_is_one_file_with_the_worst_and_the_best(tmp_path: Path) -> None:
     photo = tmp_path / "photo.png"
     Image.fromarray(np.full((600, 300, 4), 128, np.uint8)).save(photo)
