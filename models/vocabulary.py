@@ -74,7 +74,10 @@ class Vocabulary:
         try:
             opened = open_regular(path)
         except MissingFile:
-            raise MissingFile(f"vocabulary file {path} does not exist; it should hold one token a line") from None
+            raise MissingFile(
+                f"vocabulary file {path} does not exist; it should hold one token a line, or be a checkpoint that "
+                "carries its vocabulary"
+            ) from None
         with opened as file:
             start = file.read(len(_ZIP))
             content = start if start == _ZIP else start + file.read(_LARGEST)

@@ -305,6 +305,15 @@ def test_the_vocabulary_of_an_older_checkpoint_is_named_where_its_file_is_gone(p
     assert (tmp_path / "moved.txt").read_text() == before
 
 
+@pytest.mark.parametrize("device", ["meta", "cuda:9999999999999999999999", "cuda:-1", "xpu", "cpu:x", "", "vulkan"])
+def test_a_device_that_is_none_is_named(models, pictures, device, capsys):
+    arguments = ["caption", str(pictures), "--checkpoint", models["caption"][1], f"--device={device}"]
+    assert predict.main(arguments) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"predict.py: --device {device}: ")
+    assert errors.count("\n") == 1
+
+
 def test_a_name_that_means_nothing_is_an_error(models, capsys, tmp_path):
     assert predict.main(["caption", str(tmp_path / "absent*.jpg"), "--checkpoint", models["caption"][1]]) == 2
     assert "absent*.jpg: there is no such file" in capsys.readouterr().err
