@@ -6,7 +6,8 @@
     python predict.py features holiday/ --out features.safetensors
 
 `--checkpoint` is a released name (docs/checkpoints.md), a path, a URL or a Hugging Face hub name; without it the
-released model for the task is downloaded once. Sizes are read from the checkpoint.
+released model for the task is downloaded once. Sizes and vocabulary are read from the checkpoint; of an older one that
+was trained with a vocabulary of its own, `--vocab_file` names the file.
 
 A line about a picture is in `--out` as soon as it is found. After an interruption the same command with `--resume`
 skips the pictures that are done.
@@ -39,7 +40,7 @@ from tqdm import tqdm
 
 from data.media.folder import find_pictures, read_batches
 from engine.device import choose_device, precision_of
-from files import DownloadError, cache_dir
+from files import DownloadError, cache_dir, resolve
 from models.weights.build import build_from_checkpoint
 from models.weights.released import find_released
 from prediction.tasks import Answer, Caption, Features, Match, Model, PredictionTask
@@ -55,6 +56,9 @@ class SharedFlags:
 
     images: list[str]
     checkpoint: str | None = flag(None, "released name, path, URL or hub name (default: the task's released model)")
+    vocab_file: str | None = flag(
+        None, "vocabulary of an older checkpoint that carries none: its file, or a checkpoint that carries it"
+    )
     batch_size: int = flag(32, "pictures at once (default: %(default)s)", type=at_least(1))
     device: str = flag("auto", "auto, cpu, cuda or mps (default: %(default)s)")
     precision: str = flag("fp32", "default: %(default)s", choices=["fp32", "bf16", "fp16"])
@@ -89,7 +93,9 @@ def run(shared: SharedFlags, task: PredictionTask[Model]) -> int:
     """Do the task; the exit status."""
     paths = find_pictures(shared.images)
     source = shared.checkpoint or task.released
-    check_outputs(task.outputs(paths), (*paths, *task.inputs(), *_checkpoint_files(source)))
+    vocab_file = resolve(shared.vocab_file) if shared.vocab_file else None
+    read = (*paths, *task.inputs(), *_checkpoint_files(source), *([vocab_file] if vocab_file else []))
+    check_outputs(task.outputs(paths), read)
     device = choose_device(shared.device)
     task = task.prepare(paths, device)
     remaining = task.remaining(paths)
@@ -97,7 +103,7 @@ def run(shared: SharedFlags, task: PredictionTask[Model]) -> int:
         _say(f"{len(paths) - len(remaining)} of {len(paths)} pictures are done already")
     if not remaining:
         return 0
-    model = load_model(task.kind, source).to(device).eval()
+    model = load_model(task.kind, source, vocab_file).to(device).eval()
 
     dtype, unreadable = precision_of(shared.precision, device), 0
     autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
@@ -136,12 +142,12 @@ def _say(message: str) -> None:
     print("predict.py: " + "\n".join(lines), file=sys.stderr)
 
 
-def load_model(kind: type[Model], source: str) -> Model:
+def load_model(kind: type[Model], source: str, vocab_file: Path | None) -> Model:
     """The model of a checkpoint; says so where it was never fine-tuned for a task."""
     entry = find_released(source)
     if entry and entry.task == "pretrain":
         _say(f"{entry.name} was not fine-tuned; expect poor results")
-    return build_from_checkpoint(kind, source)
+    return build_from_checkpoint(kind, source, vocab_file=vocab_file)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

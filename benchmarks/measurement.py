@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 from engine.device import choose_device, precision_of
 from files import REPOSITORY, atomic_write
+from settings import UserError
 
 
 def command_line(description: str | None, results: str, rounds: int) -> argparse.ArgumentParser:
@@ -29,7 +31,10 @@ def prepare(flags: argparse.Namespace) -> tuple[torch.device, torch.dtype]:
     """The device and the precision that the flags ask for; one thread, and the same random weights each time."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    device = choose_device(flags.device)
+    try:
+        device = choose_device(flags.device)
+    except UserError as error:
+        sys.exit(str(error))
     return device, precision_of(flags.precision, device)
 
 

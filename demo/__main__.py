@@ -17,6 +17,7 @@ import demo
 from demo.recipe import FOLDER, FULL, QUICK, Step, run
 from files import REPOSITORY, atomic_write
 from settings import MissingPackage, needs_extra
+from settings.flags import seed
 
 logger = logging.getLogger("blip.demo")
 
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m demo", description=demo.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="small worlds and few steps: shows that all parts work")
-    parser.add_argument("--seed", type=int, default=0, help="of the worlds and of every training (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the worlds and of every training (default 0)")
     parser.add_argument("--folder", help=f"where everything is written (default {FOLDER}, with --quick {FOLDER}_quick)")
     parser.add_argument("--report", action="store_true", help="run nothing: write the report of what was run before")
     flags = parser.parse_args(arguments)

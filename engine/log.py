@@ -2,10 +2,12 @@
 
 import json
 import logging
+import math
 import re
 import secrets
 import sys
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -53,10 +55,24 @@ def set_up_logging(rank: int) -> logging.Handler:
     return handler
 
 
+def to_json(value: Any) -> str:
+    """One line of JSON, in which a number that is infinite or NaN, which JSON lacks, is null."""
+    return json.dumps(finite(value), allow_nan=False)
+
+
+def finite(value: Any) -> Any:
+    """Plain data with None for every number in it that is infinite or NaN."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: finite(part) for name, part in value.items()}
+    return [finite(part) for part in value] if isinstance(value, list | tuple) else value
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all."""
+    """Write a JSON file whole or not at all; see `to_json`."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value), encoding="utf-8")
+        temporary.write_text(to_json(value), encoding="utf-8")
 
 
 class EpochLog:
@@ -74,7 +90,7 @@ class EpochLog:
         ]
 
     def write(self, values: dict[str, Any]) -> None:
-        self._lines.append(json.dumps(values))
+        self._lines.append(to_json(values))
         with atomic_write(self.path) as temporary:
             temporary.write_text("\n".join(self._lines) + "\n", encoding="utf-8")
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from engine import checkpoint
 from engine.config import TrainConfig
 from engine.distributed import PREEMPTED, Interrupted, Preemption, barrier, broadcast_object, gather_objects
 from engine.log import EpochLog, Events, ProgressDisplay, Speed, status_line
-from engine.progress import Evaluate, Loader, Progress, Schedule, TrainStep, cosine_by_epoch
+from engine.progress import Described, Evaluate, Loader, Progress, Schedule, TrainStep, cosine_by_epoch
 from engine.randomness import preserved_rng, rng_state, set_rng_state, set_seed
 from engine.run import Run
 from engine.step import Losses, NotFinite, Optimization
@@ -221,8 +222,7 @@ class Training:
     def keep_weights(self, metrics: dict[str, float], best: str | None) -> None:
         """Write this epoch's weights: always if `best` is None, else if the metric `best` is the highest so far."""
         weights = {
-            "model": self.model.state_dict(),
-            "config": dataclasses.asdict(self.config),
+            **self._model_state(),
             "epoch": self.epoch,
             "metrics": metrics,
         }
@@ -232,18 +232,24 @@ class Training:
             raise KeyError(
                 f"the best weights are chosen by {best}, which is not among the metrics: {', '.join(metrics)}"
             )
+        elif not math.isfinite(metrics[best]):
+            logger.warning("%s is %g after epoch %d: its weights are not the best", best, metrics[best], self.epoch)
         elif metrics[best] > self.best:
             self.best = metrics[best]
             checkpoint.save(self.run.output_dir / BEST, weights)
+
+    def _model_state(self) -> dict[str, Any]:
+        """The weights, and what it takes to use them."""
+        state = {"model": self.model.state_dict(), "config": dataclasses.asdict(self.config)}
+        return {**state, "architecture": self.model.describe()} if isinstance(self.model, Described) else state
 
     def _save(self) -> None:
         rng = gather_objects([rng_state()])
         loaders = gather_objects([self.loader.state_dict()])
         if self.run.is_first:
             state = {
-                "model": self.model.state_dict(),
+                **self._model_state(),
                 **self.optimization.state_dict(),
-                "config": dataclasses.asdict(self.config),
                 "epoch": self.epoch,
                 "step": self.step,
                 "samples": self.index * self._samples_per_step,
@@ -262,6 +268,8 @@ class Training:
             before = state["config"].get(key)
             if value != before:
                 logger.warning("%s was %r when %s was written, and is %r now", key, before, path, value)
+        if isinstance(self.model, Described):
+            self.model.check_weights(state, str(path))
         try:
             self.model.load_state_dict(state["model"])
         except (RuntimeError, TypeError, AttributeError) as error:

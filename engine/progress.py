@@ -1,8 +1,8 @@
 """The types that scripts and the engine share: the progress of training, and the functions that a script passes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -46,6 +46,18 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[dict[str, Any]]: ...
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A model whose checkpoints hold, beside the weights, what else it takes to use them where its files are not.
+
+    `describe` returns that as plain data. `check_weights` is given all that a checkpoint holds, and raises UserError
+    where its weights mean something else in this model, although they fit.
+    """
+
+    def describe(self) -> dict[str, Any]: ...
+    def check_weights(self, checkpoint: Mapping[str, Any], source: str) -> None: ...
 
 
 TrainStep = Callable[[nn.Module, dict[str, Any], Progress], dict[str, Tensor]]

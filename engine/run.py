@@ -25,6 +25,7 @@ from engine.progress import Batches
 from engine.randomness import set_seed
 from files import resolve
 from settings import ConfigError, describe, load_config, save_config
+from settings.flags import seed
 
 logger = logging.getLogger("blip.engine")
 
@@ -170,7 +171,7 @@ def _parse(
     parser.add_argument("--output_dir", default=output_dir, help="where everything is written (default: %(default)s)")
     parser.add_argument("--evaluate", action="store_true", help="evaluate only")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=42, help="of every random choice (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=42, help="of every random choice (default: %(default)s)")
     parser.add_argument("--checkpoint", help="weights to start from or to evaluate; the same as pretrained=...")
     parser.add_argument(
         "--resume",
@@ -180,8 +181,6 @@ def _parse(
         help="go on from a checkpoint with training state, or the newest in a folder; without PATH in --output_dir",
     )
     flags = parser.parse_intermixed_args(arguments)
-    if not 0 <= flags.seed < 2**63:
-        parser.error(f"--seed {flags.seed} must be 0 or more, and less than 2**63")
     if flags.resume and "=" in flags.resume and not os.path.exists(flags.resume):
         flags.overrides.append(flags.resume)  # `--resume key=value`: argparse gave the override to --resume
         flags.resume = ""

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def write_gallery(
         about: preformatted text above the cases.
         open_source: opens an image of a case; the frame of a clip, for videos.
     """
-    ordered = sorted(cases, key=lambda case: case.error)
+    ordered = sorted(cases, key=lambda case: (math.isnan(case.error), case.error))
     best = ordered[: min(number, (len(ordered) + 1) // 2)]
     worst = ordered[len(best) :][::-1][:number]
     sections = ""

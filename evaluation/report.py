@@ -2,12 +2,14 @@
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from data.records.published import SPLITS
+from engine.log import finite
 from evaluation.findings import Findings, Picture
 from evaluation.gallery import open_picture, write_gallery
 from files import atomic_write, resolve
@@ -190,9 +192,9 @@ def write_samples(path: str | Path, samples: Iterable[Mapping[str, Any]]) -> Non
     """Write samples as a JSON list, one object a line, by falling `error`.
 
     Each sample must have an `error`, a number that is larger for worse: 1 - accuracy, the rank of the right answer,
-    -CIDEr, ... Samples of equal error keep their order.
+    -CIDEr, ... Samples of equal error keep their order. NaN is the worst; it is written as null.
     """
-    worst_first = sorted(samples, key=lambda sample: -sample["error"])
-    lines = [json.dumps(sample, ensure_ascii=False, allow_nan=False) for sample in worst_first]
+    worst_first = sorted(samples, key=lambda sample: -math.inf if math.isnan(sample["error"]) else -sample["error"])
+    lines = [json.dumps(finite(sample), ensure_ascii=False, allow_nan=False) for sample in worst_first]
     with atomic_write(path) as temporary:
         temporary.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")

@@ -1,19 +1,24 @@
 """The base class of every BLIP network."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.config import ModelConfig
+from models.errors import check
 from models.tokenizer import SpecialTokens, build_tokenizer, tokenize
 from models.vit import VisionTransformer
+from models.vocabulary import stored_vocabulary
 
 
 class VisionLanguageModel(nn.Module):
     """A tokenizer, an image encoder, and the sizes of the text models that a subclass builds on them.
 
     Attributes:
+        vocabulary: the tokens of the tokenizer.
         tokenizer: a Hugging Face fast tokenizer.
         special: the ids of its special tokens.
         visual_encoder: images [B, 3, H, W], normalized -> states [B, T, vision_width].
@@ -22,7 +27,10 @@ class VisionLanguageModel(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.tokenizer = build_tokenizer(config.vocab_file)
+        self.vocabulary = config.vocabulary
+        self.tokenizer = build_tokenizer(config.vocabulary)
+        pad, size = config.text.pad_token_id, len(self.tokenizer)
+        check(pad < size, "med_config: pad_token_id", pad, f"below {size}, the number of tokens")
         self.special = SpecialTokens.of(self.tokenizer)
         self.visual_encoder = VisionTransformer(config.vision)
         self.text_config = config.text
@@ -34,6 +42,26 @@ class VisionLanguageModel(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.visual_encoder.patch_embed.proj.weight.device  # a replica of DataParallel lists no parameters
+
+    def describe(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the weights, in plain data, so that the model can be built from it alone.
+
+        `vit` and `med_config` are sizes, as the constructors take them; `vocabulary` is that of `Vocabulary.stored`.
+        """
+        vision = self.visual_encoder.config
+        vit = {name: getattr(vision, name) for name in ("embed_dim", "depth", "num_heads", "patch_size")}
+        return {"vit": vit, "med_config": asdict(self.text_config), "vocabulary": self.vocabulary.stored()}
+
+    def check_weights(self, checkpoint: Mapping[str, Any], source: str) -> None:
+        """Raise ConfigError if a checkpoint's weights were trained with another vocabulary than this model's.
+
+        Args:
+            checkpoint: what it holds beside its weights.
+            source: where it comes from.
+        """
+        trained = stored_vocabulary(checkpoint, source)
+        if trained is not None:
+            self.vocabulary.check_weights(trained, source)
 
     def tokenize_for(
         self,

@@ -17,6 +17,7 @@ from models.names_2022 import is_url as is_url
 from models.names_2022 import load_checkpoint as load_checkpoint
 from models.tokenizer import decode, tokenize
 from models.vit import interpolate_pos_embed as interpolate_pos_embed
+from models.vocabulary import Vocabulary
 from models.weights.load import load_checkpoint as load_weights
 
 MAX_CAPTION_LENGTH = 40  # tokens of a caption in training, the prompt's counted; further ones are cut
@@ -32,7 +33,7 @@ class BLIPFeatureExtractor(VisionLanguageModel):
         vit_grad_ckpt, vit_ckpt_layer: with the first, the last `vit_ckpt_layer` ViT blocks recompute their activations
             in the backward pass, to save memory.
         drop_path_rate: stochastic depth of the image encoder; when None, 0.1 for 'large' and 0 for other sizes.
-        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
+        vocab_file: the tokenizer's vocabulary (see `Vocabulary.read`); bert-base-uncased's when None.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class BLIPFeatureExtractor(VisionLanguageModel):
         vit_ckpt_layer: int = 0,
         *,
         drop_path_rate: float | None = None,
-        vocab_file: str | Path | None = None,
+        vocab_file: str | Path | Vocabulary | None = None,
     ) -> None:
         super().__init__(
             ModelConfig.read(med_config, image_size, vit, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate, vocab_file)
@@ -90,7 +91,7 @@ class BLIPDecoder(VisionLanguageModel):
         prompt: the words every caption starts with; they do not count in the training loss, and `generate` cuts them.
         label_smoothing: label smoothing of the training loss.
         drop_path_rate: stochastic depth of the image encoder; when None, 0.1 for 'large' and 0 for other sizes.
-        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
+        vocab_file: the tokenizer's vocabulary (see `Vocabulary.read`); bert-base-uncased's when None.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class BLIPDecoder(VisionLanguageModel):
         *,
         label_smoothing: float = 0.1,
         drop_path_rate: float | None = None,
-        vocab_file: str | Path | None = None,
+        vocab_file: str | Path | Vocabulary | None = None,
     ) -> None:
         super().__init__(
             ModelConfig.read(med_config, image_size, vit, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate, vocab_file)
@@ -203,7 +204,7 @@ def blip_decoder(
     *,
     label_smoothing: float = 0.1,
     drop_path_rate: float | None = None,
-    vocab_file: str | Path | None = None,
+    vocab_file: str | Path | Vocabulary | None = None,
 ) -> BLIPDecoder:
     """A captioner, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
 
@@ -234,7 +235,7 @@ def blip_feature_extractor(
     vit_ckpt_layer: int = 0,
     *,
     drop_path_rate: float | None = None,
-    vocab_file: str | Path | None = None,
+    vocab_file: str | Path | Vocabulary | None = None,
 ) -> BLIPFeatureExtractor:
     """A feature extractor, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
 

@@ -10,6 +10,7 @@ from models.config import ModelConfig
 from models.face import make_callable
 from models.image_text import MAX_TEXT_LENGTH, ImageTextModel, similarities
 from models.names_2022 import load_checkpoint as load_checkpoint
+from models.vocabulary import Vocabulary
 from models.weights.load import load_checkpoint as load_weights
 
 
@@ -24,7 +25,7 @@ class BLIPMatcher(ImageTextModel):
             in the backward pass, to save memory.
         embed_dim: width of the space in which images and texts are compared.
         drop_path_rate: stochastic depth of the image encoder; when None, 0.1 for 'large' and 0 for other sizes.
-        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
+        vocab_file: the tokenizer's vocabulary (see `Vocabulary.read`); bert-base-uncased's when None.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class BLIPMatcher(ImageTextModel):
         embed_dim: int = 256,
         *,
         drop_path_rate: float | None = None,
-        vocab_file: str | Path | None = None,
+        vocab_file: str | Path | Vocabulary | None = None,
     ) -> None:
         super().__init__(
             ModelConfig.read(med_config, image_size, vit, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate, vocab_file),
@@ -75,7 +76,7 @@ def blip_itm(
     embed_dim: int = 256,
     *,
     drop_path_rate: float | None = None,
-    vocab_file: str | Path | None = None,
+    vocab_file: str | Path | Vocabulary | None = None,
 ) -> BLIPMatcher:
     """A matcher, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
 

@@ -13,6 +13,7 @@ from models.face import make_callable
 from models.med import TextModel
 from models.names_2022 import load_checkpoint as load_checkpoint
 from models.tokenizer import tokenize
+from models.vocabulary import Vocabulary
 from models.weights.load import load_checkpoint as load_weights
 
 
@@ -26,7 +27,7 @@ class BLIPNLVR(VisionLanguageModel):
         vit_grad_ckpt, vit_ckpt_layer: with the first, the last `vit_ckpt_layer` ViT blocks recompute their activations
             in the backward pass, to save memory.
         drop_path_rate: stochastic depth of the image encoder.
-        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
+        vocab_file: the tokenizer's vocabulary (see `Vocabulary.read`); bert-base-uncased's when None.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class BLIPNLVR(VisionLanguageModel):
         vit_ckpt_layer: int = 0,
         *,
         drop_path_rate: float = 0.1,
-        vocab_file: str | Path | None = None,
+        vocab_file: str | Path | Vocabulary | None = None,
     ) -> None:
         super().__init__(
             ModelConfig.read(med_config, image_size, vit, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate, vocab_file)
@@ -87,7 +88,7 @@ def blip_nlvr(
     vit_ckpt_layer: int = 0,
     *,
     drop_path_rate: float = 0.1,
-    vocab_file: str | Path | None = None,
+    vocab_file: str | Path | Vocabulary | None = None,
 ) -> BLIPNLVR:
     """An NLVR2 model, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
 

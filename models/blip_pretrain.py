@@ -12,6 +12,7 @@ from models.face import make_callable
 from models.image_text import similarities
 from models.med import TextDecoder, TextModel
 from models.momentum import MomentumModel, sample_negatives
+from models.vocabulary import Vocabulary
 from models.weights.load import load_checkpoint as load_weights
 
 MAX_TEXT_LENGTH = 30  # tokens
@@ -32,7 +33,7 @@ class BLIPPretrain(MomentumModel):
         momentum: of the momentum encoders: copy = momentum * copy + (1 - momentum) * encoder in each step.
         label_smoothing: label smoothing of the language-model loss.
         drop_path_rate: stochastic depth of the image encoder; when None, 0.1 for 'large' and 0 for other sizes.
-        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
+        vocab_file: the tokenizer's vocabulary (see `Vocabulary.read`); bert-base-uncased's when None.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class BLIPPretrain(MomentumModel):
         *,
         label_smoothing: float = 0.1,
         drop_path_rate: float | None = None,
-        vocab_file: str | Path | None = None,
+        vocab_file: str | Path | Vocabulary | None = None,
     ) -> None:
         super().__init__(
             ModelConfig.read(med_config, image_size, vit, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate, vocab_file),
@@ -126,7 +127,7 @@ def blip_pretrain(
     *,
     label_smoothing: float = 0.1,
     drop_path_rate: float | None = None,
-    vocab_file: str | Path | None = None,
+    vocab_file: str | Path | Vocabulary | None = None,
 ) -> BLIPPretrain:
     """A model to pre-train, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
 

@@ -12,6 +12,7 @@ from models.face import make_callable
 from models.image_text import MAX_TEXT_LENGTH, similarities
 from models.momentum import MomentumModel, gather, gather_with_gradient, sample_negatives
 from models.names_2022 import load_checkpoint as load_checkpoint
+from models.vocabulary import Vocabulary
 from models.weights.load import load_checkpoint as load_weights
 
 
@@ -29,7 +30,7 @@ class BLIPRetrieval(MomentumModel):
         momentum: of the momentum encoders: copy = momentum * copy + (1 - momentum) * encoder in each step.
         negative_all_rank: draw hard negatives from the batches of all processes, not only from this one's.
         drop_path_rate: stochastic depth of the image encoder; when None, 0.1 for 'large' and 0 for other sizes.
-        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
+        vocab_file: the tokenizer's vocabulary (see `Vocabulary.read`); bert-base-uncased's when None.
     """
 
     idx_queue: Tensor  # [1, queue_size]
@@ -47,7 +48,7 @@ class BLIPRetrieval(MomentumModel):
         negative_all_rank: bool = False,
         *,
         drop_path_rate: float | None = None,
-        vocab_file: str | Path | None = None,
+        vocab_file: str | Path | Vocabulary | None = None,
     ) -> None:
         super().__init__(
             ModelConfig.read(med_config, image_size, vit, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate, vocab_file),
@@ -136,7 +137,7 @@ def blip_retrieval(
     negative_all_rank: bool = False,
     *,
     drop_path_rate: float | None = None,
-    vocab_file: str | Path | None = None,
+    vocab_file: str | Path | Vocabulary | None = None,
 ) -> BLIPRetrieval:
     """A retrieval model, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
 

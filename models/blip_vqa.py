@@ -17,6 +17,7 @@ from models.generation import SearchOptions, check_finite, generate
 from models.med import TextDecoder, TextModel
 from models.names_2022 import load_checkpoint as load_checkpoint
 from models.tokenizer import decode, tokenize
+from models.vocabulary import Vocabulary
 from models.weights.load import load_checkpoint as load_weights
 
 MAX_QUESTION_LENGTH = 35  # tokens
@@ -36,7 +37,7 @@ class BLIPVQA(VisionLanguageModel):
             in the backward pass, to save memory.
         label_smoothing: label smoothing of the loss, by which candidates are ranked too.
         drop_path_rate: stochastic depth of the image encoder; when None, 0.1 for 'large' and 0 for other sizes.
-        vocab_file: the tokenizer's vocabulary; bert-base-uncased's when None.
+        vocab_file: the tokenizer's vocabulary (see `Vocabulary.read`); bert-base-uncased's when None.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class BLIPVQA(VisionLanguageModel):
         *,
         label_smoothing: float = 0.1,
         drop_path_rate: float | None = None,
-        vocab_file: str | Path | None = None,
+        vocab_file: str | Path | Vocabulary | None = None,
     ) -> None:
         super().__init__(
             ModelConfig.read(med_config, image_size, vit, vit_grad_ckpt, vit_ckpt_layer, drop_path_rate, vocab_file)
@@ -219,7 +220,7 @@ def blip_vqa(
     *,
     label_smoothing: float = 0.1,
     drop_path_rate: float | None = None,
-    vocab_file: str | Path | None = None,
+    vocab_file: str | Path | Vocabulary | None = None,
 ) -> BLIPVQA:
     """A question answerer, with the weights of `pretrained` (a released name, path, URL or hub name) if given.
 

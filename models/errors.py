@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+_LONGEST = 200  # characters of a value that a message shows
+
 
 class UserError(Exception):
     """An error that the user can fix. The message says what was found, where, and what to do about it.
@@ -37,6 +39,7 @@ class UnreadableFile(UserError, OSError):
 
 
 def check(holds: bool, key: str, value: Any, rule: str) -> None:
-    """Raise ConfigError, "KEY = VALUE: must be RULE", unless `holds`."""
+    """Raise ConfigError, "KEY = VALUE: must be RULE", unless `holds`; a long value is cut."""
     if not holds:
-        raise ConfigError(f"{key} = {value}: must be {rule}")
+        text = str(value)
+        raise ConfigError(f"{key} = {text if len(text) <= _LONGEST else f'{text[:_LONGEST]}...'}: must be {rule}")

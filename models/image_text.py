@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.attention import Memory
 from models.base import VisionLanguageModel
-from models.config import ModelConfig
+from models.config import ModelConfig, check_size
 from models.med import TextModel
 from models.tokenizer import as_texts, tokenize
 
@@ -40,6 +40,7 @@ class ImageTextModel(VisionLanguageModel):
     """
 
     def __init__(self, config: ModelConfig, embed_dim: int) -> None:
+        check_size("embed_dim", embed_dim)
         super().__init__(config)
         width = self.text_config.hidden_size
         self.text_encoder = TextModel(self.text_config, len(self.tokenizer), self.vision_width)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import Memory
-from models.config import ModelConfig
+from models.config import ModelConfig, check_queue
 from models.image_text import MATCH, ImageTextModel
 from models.library_internals import lerp_all
 from models.med import TextModel
@@ -97,6 +97,7 @@ class MomentumModel(ImageTextModel):
     text_queue: Tensor  # [embed_dim, queue_size]
 
     def __init__(self, config: ModelConfig, embed_dim: int, queue_size: int, momentum: float, *, pointer: str) -> None:
+        check_queue(queue_size, embed_dim)
         super().__init__(config, embed_dim)
         self.momentum = momentum
         self.queue_size = queue_size

@@ -1,6 +1,5 @@
 """The text tokenizer: BERT's WordPiece with a vocabulary file, and the two tokens that BLIP adds."""
 
-import io
 import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,19 +12,7 @@ from tokenizers.models import WordPiece
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from models.errors import ConfigError, MissingFile
-from models.paths import open_regular
-
-BERT_BASE_UNCASED = Path(__file__).parent / "vocab.txt"
-DEC = "[DEC]"  # first token of the decoder's texts
-ENC = "[ENC]"  # first token of the image-grounded encoder's texts
-SPECIAL_TOKENS = {
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
-}
+from models.vocabulary import DEC, ENC, SPECIAL_TOKENS, Vocabulary
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -46,34 +33,16 @@ class SpecialTokens:
         return cls(ids[SPECIAL_TOKENS["pad_token"]], ids[SPECIAL_TOKENS["sep_token"]], ids[DEC], ids[ENC])
 
 
-def build_tokenizer(vocab_file: str | Path | None = None) -> PreTrainedTokenizerFast:
-    """Build a tokenizer from a WordPiece vocabulary, one token a line, with `[DEC]` and `[ENC]` added at its end.
+def build_tokenizer(vocab_file: str | Path | Vocabulary | None = None) -> PreTrainedTokenizerFast:
+    """Build a tokenizer from a WordPiece vocabulary, with `[DEC]` and `[ENC]` added at its end.
 
     Args:
-        vocab_file: the vocabulary; bert-base-uncased's, which is part of this repository, when None.
+        vocab_file: see `Vocabulary.read`, which also raises the errors.
 
     Returns:
         A fast tokenizer with two more attributes: `dec_token_id` and `enc_token_id`.
-
-    Raises:
-        MissingFile: there is no such file.
-        ConfigError: the file lacks one of BERT's special tokens, or holds a token twice.
     """
-    vocab_file = Path(vocab_file) if vocab_file is not None else BERT_BASE_UNCASED
-    try:
-        content = open_regular(vocab_file)
-    except MissingFile:
-        raise MissingFile(f"vocabulary file {vocab_file} does not exist; it should hold one token a line") from None
-    with io.TextIOWrapper(content, encoding="utf-8-sig", newline="\n") as file:
-        try:
-            vocabulary = {line.rstrip("\r\n"): i for i, line in enumerate(file)}
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"vocabulary file {vocab_file} is not UTF-8 text ({error.reason})") from None
-    missing = [token for token in SPECIAL_TOKENS.values() if token not in vocabulary]
-    if missing:
-        raise ConfigError(f"vocabulary file {vocab_file} lacks {', '.join(missing)}")
-    if max(vocabulary.values()) >= len(vocabulary):
-        raise ConfigError(f"vocabulary file {vocab_file} holds a token twice")
+    vocabulary = {token: number for number, token in enumerate(Vocabulary.read(vocab_file).tokens)}
     wordpiece = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
     wordpiece.normalizer = normalizers.BertNormalizer(lowercase=True)
     wordpiece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -21,7 +21,7 @@ from models.generation import SearchOptions
 from prediction.json_lines import Record, finished
 from prediction.writers import Write, check_sidecars, feature_writer, line_writer, sidecar_writer
 from settings import ConfigError
-from settings.flags import at_least, file_path, flag
+from settings.flags import at_least, file_path, flag, seed
 
 Model = TypeVar("Model", bound=VisionLanguageModel)
 
@@ -122,7 +122,7 @@ class Caption(LineTask[BLIPDecoder]):
     sample: bool = flag(False, "nucleus sampling instead of a search", action="store_true")
     top_p: float = flag(0.9, "probability of the nucleus (default: %(default)s)", type=float)
     top_k: int = flag(50, "tokens to choose from, 0: all (default: %(default)s)", type=at_least(0))
-    seed: int = flag(0, "of the samples (default: %(default)s)", type=int)
+    seed: int = flag(0, "of the samples (default: %(default)s)", type=seed)
     max_length: int = flag(20, "tokens, prompt included (default: %(default)s)", type=at_least(1))
     min_length: int = flag(5, "tokens, prompt included (default: %(default)s)", type=at_least(0))
     repetition_penalty: float | None = flag(None, "default: none in a search, 1.1 in sampling", type=float)
@@ -150,8 +150,6 @@ class Caption(LineTask[BLIPDecoder]):
             raise ConfigError(f"--top_p {self.top_p} must be above 0, at most 1")
         if self.repetition_penalty is not None and not 0 < self.repetition_penalty < math.inf:
             raise ConfigError(f"--repetition_penalty {self.repetition_penalty} must be above 0")
-        if not -(2**63) <= self.seed < 2**63:
-            raise ConfigError(f"--seed {self.seed} must fit into 64 bits")
 
     def outputs(self, paths: Sequence[Path]) -> Iterable[Path]:
         if self.sidecar:

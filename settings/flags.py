@@ -68,3 +68,15 @@ def at_least(least: int) -> Callable[[str], int]:
         return int(text)
 
     return whole_number
+
+
+def seed(text: str) -> int:
+    """A type of flags: a random generator's seed, of at most 63 bits, as torch takes it on every device."""
+    try:
+        number = int(text)
+    except ValueError:  # also of more digits than Python converts
+        number = -1
+    if not 0 <= number < 2**63:
+        shown = text if len(text) <= 40 else f"{text[:40]}..."
+        raise argparse.ArgumentTypeError(f"{shown} must be a whole number, 0 or more, and less than 2**63")
+    return number

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from models.config import TextConfig, check_image_size, vit_size
+from models.config import LONGEST_TEXT, TextConfig, check_image_size, check_queue, check_size, vit_size
 from models.errors import check
 from models.generation import SearchOptions
 from models.paths import resolve
@@ -39,14 +39,19 @@ class ModelSettings(Settings):
     med_config: str | dict[str, Any] = setting(
         "configs/med_config.json", "sizes of the text models: a BERT configuration, as a file or a mapping"
     )
-    vocab_file: str = setting("", "the tokenizer's vocabulary, one token a line; empty: bert-base-uncased's")
+    vocab_file: str = setting(
+        "", "the tokenizer's vocabulary: a file, one token a line, or a checkpoint that carries it; empty: BERT's"
+    )
 
     def __post_init__(self) -> None:
         patch_size = vit_size(self.vit)["patch_size"]
         if self._image_size is not None:
             check_image_size(self._image_size, patch_size)
         check(self.vit_ckpt_layer >= 0, "vit_ckpt_layer", self.vit_ckpt_layer, "0 or more")
-        TextConfig.read(self.med_config)
+        positions = TextConfig.read(self.med_config).max_position_embeddings
+        longest = max(LONGEST_TEXT, getattr(self, "max_length", 0))
+        rule = f"at least {longest}, the tokens of the longest text (raise it, or lower max_length)"
+        check(positions >= longest, "med_config: max_position_embeddings", positions, rule)
         super().__post_init__()
 
     @property
@@ -104,7 +109,7 @@ class EmbeddingSettings(Settings):
     embed_dim: int = setting(256, "width of the space in which images and texts are compared")
 
     def __post_init__(self) -> None:
-        check(self.embed_dim >= 1, "embed_dim", self.embed_dim, "at least 1")
+        check_size("embed_dim", self.embed_dim)
         super().__post_init__()
 
 
@@ -118,7 +123,7 @@ class ContrastSettings(EmbeddingSettings):
     )
 
     def __post_init__(self) -> None:
-        check(self.queue_size >= 1, "queue_size", self.queue_size, "at least 1")
+        check_queue(self.queue_size, self.embed_dim)
         check(0 <= self.alpha <= 1, "alpha", self.alpha, "from 0 to 1")
         super().__post_init__()
 

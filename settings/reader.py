@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import io
 import logging
+import math
 import os
 import types
 import typing
@@ -228,7 +229,9 @@ def _shortened(value: Any) -> str:
 
 
 def _check_usable(value: Any) -> None:
-    """Raise _Unusable for numbers of more than 64 bits, and for texts that no file or path can hold."""
+    """Raise _Unusable for numbers that are infinite or of more than 64 bits, and for texts that no path can hold."""
+    if isinstance(value, float) and not math.isfinite(value):  # no key means it: null is how a limit is left out
+        raise _Unusable(f"is {value}, which is no number to work with")
     if isinstance(value, int) and abs(value) > _LARGEST_NUMBER:
         raise _Unusable(f"is larger than {_LARGEST_NUMBER:,}, the largest whole number here")
     if isinstance(value, str) and "\0" in value:

@@ -289,6 +289,44 @@ def test_heads_that_nothing_tells_are_an_error(pictures, golden, capsys):
     assert "does not hold its number of attention heads" in capsys.readouterr().err
 
 
+def test_the_vocabulary_of_an_older_checkpoint_is_named_where_its_file_is_gone(pictures, tmp_path, capsys):
+    words = tmp_path / "words.txt"
+    words.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhund\nein\n")
+    torch.manual_seed(0)
+    model = blip_decoder(**SIZES, vocab_file=words)
+    config, older, newer = {**SIZES, "vocab_file": str(words)}, tmp_path / "older.pth", tmp_path / "newer.pth"
+    torch.save({"model": model.state_dict(), "config": config}, older)
+    torch.save({"model": model.state_dict(), "config": config, "architecture": model.describe()}, newer)
+    arguments = ["caption", str(pictures / "a.png"), "--checkpoint"]
+    assert predict.main([*arguments, str(older)]) == 0
+    expected = capsys.readouterr().out
+    words.rename(tmp_path / "moved.txt")
+    assert predict.main([*arguments, str(older)]) == 2
+    assert "words.txt, which is not here: name the file where it is now, to predict.py by --vocab_file" in (
+        capsys.readouterr().err
+    )
+    for named in ("moved.txt", "newer.pth"):
+        assert predict.main([*arguments, str(older), "--vocab_file", str(tmp_path / named)]) == 0
+        assert capsys.readouterr().out == expected
+    assert predict.main([*arguments, str(newer)]) == 0
+    assert capsys.readouterr().out == expected
+    assert predict.main([*arguments, str(newer), "--vocab_file", "models/vocab.txt"]) == 2
+    assert "was trained with another vocabulary than vocabulary file" in capsys.readouterr().err
+    before = (tmp_path / "moved.txt").read_text()
+    arguments += [str(older), "--vocab_file", str(tmp_path / "moved.txt"), "--out", str(tmp_path / "moved.txt")]
+    assert predict.main(arguments) == 2
+    assert (tmp_path / "moved.txt").read_text() == before
+
+
+@pytest.mark.parametrize("device", ["meta", "cuda:9999999999999999999999", "cuda:-1", "xpu", "cpu:x", "", "vulkan"])
+def test_a_device_that_is_none_is_named(models, pictures, device, capsys):
+    arguments = ["caption", str(pictures), "--checkpoint", models["caption"][1], f"--device={device}"]
+    assert predict.main(arguments) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"predict.py: --device {device}: ")
+    assert errors.count("\n") == 1
+
+
 def test_a_name_that_means_nothing_is_an_error(models, capsys, tmp_path):
     assert predict.main(["caption", str(tmp_path / "absent*.jpg"), "--checkpoint", models["caption"][1]]) == 2
     assert "absent*.jpg: there is no such file" in capsys.readouterr().err
@@ -442,7 +480,7 @@ def test_an_interrupt_ends_with_one_line_and_its_status(models, pictures, tmp_pa
     [
         (["caption", "--num_beams", "100000"], "--num_beams 100000 must be at most 1000"),
         (["caption", "--n_best", "1001"], "--n_best 1001 must be at most 1000"),
-        (["caption", "--seed", str(2**70)], "must fit into 64 bits"),
+        (["caption", "--seed", str(2**70)], "must be a whole number, 0 or more, and less than 2**63"),
         (["caption", "--repetition_penalty", "nan"], "--repetition_penalty nan must be above 0"),
         (["caption", "--repetition_penalty", "inf"], "--repetition_penalty inf must be above 0"),
         (["match", "--text", "caf\udce9"], "--text 'caf\\udce9': not valid text"),

@@ -18,12 +18,16 @@ def arguments(quick, pretrained, in_demo_folder):
     return ["--config", CONFIG, *quick, f"pretrained={pretrained}", "batch_size=8", "max_epoch=1", "max_length=12"]
 
 
-def test_fine_tuning_from_pre_training_at_another_image_size(arguments, tmp_path):
+def test_fine_tuning_from_pre_training_at_another_image_size(arguments, in_demo_folder, tmp_path):
     train_caption.main([*arguments, "--output_dir", str(tmp_path), "image_size=96"])
     line = json.loads((tmp_path / "log.txt").read_text())
     assert line["val_CIDEr+BLEU-4"] == pytest.approx(line["val_CIDEr"] + line["val_BLEU-4"])
     best = torch.load(tmp_path / "checkpoint_best.pth", weights_only=True)
     assert best["model"]["visual_encoder.pos_embed"].shape == (1, 1 + 6 * 6, 32)
+    words = (in_demo_folder / "output/demo/world/vocab.txt").read_text().split("\n")[:-1]
+    last = torch.load(tmp_path / "checkpoint_last.pth", weights_only=True)
+    assert best["architecture"]["vocabulary"] == last["architecture"]["vocabulary"] == words
+    assert best["architecture"]["med_config"]["num_attention_heads"] == 2
     for split in ("val", "test"):
         predictions = json.loads((tmp_path / "result" / f"{split}.json").read_text())
         assert [prediction["image_id"] for prediction in predictions] == list(range(6))
@@ -42,6 +46,16 @@ def test_evaluating_the_weights_gives_the_scores_of_the_training_on_one_process_
     for folder in ("one", "two"):
         assert json.loads((tmp_path / folder / "evaluate.txt").read_text()) == pytest.approx(trained)
         assert json.loads((tmp_path / folder / "result" / "test.json").read_text()) == results
+
+
+def test_another_vocabulary_than_the_checkpoints_is_refused_and_its_own_taken_from_it(arguments, pretrained, tmp_path):
+    words = torch.load(pretrained, weights_only=True)["architecture"]["vocabulary"]
+    other = tmp_path / "other.txt"
+    other.write_text("\n".join([*words[:-2], words[-1], words[-2]]))
+    with pytest.raises(SystemExit, match=rf"{pretrained} was trained with another vocabulary than .*{other}: token"):
+        train_caption.main([*arguments, "--output_dir", str(tmp_path), f"vocab_file={other}"])
+    config = load_config(train_caption.Config, CONFIG, [*arguments[2:], f"vocab_file={pretrained}"])
+    assert list(train_caption.build_model(config).vocabulary.tokens) == words
 
 
 def test_two_processes_train_as_one_on_the_same_batches(arguments, tmp_path, torchrun_script):

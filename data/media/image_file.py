@@ -10,8 +10,10 @@ plain `convert("RGB")`, which drops the alpha channel: the released models saw s
 
 import importlib
 import io
+import logging
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
@@ -30,6 +32,11 @@ MAX_TEXT = 64 * 2**20
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = (
     MAX_TEXT  # Pillow's 1 MiB costs pictures with workflows
 )
+
+# What Pillow warns of leaves the picture as it is (a broken EXIF record or animation beside it, transparency, which is
+# dropped here anyway), or is an error below (too many pixels). Loader workers import this module too.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # without a handler Python prints to standard error
 
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")
 NEEDS_PILLOW_HEIF = (

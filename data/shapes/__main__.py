@@ -7,6 +7,7 @@ import data.shapes
 from data.shapes import build_world
 from data.shapes.scene import LEVELS
 from settings import MissingPackage
+from settings.flags import seed
 
 
 def main() -> None:
@@ -17,7 +18,7 @@ def main() -> None:
     )
     parser.add_argument("--out", required=True, help="folder to write, new or of the same settings")
     parser.add_argument("--images", type=int, required=True, help="number of pictures in all splits together")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0, help="of every random choice (default 0)")
     parser.add_argument("--noise", type=float, default=0.0, help="share of wrong captions in pretrain.json (default 0)")
     parser.add_argument("--size", type=int, default=64, help="side of a picture in pixels (default 64)")
     parser.add_argument("--max_objects", type=int, default=4, help="most things in a scene, 1 to 4 (default 4)")

@@ -1,5 +1,6 @@
 """Build the model that a checkpoint was made for, from the checkpoint alone."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from models.blip_retrieval import BLIPRetrieval
 from models.blip_vqa import BLIPVQA
 from models.config import VIT_SIZES, TextConfig
 from models.paths import resolve
+from models.vocabulary import Vocabulary, stored_vocabulary
 from models.weights.files import CheckpointError, State, read_state, without_wrappers
 from models.weights.huggingface_names import from_huggingface, is_huggingface
 from models.weights.load import load_state
@@ -21,22 +23,34 @@ from models.weights.load import load_state
 Model = TypeVar("Model", bound=VisionLanguageModel)
 
 
-def build_from_checkpoint(kind: type[Model], source: str | Path) -> Model:
-    """Build a model with the sizes and the weights of a checkpoint.
+def build_from_checkpoint(
+    kind: type[Model], source: str | Path, *, vocab_file: str | Path | Vocabulary | None = None
+) -> Model:
+    """Build a model with the sizes, the vocabulary and the weights of a checkpoint.
 
     Args:
         kind: the model's class, such as `BLIPDecoder`.
         source: released name, path, URL or hub name.
+        vocab_file: the vocabulary of an older checkpoint, which carries none, where it is not in its place any more.
 
     Raises:
-        CheckpointError: the checkpoint is not one of such a model, or lacks a size.
+        CheckpointError: the checkpoint is not one of such a model, or lacks a size or its vocabulary.
+        ConfigError: it carries another vocabulary than `vocab_file`.
         DownloadError: it is not on this machine and cannot be downloaded.
     """
     stored, metadata = read_state(source)
     state, _ = without_wrappers(stored)
     config = metadata.get("config")
-    architecture = read_architecture(state, config if isinstance(config, Mapping) else {}, str(source))
-    model = architecture.build(kind)
+    config = config if isinstance(config, Mapping) else {}
+    architecture = read_architecture(state, {**config, **_described_sizes(metadata)}, str(source))
+    vocabulary = vocab_file or stored_vocabulary(metadata, str(source)) or architecture.vocab_file
+    if isinstance(vocabulary, str | Path) and not vocab_file and not os.path.exists(vocabulary):
+        raise CheckpointError(
+            f"{source} was trained with the vocabulary of {vocabulary}, which is not here: name the file where it is "
+            "now, to predict.py by --vocab_file, in Python by `build_from_checkpoint(..., vocab_file=...)`"
+        )
+    model = replace(architecture, vocab_file=vocabulary).build(kind)
+    model.check_weights(metadata, str(source))
     load_state(model, stored, source=str(source))
     return model
 
@@ -59,7 +73,7 @@ class Architecture:
     text: TextConfig
     embed_dim: int = 256
     prompt: str = "a picture of "
-    vocab_file: Path | None = None
+    vocab_file: str | Path | Vocabulary | None = None
 
     def build(self, kind: type[Model]) -> Model:
         """Build a model of class `kind` with these sizes and random weights."""
@@ -100,6 +114,14 @@ def read_architecture(state: State, config: Mapping[str, Any], source: str) -> A
     if config.get("prompt") is not None:  # "" is a prompt, too
         architecture = replace(architecture, prompt=config["prompt"])
     return architecture
+
+
+def _described_sizes(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes in `VisionLanguageModel.describe`, under the keys of a config, whose files may be gone; {} without."""
+    described = metadata.get("architecture")
+    if not isinstance(described, Mapping):
+        return {}
+    return {key: described[key] for key in ("vit", "med_config") if isinstance(described.get(key), Mapping)}
 
 
 def _vit_sizes(state: State, config: Mapping[str, Any], source: str) -> dict[str, int]:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.errors import UserError
+from models.vocabulary import folder_tokens
 from models.weights.download import DownloadError, cache_dir, download, offline
 from models.weights.integrity import verify_zip
 from models.weights.released import RELEASED, find_released
@@ -50,7 +51,7 @@ def read_state(source: str | Path) -> tuple[State, dict[str, Any]]:
 
     Returns:
         the tensors by key, and what else the checkpoint holds (`config`, `epoch`, `optimizer`, ...; for a Hugging Face
-        folder, its `config.json` under `config`).
+        folder, its `config.json` under `config`, and the vocabulary of its tokenizer in `architecture`).
 
     Raises:
         CheckpointError: there is no such checkpoint, it is damaged, or its pickle holds more than tensors and plain
@@ -62,6 +63,8 @@ def read_state(source: str | Path) -> tuple[State, dict[str, Any]]:
         return _read_file(path)
     config = path / "config.json"
     metadata = {"config": json.loads(config.read_text(encoding="utf-8"))} if config.is_file() else {}
+    if tokens := folder_tokens(path):
+        metadata["architecture"] = {"vocabulary": tokens}
     return _read_folder(path), metadata
 
 
@@ -95,7 +98,7 @@ def hub_folder(name: str) -> Path:
     """Download a Hugging Face repository's weights and configuration to the hub's cache -> their folder."""
     fetch = partial(huggingface_hub.snapshot_download, name, local_files_only=offline())
     try:
-        folder = Path(fetch(allow_patterns=["config.json", "model*.safetensors*"]))
+        folder = Path(fetch(allow_patterns=["config.json", "vocab.txt", "model*.safetensors*"]))
         if not any(folder.glob("model*.safetensors")):  # older repositories hold a pickle only
             fetch(allow_patterns=["pytorch_model*.bin*"])
         return folder

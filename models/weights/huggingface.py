@@ -48,6 +48,7 @@ def save_huggingface(model: BLIPDecoder | BLIPVQA | ImageTextModel, folder: str 
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
         config.save_pretrained(name)
         processor.save_pretrained(name)
+        Path(name, "vocab.txt").write_text("".join(f"{token}\n" for token in model.vocabulary.tokens), encoding="utf-8")
         for file in Path(name).iterdir():  # each file appears whole
             os.replace(file, folder / file.name)
     with atomic_write(folder / "model.safetensors") as temporary:

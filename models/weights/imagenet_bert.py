@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from models.vocabulary import standard_vocabulary
 from models.weights.download import cache_dir, download
 from models.weights.files import State, read_state
 from models.weights.load import BY_VOCABULARY, LoadReport, load_state
@@ -25,7 +26,13 @@ def initialize_pretraining(model: "BLIPPretrain", vit: str | Path, text: str | P
     Args:
         vit: see `initialize_vit`.
         text: see `initialize_text`.
+
+    Raises:
+        ConfigError: BERT's weights, but a vocabulary in which its words have other ids.
+        CheckpointError, DownloadError: as the two.
     """
+    if text == BERT_BASE:
+        model.vocabulary.check_weights(standard_vocabulary(), f"{BERT_BASE} (initialize = true)")
     reports = [
         initialize_vit(model.visual_encoder, vit),
         initialize_text(model.text_encoder, text),

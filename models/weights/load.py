@@ -17,6 +17,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from models.base import VisionLanguageModel
 from models.vit import interpolate_pos_embed
 from models.weights.files import CheckpointError, State, read_state, without_wrappers
 from models.weights.huggingface_names import from_huggingface, is_huggingface
@@ -82,9 +83,12 @@ def load_checkpoint(model: nn.Module, source: str | Path, *, reinitialized: Sequ
 
     Raises:
         CheckpointError: keys are missing, unexpected or of another shape, for no known reason; the message lists them.
+        ConfigError: the checkpoint tells that its weights were trained with another vocabulary.
         DownloadError: the weights are not on this machine and cannot be downloaded.
     """
-    state, _ = read_state(source)
+    state, metadata = read_state(source)
+    if isinstance(model, VisionLanguageModel):
+        model.check_weights(metadata, str(source))
     return load_state(
         model, state, source=str(source), reinitialized=dict.fromkeys(reinitialized, "the task reinitializes it")
     )

@@ -1,12 +1,13 @@
 """A resumed run draws its curves once, and in the same place."""
 
+import json
 import sys
 from types import SimpleNamespace
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from engine.log import Events
+from engine.log import EpochLog, Events, write_json
 from settings import ConfigError
 
 
@@ -59,3 +60,12 @@ def test_a_missing_weights_and_biases_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=r"wandb = 'my-project' needs a package: `pip install wandb`"):
         Events(tmp_path, {"tensorboard": False, "wandb": "my-project"}, 0, is_first=True)
+
+
+def test_numbers_that_json_lacks_are_null_in_what_a_run_writes(tmp_path):
+    values = {"epoch": 0, "loss": float("nan"), "figures": [float("inf"), 1.5], "name": "a", "pair": (1, -float("inf"))}
+    EpochLog(tmp_path / "log.txt", 0).write(values)
+    write_json(tmp_path / "evaluate.txt", values)
+    for name in ("log.txt", "evaluate.txt"):
+        content = json.loads((tmp_path / name).read_text(), parse_constant=pytest.fail)
+        assert content == {"epoch": 0, "loss": None, "figures": [None, 1.5], "name": "a", "pair": [1, None]}

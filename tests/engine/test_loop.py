@@ -9,6 +9,7 @@ import torch
 import engine
 from engine import log, loop
 from engine.step import Losses, Optimization
+from settings import UserError
 
 FAST = ["tensorboard=false", "print_freq=4"]
 
@@ -39,6 +40,41 @@ def test_a_run_leaves_its_config_log_weights_metrics_and_events(toy, tmp_path):
     assert best["epoch"] == max((0, 1), key=lambda epoch: lines[epoch]["score"])
     assert best["config"]["batch_size"] == 4
     assert best["metrics"]["score"] == lines[best["epoch"]]["score"]
+
+
+def test_checkpoints_hold_what_a_model_says_of_itself_and_only_fitting_weights_are_resumed(toy, tmp_path, monkeypatch):
+    class Speaking(toy.Model):
+        words = ("ein", "hund")
+
+        def describe(self):
+            return {"words": list(self.words)}
+
+        def check_weights(self, checkpoint, source):
+            if checkpoint["architecture"] != self.describe():
+                raise UserError(f"{source} is of another language")
+
+    monkeypatch.setattr(toy, "Model", Speaking)
+    arguments = ["--output_dir", str(tmp_path), *FAST]
+    toy.main([*arguments, "max_epoch=1"])
+    for name in ("checkpoint_last.pth", "checkpoint_best.pth"):
+        assert torch.load(tmp_path / name, weights_only=True)["architecture"] == {"words": ["ein", "hund"]}
+    toy.main([*arguments, "max_epoch=2", "--resume"])
+    monkeypatch.setattr(Speaking, "words", ("un", "chien"))
+    with pytest.raises(SystemExit, match=r"checkpoint_last.pth is of another language"):
+        toy.main([*arguments, "max_epoch=3", "--resume"])
+
+
+def test_a_metric_that_is_no_number_is_shown_and_chooses_no_weights(toy, tmp_path, monkeypatch, capsys):
+    scores = iter([1.0, float("nan")])
+    monkeypatch.setattr(toy, "evaluate", lambda model: {"score": next(scores)})
+    toy.main(["--output_dir", str(tmp_path), "max_epoch=2", *FAST])
+    assert torch.load(tmp_path / "checkpoint_best.pth", weights_only=True)["epoch"] == 0
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "log.txt").read_text().splitlines()]
+    assert [line["score"] for line in lines] == [1.0, None]
+    assert json.loads((tmp_path / "evaluate.txt").read_text()) == {"score": None}
+    shown = capsys.readouterr().out
+    assert "evaluation: score nan" in shown
+    assert "score is nan after epoch 1: its weights are not the best" in shown
 
 
 def test_evaluation_alone_leaves_the_training_untouched(toy, tmp_path):

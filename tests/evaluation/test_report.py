@@ -136,8 +136,15 @@ def test_samples_stand_worst_first(tmp_path: Path) -> None:
     path = tmp_path / "samples.json"
     write_samples(path, [{"image_id": 1, "error": 0.1}, {"image_id": 2, "error": 0.9}, {"image_id": 3, "error": 0.9}])
     assert [sample["image_id"] for sample in json.loads(path.read_text())] == [2, 3, 1]
-    with pytest.raises(ValueError, match="JSON compliant"):
-        write_samples(path, [{"error": float("nan")}])
+
+
+def test_a_sample_whose_error_is_no_number_is_the_worst(tmp_path: Path) -> None:
+    nan = float("nan")
+    samples = [{"id": 1, "error": 0.5}, {"id": 2, "error": nan, "probability": nan}, {"id": 3, "error": 0.9}]
+    write_samples(tmp_path / "samples.json", samples)
+    written = json.loads((tmp_path / "samples.json").read_text(), parse_constant=pytest.fail)
+    assert [sample["id"] for sample in written] == [2, 3, 1]
+    assert written[0] == {"id": 2, "error": None, "probability": None}
 
 
 def test_the_gallery_is_one_file_with_the_worst_and_the_best(tmp_path: Path) -> None:

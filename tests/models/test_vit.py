@@ -106,7 +106,7 @@ def test_nothing_is_recomputed_without_gradients():
         ({"vit": "huge"}, "vit = huge: must be tiny, small, base, large"),
         ({"vit": {"embed_dim": 24, "depth": 2}}, "must be a name, or a mapping of embed_dim, depth, num_heads"),
         ({"vit": {**SMALL, "num_heads": 5}}, "vit = .*: must be of an embed_dim that num_heads divides"),
-        ({"vit": {**SMALL, "depth": 0}}, "vit = .*: must be of sizes of at least 1"),
+        ({"vit": {**SMALL, "depth": 0}}, "vit: depth = 0: must be at least 1"),
         ({"vit": SMALL, "image_size": 30}, "image_size = 30: must be a multiple of the patch size, 8"),
         ({"vit": SMALL, "vit_ckpt_layer": -1}, "vit_ckpt_layer = -1: must be 0 or more"),
     ],

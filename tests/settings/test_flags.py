@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from settings.flags import add_flags, at_least, flag, values_of
+import data.shapes.__main__
+import demo.__main__
+import predict
+from settings.flags import add_flags, at_least, flag, seed, values_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,3 +66,28 @@ def test_mistakes_are_named(arguments, message, capsys):
 def test_a_required_flag_is_a_required_argument_of_the_constructor():
     with pytest.raises(TypeError, match="question"):
         Options(images=[])
+
+
+def test_a_seed_is_what_every_generator_takes():
+    assert seed("0") == 0
+    assert seed(str(2**63 - 1)) == 2**63 - 1
+    for text in ("-1", str(2**63), str(2**70), "9" * 5000, "1.5", "nan", "x", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"must be a whole number, 0 or more") as refused:
+            seed(text)
+        assert len(str(refused.value)) < 120
+
+
+@pytest.mark.parametrize("number", ["-1", str(2**70)])
+@pytest.mark.parametrize("tool", ["predict", "demo", "shapes"])
+def test_every_tool_names_a_seed_out_of_range(tool, number, tmp_path, capsys, monkeypatch):
+    main, arguments = {
+        "predict": (predict.main, ["caption", "a.png", "--sample"]),
+        "demo": (demo.__main__.main, ["--quick", "--folder", str(tmp_path)]),
+        "shapes": (data.shapes.__main__.main, ["--out", str(tmp_path), "--images", "24"]),
+    }[tool]
+    monkeypatch.setattr("sys.argv", [tool, *arguments, f"--seed={number}"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert f"argument --seed: {number} must be a whole number, 0 or more" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())

@@ -266,3 +266,12 @@ def test_what_is_no_text_file_is_no_config(tmp_path):
     for name in ("~nosuchuser/config.yaml", "x" * 300 + "/a.yaml"):
         with pytest.raises(ConfigError, match="no such config file|cannot be read"):
             load_config(Config, name)
+
+
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan", ".Inf", ".NAN", "1e999"])
+@pytest.mark.parametrize("where", ["init_lr: {}", "vit: {{depth: {}}}", "files: [{}]"])
+def test_no_key_takes_a_number_that_is_infinite_or_none(read, number, where):
+    with pytest.raises(ConfigError, match=r"config\.yaml line 1: \w+ is "):
+        read(where.format(number))
+    with pytest.raises(ConfigError, match=r"^command line: init_lr is -?(inf|nan), which is no number to work with"):
+        read("", f"init_lr={number}")

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import struct
+import subprocess
 import sys
 import types
 import zlib
@@ -16,6 +17,7 @@ from PIL import Image
 from data.media import image_file
 from data.media.folder import find_pictures
 from data.media.image_file import BadImage, ImageFile, open_image
+from files import REPOSITORY
 from settings import UserError
 
 RED, GREEN, BLUE, WHITE = (250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 250)
@@ -329,3 +331,45 @@ def test_a_file_too_large_to_be_a_picture_is_not_read(tmp_path: Path) -> None:
 def test_bad_image_survives_the_way_from_a_worker() -> None:
     error = pickle.loads(pickle.dumps(BadImage("a.jpg", "an empty file")))
     assert (error.path, error.reason, str(error)) == ("a.jpg", "an empty file", "a.jpg: an empty file")
+
+
+READ_IN_A_WORKER = """
+import multiprocessing, sys
+from data.media.image_file import ImageFile
+
+
+def size_of(name):
+    picture = ImageFile(name)
+    return picture.size if picture.size[0] > 1000 else picture.read().size
+
+
+if __name__ == "__main__":
+    here = list(map(size_of, sys.argv[1:]))
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.map(size_of, sys.argv[1:]) == here, *here, sep="\\n")
+"""
+
+
+def test_what_pillow_warns_of_litters_no_terminal_and_changes_no_picture(tmp_path):
+    palette = quadrants().convert("P")
+    palette.info["transparency"] = bytes(range(256))
+    palette.save(tmp_path / "palette.png", transparency=bytes(range(256)))
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0" + struct.pack("<HHII", 0x010E, 2, 5000, 0x7000)  # a text beyond the record
+    quadrants().save(tmp_path / "exif.jpg", exif=exif)
+    Image.new("1", (9_500, 9_500)).save(
+        tmp_path / "large.tif", compression="group4"
+    )  # half of what is refused as a bomb
+    animated = io.BytesIO()
+    quadrants().save(animated, "PNG")
+    frames = struct.pack(">I", 8) + b"acTL" + bytes(8)
+    chunk = frames + struct.pack(">I", zlib.crc32(frames[4:]))
+    (tmp_path / "animated.png").write_bytes(animated.getvalue()[:33] + chunk + animated.getvalue()[33:])
+    script = tmp_path / "read.py"
+    script.write_text(READ_IN_A_WORKER)
+    names = [str(tmp_path / name) for name in ("palette.png", "exif.jpg", "large.tif", "animated.png")]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "always:::PIL"}
+    result = subprocess.run(
+        [sys.executable, script, *names], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.stderr == ""
+    assert result.stdout.splitlines() == ["True", "(64, 48)", "(64, 48)", "(9500, 9500)", "(64, 48)"]

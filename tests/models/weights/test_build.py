@@ -7,14 +7,16 @@ import json
 import pytest
 import torch
 
-from models.blip import BLIPDecoder, BLIPFeatureExtractor
+from models.blip import BLIPDecoder, BLIPFeatureExtractor, blip_decoder
 from models.blip_itm import BLIPMatcher
 from models.blip_nlvr import BLIPNLVR
 from models.blip_pretrain import BLIPPretrain
 from models.blip_retrieval import BLIPRetrieval
 from models.blip_vqa import BLIPVQA
 from models.config import TextConfig
+from models.errors import ConfigError
 from models.vit import create_vit
+from models.vocabulary import BERT_BASE_UNCASED, SPECIAL_TOKENS
 from models.weights.build import Architecture, build_from_checkpoint, read_architecture
 from models.weights.files import CheckpointError
 from models.weights.huggingface import save_huggingface
@@ -66,18 +68,121 @@ def test_a_configuration_file_that_is_gone_is_asked_for(tmp_path):
         build_from_checkpoint(BLIPDecoder, path)
 
 
-def test_a_vocabulary_of_ones_own_is_used_again(tmp_path):
-    vocabulary = tmp_path / "vocab.txt"
-    vocabulary.write_text(
-        "".join(f"{word}\n" for word in ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "ein", "hund"])
-    )
-    model = BLIPDecoder(image_size=32, vit=VIT, med_config=TEXT, vocab_file=vocabulary)
-    keys = {"vit": VIT, "med_config": TEXT, "vocab_file": str(vocabulary)}
-    path = written_by_a_script(tmp_path / "a.pth", model, **keys)
-    assert len(build_from_checkpoint(BLIPDecoder, path).tokenizer) == 9
-    vocabulary.unlink()
-    with pytest.raises(FileNotFoundError, match="vocab.txt does not exist"):
+@pytest.fixture
+def german(tmp_path):
+    """A vocabulary of one's own."""
+    return written(tmp_path / "words.txt", "ein", "hund")
+
+
+def written(path, *words):
+    path.write_text("".join(f"{word}\n" for word in [*SPECIAL_TOKENS.values(), *words]))
+    return path
+
+
+def of_an_older_run(path, vocabulary):
+    """A model, and a checkpoint as runs wrote it that did not store the vocabulary yet."""
+    model = BLIPDecoder(image_size=32, vit=VIT, med_config=TEXT, vocab_file=vocabulary).eval()
+    return model, written_by_a_script(path, model, vit=VIT, med_config=TEXT, vocab_file=str(vocabulary))
+
+
+def with_its_description(path, model, **keys):
+    """A checkpoint as the engine writes it."""
+    config = dataclasses.asdict(ModelSettings(**keys))
+    torch.save({"model": model.state_dict(), "config": config, "architecture": model.describe()}, path)
+    return path
+
+
+def test_a_checkpoint_builds_its_model_where_no_other_file_of_the_run_is(tmp_path, german):
+    sizes = tmp_path / "text.json"
+    sizes.write_text(json.dumps(TEXT | {"num_attention_heads": 2}))
+    keys = {"vit": VIT, "med_config": str(sizes), "vocab_file": str(german)}
+    model = BLIPDecoder(image_size=32, **keys).eval()
+    path = with_its_description(tmp_path / "a.pth", model, **keys)
+    sizes.unlink()
+    written(german, "hund", "ein")  # has changed since
+    for _ in range(2):
+        loaded = build_from_checkpoint(BLIPDecoder, path).eval()
+        assert loaded.tokenizer("ein hund").input_ids == [2, 5, 6, 3]
+        assert loaded.text_config == model.text_config
+        image = torch.randn(1, 3, 32, 32)
+        assert loaded(image, "ein hund").item() == model(image, "ein hund").item()
+        german.unlink(missing_ok=True)  # is gone
+
+
+def test_the_standard_vocabulary_is_named_and_not_stored(tmp_path):
+    model = BLIPDecoder(image_size=32, vit=VIT, med_config=TEXT, vocab_file=BERT_BASE_UNCASED)
+    assert model.describe()["vocabulary"] == "bert-base-uncased"
+    path = with_its_description(tmp_path / "a.pth", model, vit=VIT, med_config=TEXT)
+    assert len(build_from_checkpoint(BLIPDecoder, path).tokenizer) == 30524
+
+
+def test_an_older_checkpoint_takes_its_vocabulary_from_the_file_of_its_run_or_as_told(tmp_path, german):
+    _, path = of_an_older_run(tmp_path / "a.pth", german)
+    assert build_from_checkpoint(BLIPDecoder, path).tokenizer("hund").input_ids == [2, 6, 3]
+    moved = german.rename(tmp_path / "moved.txt")
+    with pytest.raises(
+        CheckpointError, match=r"a\.pth was trained with the vocabulary of .*words\.txt, which is not h"
+    ):
         build_from_checkpoint(BLIPDecoder, path)
+    assert build_from_checkpoint(BLIPDecoder, path, vocab_file=moved).tokenizer("hund").input_ids == [2, 6, 3]
+    with pytest.raises(CheckpointError, match="vocabulary has 9 entries and the model's 30,524"):
+        build_from_checkpoint(BLIPDecoder, path, vocab_file=BERT_BASE_UNCASED)
+
+
+def test_weights_are_not_read_by_another_vocabulary_of_the_same_size(tmp_path, german):
+    model = BLIPDecoder(image_size=32, vit=VIT, med_config=TEXT, vocab_file=german)
+    path = with_its_description(tmp_path / "a.pth", model)
+    other = written(tmp_path / "other.txt", "hund", "ein")
+    message = r"a\.pth was trained with another vocabulary than .*other\.txt: token 5 is 'ein' there"
+    for build in (build_from_checkpoint, lambda _, path, vocab_file: load(path, vocab_file)):
+        with pytest.raises(ConfigError, match=message):
+            build(BLIPDecoder, path, vocab_file=other)
+    with pytest.raises(ConfigError, match=r"token 1 .*To use the checkpoint's own, give vocab_file=.*a\.pth"):
+        load(path, None)
+    assert load(path, path).tokenizer("hund").input_ids == [2, 6, 3]  # as the message says
+
+
+def load(path, vocab_file):
+    return blip_decoder(path, TEXT, 32, VIT, vocab_file=vocab_file)
+
+
+def test_words_may_take_the_place_of_unused_tokens(tmp_path):
+    before = written(tmp_path / "before.txt", "[unused0]", "hund")
+    after = written(tmp_path / "after.txt", "ein", "hund")
+    model = BLIPDecoder(image_size=32, vit=VIT, med_config=TEXT, vocab_file=before)
+    path = with_its_description(tmp_path / "a.pth", model)
+    assert load(path, after).tokenizer("ein").input_ids == [2, 5, 3]
+
+
+def test_an_older_checkpoint_of_the_standard_vocabulary_is_known_by_its_config(tmp_path):
+    tokens = BERT_BASE_UNCASED.read_text().splitlines()
+    (tmp_path / "other.txt").write_text("\n".join([*tokens[:-2], tokens[-1], tokens[-2]]))
+    model = BLIPDecoder(image_size=32, vit=VIT, med_config=TEXT)
+    path = written_by_a_script(tmp_path / "a.pth", model, vit=VIT, med_config=TEXT)
+    assert load(path, None).vocabulary == model.vocabulary
+    with pytest.raises(ConfigError, match="token 30520 is .* To use the checkpoint's own, leave vocab_file out"):
+        load(path, tmp_path / "other.txt")
+
+
+@pytest.mark.parametrize("vocabulary", [7, ["[PAD]", 3], "bert-large", {"a": 1}, ["[PAD]"], ["[PAD]"] * 9])
+def test_a_vocabulary_that_is_none_is_named(tmp_path, vocabulary):
+    model = BLIPDecoder(image_size=32, vit=VIT, med_config=TEXT)
+    content = {"model": model.state_dict(), "architecture": {**model.describe(), "vocabulary": vocabulary}}
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(ConfigError, match=r"a\.pth"):
+        build_from_checkpoint(BLIPDecoder, tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("left", ["vocab.txt", "tokenizer.json"])
+def test_a_hugging_face_folder_carries_its_vocabulary(tmp_path, german, left):
+    model = BLIPDecoder(image_size=32, vit=VIT, med_config=TEXT, vocab_file=german)
+    folder = save_huggingface(model, tmp_path / "folder")
+    german.unlink()
+    (folder / {"vocab.txt": "tokenizer.json", "tokenizer.json": "vocab.txt"}[left]).unlink()
+    assert build_from_checkpoint(BLIPDecoder, folder).tokenizer("ein hund").input_ids == [2, 5, 6, 3]
+    assert load(folder, folder).vocabulary == model.vocabulary
+    with pytest.raises(ConfigError, match="folder was trained with another vocabulary"):
+        load(folder, written(tmp_path / "other.txt", "hund", "ein"))
 
 
 def test_a_file_saved_from_inside_a_wrapper_builds_its_model(tmp_path):

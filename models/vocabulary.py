@@ -1,0 +1,177 @@
+"""The tokens of a tokenizer: read from a file, or from the checkpoint that carries them."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from models.errors import ConfigError, MissingFile
+from models.paths import open_regular
+
+BERT_BASE_UNCASED = Path(__file__).parent / "vocab.txt"
+STANDARD = "bert-base-uncased"  # in a checkpoint, in place of the tokens of that file, which every copy has
+DEC = "[DEC]"  # first token of the decoder's texts
+ENC = "[ENC]"  # first token of the image-grounded encoder's texts
+SPECIAL_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+
+_LARGEST = 64 * 2**20  # bytes of a vocabulary file
+_ZIP = b"PK\x03\x04"  # how a file of torch.save begins
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tokens of a WordPiece tokenizer, those of BERT among them, in the order of their ids.
+
+    Attributes:
+        tokens: without `[DEC]` and `[ENC]`, which every tokenizer adds.
+        name: where they come from, for messages: 'vocabulary file words.txt'.
+
+    Raises:
+        ConfigError: one of BERT's special tokens is missing, or a token is there twice.
+    """
+
+    tokens: tuple[str, ...]
+    name: str = field(compare=False)
+
+    def __post_init__(self) -> None:
+        held = set(self.tokens)
+        missing = [token for token in SPECIAL_TOKENS.values() if token not in held]
+        if missing:
+            raise ConfigError(f"{self.name} lacks {', '.join(missing)}")
+        if len(held) < len(self.tokens):
+            raise ConfigError(f"{self.name} holds a token twice")
+
+    @classmethod
+    def read(cls, source: "str | Path | Vocabulary | None" = None) -> "Vocabulary":
+        """Read a vocabulary.
+
+        Args:
+            source: a file with one token a line; a checkpoint, or a folder in the Hugging Face layout, that carries its
+                vocabulary; when None, bert-base-uncased's, which is part of this repository.
+
+        Raises:
+            MissingFile: there is no such file.
+            UnreadableFile: it is no file, or cannot be opened.
+            ConfigError: it holds no vocabulary.
+        """
+        if isinstance(source, cls):
+            return source
+        if source is None:
+            return standard_vocabulary()
+        path = Path(str(source))
+        if os.path.isdir(path) and (tokens := folder_tokens(path)):
+            return cls(tuple(tokens), f"the vocabulary of {path}")
+        try:
+            opened = open_regular(path)
+        except MissingFile:
+            raise MissingFile(
+                f"vocabulary file {path} does not exist; it should hold one token a line, or be a checkpoint that "
+                "carries its vocabulary"
+            ) from None
+        with opened as file:
+            start = file.read(len(_ZIP))
+            content = start if start == _ZIP else start + file.read(_LARGEST)
+        if start == _ZIP:
+            return cls._of_checkpoint(path)
+        if len(content) > _LARGEST:
+            raise ConfigError(f"vocabulary file {path} has more than {_LARGEST:,} bytes: it is no list of tokens")
+        try:
+            lines = content.decode("utf-8-sig").split("\n")
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"vocabulary file {path} is not UTF-8 text ({error.reason})") from None
+        if not lines[-1]:  # what follows the last line's end
+            del lines[-1]
+        return cls(tuple(line.rstrip("\r") for line in lines), f"vocabulary file {path}")
+
+    @classmethod
+    def _of_checkpoint(cls, path: Path) -> "Vocabulary":
+        from models.weights.files import read_state  # not above: configs are read without the libraries of the hub
+
+        _, metadata = read_state(path)
+        vocabulary = stored_vocabulary(metadata, str(path))
+        if vocabulary is None:
+            raise ConfigError(
+                f"vocab_file = {path}: this checkpoint carries no vocabulary; name the file that it was trained with"
+            )
+        return vocabulary
+
+    def stored(self) -> str | list[str]:
+        """What a checkpoint holds of it: its tokens, or the name of the standard one."""
+        return STANDARD if self == standard_vocabulary() else list(self.tokens)
+
+    def check_weights(self, trained: "Vocabulary", source: str) -> None:
+        """Raise ConfigError if weights that were trained with another vocabulary would read other words by this one.
+
+        A token that BERT left `[unused...]` may become a new word.
+
+        Args:
+            trained: the vocabulary that the weights were trained with.
+            source: where they come from.
+        """
+        for number, (there, here) in enumerate(zip_longest(trained.tokens, self.tokens)):
+            added = there in (None, DEC, ENC) and here in (None, DEC, ENC)  # a file may list what is added anyway
+            if there == here or added or (here is not None and there is not None and there.startswith("[unused")):
+                continue
+            remedy = f"give vocab_file={source}" if os.path.exists(source) else "name its file by vocab_file"
+            raise ConfigError(
+                f"{source} was trained with another vocabulary than {self.name}: token {number} is "
+                f"{_shown(there)} there and {_shown(here)} here. To use the checkpoint's own, "
+                f"{'leave vocab_file out' if trained == standard_vocabulary() else remedy}"
+            )
+
+
+@cache
+def standard_vocabulary() -> Vocabulary:
+    """The vocabulary of bert-base-uncased."""
+    tokens = BERT_BASE_UNCASED.read_text(encoding="utf-8").splitlines()
+    return Vocabulary(tuple(tokens), f"the vocabulary of {STANDARD}")
+
+
+def stored_vocabulary(checkpoint: Mapping[str, Any], source: str) -> Vocabulary | None:
+    """The vocabulary that a checkpoint's weights were trained with; None where it does not tell, as older ones do not.
+
+    Args:
+        checkpoint: what it holds beside its weights; see `models.weights.files.read_state`.
+        source: where it comes from, for messages.
+    """
+    architecture = checkpoint.get("architecture")
+    stored = architecture.get("vocabulary") if isinstance(architecture, Mapping) else None
+    if stored == STANDARD:
+        return standard_vocabulary()
+    if isinstance(stored, list) and all(isinstance(token, str) for token in stored):
+        return Vocabulary(tuple(stored), f"the vocabulary in {source}")
+    if stored is not None:
+        raise ConfigError(f"{source}: its 'vocabulary' is of type {type(stored).__name__}, not a list of texts")
+    config = checkpoint.get("config")
+    if isinstance(config, Mapping) and config.get("vocab_file") == "":  # written before checkpoints carried it
+        return standard_vocabulary()
+    return None
+
+
+def folder_tokens(folder: Path) -> list[str] | None:
+    """The tokens of a folder in the Hugging Face layout, from `vocab.txt` or `tokenizer.json`; None without either."""
+    if os.path.exists(folder / "vocab.txt"):
+        return list(Vocabulary.read(folder / "vocab.txt").tokens)
+    file = folder / "tokenizer.json"
+    if not os.path.exists(file):
+        return None
+    try:
+        with open_regular(file) as opened:
+            ids = json.loads(opened.read(_LARGEST))["model"]["vocab"]
+        return sorted(ids, key=ids.__getitem__)
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{file} holds no WordPiece vocabulary ({type(error).__name__}: {error})") from None
+
+
+def _shown(token: str | None) -> str:
+    return "absent" if token is None else repr(token)
