@@ -5,6 +5,7 @@ address            checks web addresses, and opens them along safe redirects
 download           downloads a URL to a file
 files              finds the file of a name, path, URL or hub name, and reads its tensors
 unpickle           reads files of torch.save without running code
+digest             the SHA-256 that stands beside a download
 integrity          whether a file holds what was written, and whether its weights are finite
 huggingface_names  renames tensors between Hugging Face's BLIP and this package
 load               loads tensors into a model; a mismatch that it cannot explain is an error

@@ -35,12 +35,12 @@ def request_address(address: str) -> str:
     """
     shown = without_password(address)
     if not is_web_address(address):
-        raise AddressError(f"cannot download {shown!r}: the address must start with http:// or https://")
+        raise AddressError(f"cannot download {shown}: the address must start with http:// or https://")
     try:
         parts = urlsplit(address)
         host = _ascii_host(parts)
     except ValueError as error:  # a UnicodeError too
-        raise AddressError(f"cannot download {shown!r}: it is no web address ({one_line(error)})") from None
+        raise AddressError(f"cannot download {shown}: it is no web address ({one_line(error)})") from None
     wrong = None
     if len(address) > _LONGEST:
         wrong = f"it has {len(address):,} characters"
@@ -51,11 +51,11 @@ def request_address(address: str) -> str:
     elif not host:
         wrong = "it names no host"
     if wrong:
-        raise AddressError(f"cannot download {shown!r}: {wrong}")
+        raise AddressError(f"cannot download {shown}: {wrong}")
     try:
         path, query = (quote(part, safe=string.punctuation) for part in (parts.path or "/", parts.query))
     except UnicodeEncodeError:  # half a surrogate pair
-        raise AddressError(f"cannot download {shown!r}: it holds what is no text") from None
+        raise AddressError(f"cannot download {shown}: it holds what is no text") from None
     return f"{parts.scheme}://{host}{path}{'?' if query else ''}{query}"
 
 
@@ -88,7 +88,7 @@ def open_address(address: str, start: int = 0) -> HTTPResponse:
                 raise
             error.close()  # its body is not read
             url = _redirected(url, target)
-    raise AddressError(f"cannot download {without_password(address)!r}: more than {_REDIRECTS} redirects")
+    raise AddressError(f"cannot download {without_password(address)}: more than {_REDIRECTS} redirects")
 
 
 def _opener() -> urllib.request.OpenerDirector:
@@ -112,10 +112,9 @@ def _redirected(url: str, target: str) -> str:
         new = request_address(urljoin(url, target.encode("latin-1").decode("utf-8", "replace")))
     except ValueError as error:
         raise AddressError(
-            f"{without_password(url)!r} redirects to where nothing is fetched from: {one_line(error, 500)}"
+            f"{without_password(url)} redirects to where nothing is fetched from: {one_line(error, 500)}"
         ) from None
     if url.startswith("https://") and not new.startswith("https://"):
-        raise AddressError(
-            f"{url!r} redirects from https to {without_password(new)!r}, which anyone on the way can change"
-        )
+        where = f"{without_password(url)} redirects from https to {without_password(new)}"
+        raise AddressError(f"{where}, which anyone on the way can change")
     return new

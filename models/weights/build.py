@@ -40,7 +40,8 @@ def build_from_checkpoint(kind: type[Model], source: str | Path) -> Model:
     """
     stored, metadata = read_state(source)
     state, _ = without_wrappers(stored)
-    architecture = read_architecture(state, metadata.get("config") or {}, str(source))
+    config = metadata.get("config")
+    architecture = read_architecture(state, {} if config is None else config, str(source))
     with _named(str(source)):
         model = architecture.build(kind)
     load_state(model, stored, source=str(source))
@@ -97,7 +98,7 @@ def read_architecture(state: State, config: Mapping[str, Any], source: str) -> A
     vit = _vit_sizes(state, config, source)
     patches = state["visual_encoder.pos_embed"].shape[1] - 1
     side = math.isqrt(patches)
-    if side**2 != patches:
+    if side < 1 or side**2 != patches:
         raise CheckpointError(f"{source}: visual_encoder.pos_embed has {patches} patches, which make no square")
     with _named(source):
         text_config = _text_config(state, text, _stored_text_config(config, source), source)

@@ -2,7 +2,7 @@
 
 A partial download lies in `.NAME.TAG.part` beside the destination; TAG is a hash of the server's version of the file
 (its ETag). A later run requests only the rest, and never joins parts of two versions. The file is renamed to its final
-name once its size and hash are right; its SHA-256 then stands beside it, in NAME.sha256 (see `integrity`).
+name once its size and hash are right; its SHA-256 then stands beside it, in NAME.sha256 (see `digest`).
 
 `BLIP_CACHE` moves the cache from `~/.cache/blip`; `BLIP_OFFLINE=1` (or `HF_HUB_OFFLINE=1`) forbids the network.
 """
@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from models.errors import UserError, one_line
 from models.weights.address import AddressError, open_address, request_address, without_password
-from models.weights.integrity import file_digest, keep_digest, kept_digest
+from models.weights.digest import file_digest, keep_digest, kept_digest
 
 logger = logging.getLogger("blip.models")
 

@@ -20,7 +20,7 @@ from models.weights.address import is_web_address, request_address
 from models.weights.download import DownloadError, cache_dir, download, offline
 from models.weights.integrity import CheckpointError, DamagedFile, verify_digest, verify_tensors
 from models.weights.released import RELEASED, find_released
-from models.weights.unpickle import check_tensors, unpickle
+from models.weights.unpickle import HEAD, check_tensors, unlike_weights, unpickle
 
 State = dict[str, Tensor]
 
@@ -75,11 +75,16 @@ def find(source: str | Path) -> Path:
             return find(entry.name)
         request_address(text)
         return download(text, cache_dir() / _cached_name(text))
-    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text) and path.suffix not in {".pth", ".pt", ".bin", ".safetensors"}:
+    if re.fullmatch(r"[\w-][\w.-]{,95}/[\w.-]{1,96}", text) and path.suffix not in {
+        ".pth",
+        ".pt",
+        ".bin",
+        ".safetensors",
+    }:
         return hub_folder(text)
     is_folder = path.suffix == ".pth" and os.path.isdir(path.parent)
     beside = sorted(file.name for file in path.parent.glob("*.pth")) if is_folder else []
-    names = [*get_close_matches(text[:100], RELEASED, n=1), *(str(path.with_name(name)) for name in beside[:8])]
+    names = [*get_close_matches(text[:100], RELEASED, n=1), *(one_line(path.with_name(name)) for name in beside[:8])]
     hint = f"; did you mean {' or '.join(names)}?" if names else ""
     raise CheckpointError(
         f"no checkpoint {one_line(repr(text))}: it is no file or folder here, no http(s) address, no hub name "
@@ -189,14 +194,14 @@ def _read_file(path: Path) -> tuple[State, dict[str, Any]]:
 
 
 def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
-    with open_regular(path):  # a named pipe would be waited for
-        pass
+    with open_regular(path) as file:  # a named pipe would be waited for
+        head = file.read(HEAD)
     try:
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
             metadata = file.metadata() or {}
     except Exception as error:  # of the library's own, Python's and torch's kinds
-        raise DamagedFile(f"{path} is not a whole safetensors file ({one_line(error)}): fetch it again") from error
+        raise DamagedFile(f"{path} is not a whole safetensors file ({unlike_weights(head, error)})") from error
     if not verify_tensors(path, state, metadata):
         verify_digest(path)
     if not state:

@@ -5,12 +5,9 @@ files written here have a SHA-256 of each tensor; beside a download lies the SHA
 To check reads the whole file, and takes a core about half a second a GB besides.
 """
 
-import contextlib
 import errno
 import hashlib
 import json
-import os
-import re
 import struct
 import zipfile
 import zlib
@@ -23,11 +20,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models.errors import UserError, one_line
-from models.paths import atomic_write, open_regular
+from models.weights.digest import digest_file, file_digest, kept_digest
 
 _FOLDER = 0x10  # the attribute of a folder, by which torch would read a record as empty
 _DIGESTS = "blip_sha256"  # the key of our tensors' digests in the metadata of a safetensors file
-_BLOCK = 1 << 20  # bytes read at once
+_MOST_RECORDS = 100_000  # torch reads some thousands a second
 _NAMED = 8  # most keys that a message names
 
 
@@ -62,6 +59,8 @@ def verify_zip(path: Path) -> bool:
                 for record in records
                 if record.compress_type != zipfile.ZIP_STORED or record.external_attr & _FOLDER
             ]
+            if len(records) > _MOST_RECORDS:
+                raise ValueError(f"it has {len(records):,} records, and torch.save writes one for each tensor")
             overlap = sum(record.file_size for record in records) > path.stat().st_size  # reading might take for ever
             has_checksums = any(record.CRC for record in records)
             broken = archive.testzip() if has_checksums and not odd and not overlap else None
@@ -95,7 +94,7 @@ def verify_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[
     if _DIGESTS not in metadata:
         return False
     try:
-        written = json.loads(metadata[_DIGESTS])
+        written = dict(json.loads(metadata[_DIGESTS]))
         names = set(written) ^ set(tensors)
     except (ValueError, TypeError, RecursionError):
         raise DamagedFile(f"{path} is damaged: the digests of its tensors ({_DIGESTS}) cannot be read") from None
@@ -113,35 +112,6 @@ def _tensor_digest(tensor: Tensor) -> str:
     return digest.hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def keep_digest(path: Path, digest: str) -> None:
-    """Write a file's SHA-256 beside it, as `sha256sum -c NAME.sha256` reads it; where it cannot be, there is none."""
-    with contextlib.suppress(OSError), atomic_write(_digest_file(path)) as temporary:
-        temporary.write_text(f"{digest}  {path.name}\n", encoding="utf-8", errors="surrogateescape")
-
-
-def kept_digest(path: Path) -> str | None:
-    """The SHA-256 that is kept of a file; None where there is none that can be read.
-
-    It stands beside the file, or is the name of the file in the cache of the Hugging Face hub.
-    """
-    with contextlib.suppress(UserError), open_regular(_digest_file(path)) as file:
-        for line in file.read(_BLOCK).decode("utf-8", "surrogateescape").splitlines():
-            match = re.fullmatch(r"([0-9a-fA-F]{64})(?:[ \t]+\*?(.*?))?\s*", line)
-            if match and match[2] in (None, "", path.name):
-                return match[1].lower()
-    real = Path(os.path.realpath(path))
-    return real.name if real.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", real.name) else None
-
-
 def verify_digest(path: Path) -> None:
     """Check a file against the SHA-256 that is kept of it, if one is.
 
@@ -150,12 +120,8 @@ def verify_digest(path: Path) -> None:
     """
     kept = kept_digest(path)
     if kept is not None and (found := file_digest(path)) != kept:
-        where = _digest_file(path) if _digest_file(path).exists() else "the cache"
+        where = digest_file(path) if digest_file(path).exists() else "the cache"
         raise DamagedFile(f"{path} is damaged, or was replaced: its SHA-256 is {found}, and {where} says {kept}")
-
-
-def _digest_file(path: Path) -> Path:
-    return path.with_name(f"{path.name}.sha256")
 
 
 def check_finite(tensors: Iterable[tuple[str, Tensor]], source: Any) -> None:

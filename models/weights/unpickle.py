@@ -8,7 +8,7 @@ import shlex
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import torch
@@ -18,15 +18,16 @@ from models.errors import one_line
 from models.paths import open_regular
 from models.weights.integrity import CheckpointError, DamagedFile, verify_digest, verify_zip
 
+HEAD = 64  # bytes by which files of other kinds are known
 _SLACK = 16 << 20  # bytes that tensors may have beyond what their file's size explains
 _TIED = 8  # most names that a tensor has in a file, where all have so many
 
-# What starts the files that are mistaken for weights.
+# What files start with that are mistaken for weights.
 _MISTAKEN = {
     b"version https://git-lfs": "it is a pointer of Git LFS: fetch the file itself with `git lfs pull`",
     b"<!DOCTYPE": "it is a web page: fetch the file itself",
     b"<html": "it is a web page: fetch the file itself",
-    b"": "it is empty: fetch it again",
+    bytes(8): "it starts with zeros, as a file does that was not written to its end: fetch it again",
 }
 
 
@@ -39,21 +40,39 @@ def unpickle(path: Path) -> Any:
         CheckpointError: it holds more than tensors and plain data.
     """
     with open_regular(path) as file:
-        head = file.read(64)
-        zipped = zipfile.is_zipfile(file)
+        head = file.read(HEAD)
+        zipped = head.startswith(b"PK") and _is_zip(file)
         if not (zipped and verify_zip(path)):
             verify_digest(path)
         file.seek(0)
         try:
-            # With mmap, the optimizer's state beside the weights costs no memory; only zip files support it.
-            return torch.load(path if zipped else file, map_location="cpu", weights_only=True, mmap=zipped)
+            # With mmap, the optimizer's state beside the weights costs no memory; only zips of names in UTF-8 allow it.
+            mapped = zipped and not re.search("[\ud800-\udfff]", os.fspath(path))
+            return torch.load(path if mapped else file, map_location="cpu", weights_only=True, mmap=mapped)
         except Exception as error:  # torch's reader fails in every way there is
             refused = isinstance(error, pickle.UnpicklingError) and _REFUSED.search(str(error))
             if refused and (zipped or head[:1] == b"\x80"):
                 raise CheckpointError(_refusal(path, refused[1])) from error
-            reason = next((why for start, why in _MISTAKEN.items() if head[: len(start) or None] == start), None)
-            reason = reason or f"{one_line(error) or type(error).__name__}: fetch it again"
-            raise DamagedFile(f"{path} is not a PyTorch file, or a damaged one ({reason})") from error
+            raise DamagedFile(
+                f"{path} is not a PyTorch file, or a damaged one ({unlike_weights(head, error)})"
+            ) from error
+
+
+def _is_zip(file: BinaryIO) -> bool:
+    try:
+        return zipfile.is_zipfile(file)
+    except zipfile.BadZipFile:  # `verify_zip` says why
+        return True
+
+
+def unlike_weights(head: bytes, error: Exception) -> str:
+    """Why a file is none of weights, by its first bytes, else by what its reader says; and what to do."""
+    if known := next((why for start, why in _MISTAKEN.items() if head.startswith(start)), None):
+        return known
+    cause = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
+    if not head or re.fullmatch(rb"[\t\r\n -~]*", head):
+        cause = "it is text" if head else "it is empty"
+    return f"{one_line(cause) or type(error).__name__}: fetch it again"
 
 
 _REFUSED = re.compile(r"GLOBAL (\S+)|Can only (?:create|build)|unrecognized function")
