@@ -21,13 +21,13 @@ from engine.log import EpochLog, Events, ProgressDisplay, Speed, status_line
 from engine.progress import Described, Evaluate, Loader, Progress, Schedule, TrainStep, cosine_by_epoch
 from engine.randomness import preserved_rng, rng_state, set_rng_state, set_seed
 from engine.run import Run
-from engine.step import Losses, NotFinite, Optimization
+from engine.step import Losses, Optimization
+from models.weights.integrity import check_finite
 from settings import ConfigError
 
 logger = logging.getLogger("blip.engine")
 
 BEST = "checkpoint_best.pth"  # weights of the epoch with the best metric so far
-_NAMED = 8  # most keys that a message names
 
 
 def fit(
@@ -112,20 +112,12 @@ class Training:
         set_seed(run.seed + run.rank)  # from here on processes differ, in their dropout for one
         if run.resume_from is not None:
             self._resume(run.resume_from)
-        self._check_weights()
+        # Weights that no training can start from are named here, rather than the first batch blamed for them.
+        source = run.resume_from or getattr(run.config, "pretrained", "") or "this model, as it is made anew,"
+        check_finite(self.model.state_dict().items(), source)
         self.speed = Speed(run.device, self._samples_per_step)
         self.events = Events(run.output_dir, dataclasses.asdict(run.config), self.step, run.is_first)
         self.preemption = Preemption()
-
-    def _check_weights(self) -> None:
-        """Raise NotFinite for weights that no training can start from, rather than blame the first batch for them."""
-        state = {name: tensor for name, tensor in self.model.state_dict().items() if tensor.is_floating_point()}
-        finite = torch.stack([tensor.isfinite().all() for tensor in state.values()]).tolist()  # asks the device once
-        broken = [name for name, whole in zip(state, finite, strict=True) if not whole]
-        if broken:
-            source = self.run.resume_from or getattr(self.config, "pretrained", "") or "this model, as it is made anew,"
-            others = f" and {len(broken) - _NAMED} others" if len(broken) > _NAMED else ""
-            raise NotFinite(f"the weights of {source} are not finite: keys {', '.join(broken[:_NAMED])}{others}")
 
     @property
     def _samples_per_step(self) -> int:

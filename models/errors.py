@@ -43,3 +43,14 @@ def check(holds: bool, key: str, value: Any, rule: str) -> None:
     if not holds:
         text = str(value)
         raise ConfigError(f"{key} = {text if len(text) <= _LONGEST else f'{text[:_LONGEST]}...'}: must be {rule}")
+
+
+def one_line(text: object, longest: int = 200) -> str:
+    """Text of others (a file's, a server's) for a message: escapes for control characters, and no more than `longest`.
+
+    What is cut out of a longer text is its middle, since names differ at their ends.
+    """
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)[: 10 * longest])
+    if len(line) <= longest and len(str(text)) <= 10 * longest:
+        return line
+    return f"{line[: longest // 2]}...{line[-longest // 2 :]}"

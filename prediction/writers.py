@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from files import atomic_write
+from models.weights.integrity import save_safetensors
 from prediction.json_lines import JsonLines, Record
 from settings import UserError
 
@@ -152,4 +152,4 @@ def feature_writer(out: Path, texts: Sequence[str], text_vectors: Tensor | None)
             np.savez(temporary, **arrays)
         else:
             metadata = {name: json.dumps(value) for name, value in names.items()}
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+            save_safetensors({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)

@@ -138,7 +138,7 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         }
         for name, model in models.items():
             torch.save({"model": model.state_dict()}, folder / f"{name}.pth")
-            monkeypatch.setitem(RELEASED, name, dataclasses.replace(RELEASED[name], size=None))
+            monkeypatch.setitem(RELEASED, name, dataclasses.replace(RELEASED[name], size=None, sha256=None))
         own = folder / "output" / "caption_coco" / "checkpoint_best.pth"
         own.parent.mkdir(parents=True)
         shutil.copy(folder / "model_base_caption_capfilt_large.pth", own)

@@ -1,7 +1,9 @@
 """Build the model that a checkpoint was made for, from the checkpoint alone."""
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,11 +16,15 @@ from models.blip_pretrain import BLIPPretrain
 from models.blip_retrieval import BLIPRetrieval
 from models.blip_vqa import BLIPVQA
 from models.config import VIT_SIZES, TextConfig
+from models.errors import ConfigError, one_line
 from models.paths import resolve
 from models.vocabulary import Vocabulary, stored_vocabulary
 from models.weights.files import CheckpointError, State, read_state, without_wrappers
+from models.weights.files import State, read_state, without_wrappers
 from models.weights.huggingface_names import from_huggingface, is_huggingface
+from models.weights.integrity import CheckpointError
 from models.weights.load import load_state
+from models.weights.sizes import check_kinds, check_size, count_heads, count_layers, shape_of
 
 Model = TypeVar("Model", bound=VisionLanguageModel)
 
@@ -41,15 +47,16 @@ def build_from_checkpoint(
     stored, metadata = read_state(source)
     state, _ = without_wrappers(stored)
     config = metadata.get("config")
-    config = config if isinstance(config, Mapping) else {}
-    architecture = read_architecture(state, {**config, **_described_sizes(metadata)}, str(source))
+    check_kinds({} if config is None else config, str(source))
+    architecture = read_architecture(state, {**(config or {}), **_described_sizes(metadata)}, str(source))
     vocabulary = vocab_file or stored_vocabulary(metadata, str(source)) or architecture.vocab_file
     if isinstance(vocabulary, str | Path) and not vocab_file and not os.path.exists(vocabulary):
         raise CheckpointError(
             f"{source} was trained with the vocabulary of {vocabulary}, which is not here: name the file where it is "
             "now, to predict.py by --vocab_file, in Python by `build_from_checkpoint(..., vocab_file=...)`"
         )
-    model = replace(architecture, vocab_file=vocabulary).build(kind)
+    with _named(str(source)):
+        model = replace(architecture, vocab_file=vocabulary).build(kind)
     model.check_weights(metadata, str(source))
     load_state(model, stored, source=str(source))
     return model
@@ -94,6 +101,7 @@ def read_architecture(state: State, config: Mapping[str, Any], source: str) -> A
     model, come from `config` (a training run's, or Hugging Face's). Without them a head has 64 dimensions, as in all
     named sizes.
     """
+    check_kinds(config, source)
     if is_huggingface(state):
         state = from_huggingface(dict(state))
     if "visual_encoder.pos_embed" not in state:
@@ -103,14 +111,20 @@ def read_architecture(state: State, config: Mapping[str, Any], source: str) -> A
         raise CheckpointError(f"{source} holds no text model, so it is no BLIP checkpoint")
     vit = _vit_sizes(state, config, source)
     patches = state["visual_encoder.pos_embed"].shape[1] - 1
+    side = math.isqrt(patches)
+    if side < 1 or side**2 != patches:
+        raise CheckpointError(f"{source}: visual_encoder.pos_embed has {patches} patches, which make no square")
+    with _named(source):
+        text_config = _text_config(state, text, _stored_text_config(config, source), source)
+    check_size(state, vit, text_config, source)
     architecture = Architecture(
-        image_size=round(patches**0.5) * vit["patch_size"],
+        image_size=side * vit["patch_size"],
         vit=next((name for name, size in VIT_SIZES.items() if size == vit), vit),
-        text=_text_config(state, text, _stored_text_config(config, source), source),
+        text=text_config,
         vocab_file=resolve(config["vocab_file"]) if config.get("vocab_file") else None,
     )
     if "vision_proj.weight" in state:
-        architecture = replace(architecture, embed_dim=state["vision_proj.weight"].shape[0])
+        architecture = replace(architecture, embed_dim=shape_of(state, "vision_proj.weight", 2, source)[0])
     if config.get("prompt") is not None:  # "" is a prompt, too
         architecture = replace(architecture, prompt=config["prompt"])
     return architecture
@@ -126,31 +140,33 @@ def _described_sizes(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def _vit_sizes(state: State, config: Mapping[str, Any], source: str) -> dict[str, int]:
     """The sizes of the image encoder. Its heads come from a run's `vit` or Hugging Face's `vision_config`, if given."""
-    width = state["visual_encoder.pos_embed"].shape[2]
-    heads = config.get("vision_config", {}).get("num_attention_heads")
-    if isinstance(vit := config.get("vit"), Mapping):
-        heads = vit.get("num_heads", heads)
+    width = shape_of(state, "visual_encoder.pos_embed", 3, source)[2]
+    heads, key = (
+        (config.get("vision_config") or {}).get("num_attention_heads"),
+        "vision_config: {num_attention_heads: ...}",
+    )
+    vit = config.get("vit")
+    if heads is None or isinstance(vit, Mapping):
+        heads, key = (vit.get("num_heads", heads) if isinstance(vit, Mapping) else None), "vit: {num_heads: ...}"
     return {
         "embed_dim": width,
-        "depth": _count_layers(state, "visual_encoder.blocks."),
-        "num_heads": heads or _default_heads(width, source, "vit: {num_heads: ...}"),
-        "patch_size": state["visual_encoder.patch_embed.proj.weight"].shape[-1],
+        "depth": count_layers(state, "visual_encoder.blocks.", source),
+        "num_heads": count_heads(heads, width, source, key),
+        "patch_size": shape_of(state, "visual_encoder.patch_embed.proj.weight", 4, source)[3],
     }
 
 
 def _text_config(state: State, part: str, stored: TextConfig | None, source: str) -> TextConfig:
     """The config of the text model with prefix `part`: sizes from its tensors, all else from `stored`."""
-    positions, width = state[f"{part}.embeddings.position_embeddings.weight"].shape
-    if stored is None:
-        heads = _default_heads(width, source, "med_config: {num_attention_heads: ...}")
-    else:
-        heads = stored.num_attention_heads
+    positions, width = shape_of(state, f"{part}.embeddings.position_embeddings.weight", 2, source)
+    heads = None if stored is None else stored.num_attention_heads
+    heads = count_heads(heads, width, source, "med_config: {num_attention_heads: ...}")
     return replace(
         stored or TextConfig(),
         hidden_size=width,
-        num_hidden_layers=_count_layers(state, f"{part}.encoder.layer."),
+        num_hidden_layers=count_layers(state, f"{part}.encoder.layer.", source),
         num_attention_heads=heads,
-        intermediate_size=state[f"{part}.encoder.layer.0.intermediate.dense.weight"].shape[0],
+        intermediate_size=shape_of(state, f"{part}.encoder.layer.0.intermediate.dense.weight", 2, source)[0],
         max_position_embeddings=positions,
     )
 
@@ -160,10 +176,11 @@ def _stored_text_config(config: Mapping[str, Any], source: str) -> TextConfig | 
     stored = config.get("text_config") or config.get("med_config")
     if not stored:
         return None
-    if not isinstance(stored, Mapping) and not resolve(stored).is_file():
+    if not isinstance(stored, Mapping) and not os.path.isfile(resolve(stored)):
         raise CheckpointError(
-            f"{source} was trained with the text model of {stored}, which is not here: put the file back, as it "
-            "holds the number of attention heads, or write its content into the checkpoint's `config` as `med_config`"
+            f"{source} was trained with the text model of {one_line(stored)}, which is not here: put the file back, "
+            "as it holds the number of attention heads, or write its content into the checkpoint's `config` as "
+            "`med_config`"
         )
     return TextConfig.read(stored)
 
@@ -172,11 +189,12 @@ def _has_part(state: State, prefix: str) -> bool:
     return any(key.startswith(f"{prefix}.") for key in state)
 
 
-def _count_layers(state: State, prefix: str) -> int:
-    return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})
-
-
-def _default_heads(width: int, source: str, key: str) -> int:
-    if width % 64:
-        raise CheckpointError(f"{source} does not hold its number of attention heads: add `{key}` to its `config`")
-    return width // 64
+@contextmanager
+def _named(source: str) -> Iterator[None]:
+    """Name the checkpoint in errors of the values of its config."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (ConfigError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{source}: in its config, {one_line(error, 300)}") from error

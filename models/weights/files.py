@@ -2,35 +2,31 @@
 
 import hashlib
 import json
-import pickle
+import os
 import re
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import torch
-from huggingface_hub.utils import HFValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
-from models.errors import UserError
 from models.vocabulary import folder_tokens
+from models.errors import one_line
+from models.paths import open_regular
+from models.weights.address import is_web_address, request_address
 from models.weights.download import DownloadError, cache_dir, download, offline
-from models.weights.integrity import verify_zip
+from models.weights.integrity import CheckpointError, DamagedFile, verify_digest, verify_tensors
 from models.weights.released import RELEASED, find_released
+from models.weights.unpickle import HEAD, check_tensors, unlike_weights, unpickle
 
 State = dict[str, Tensor]
 
+_LONGEST_JSON = 64 << 20  # bytes of a Hugging Face folder's JSON files; that of thousands of weights has 1 MB
 _WRAPPERS = {"module.": "DistributedDataParallel", "_orig_mod.": "torch.compile"}
-
-
-class CheckpointError(UserError, ValueError):
-    """A checkpoint that cannot be read, or does not fit the model."""
 
 
 def without_wrappers(state: State) -> tuple[State, tuple[str, ...]]:
@@ -62,7 +58,7 @@ def read_state(source: str | Path) -> tuple[State, dict[str, Any]]:
     if not path.is_dir():
         return _read_file(path)
     config = path / "config.json"
-    metadata = {"config": json.loads(config.read_text(encoding="utf-8"))} if config.is_file() else {}
+    metadata = {"config": _read_json(config)} if os.path.lexists(config) else {}
     if tokens := folder_tokens(path):
         metadata["architecture"] = {"vocabulary": tokens}
     return _read_folder(path), metadata
@@ -70,28 +66,39 @@ def read_state(source: str | Path) -> tuple[State, dict[str, Any]]:
 
 def find(source: str | Path) -> Path:
     """Find the file or folder that `source` names (see `read_state`), downloading it to the cache if necessary."""
-    path = Path(source).expanduser()
-    if path.exists():
+    text = os.fspath(source)
+    path = Path(os.path.expanduser(text))
+    if os.path.exists(path):
         return path
-    text = str(source)
     if entry := RELEASED.get(text.removesuffix(".pth")):
         return download(entry.url, cache_dir() / f"{entry.name}.pth", sha256=entry.sha256, size=entry.size)
-    if text.startswith(("http://", "https://")):
+    if is_web_address(text):
         entry = find_released(text)
         if entry and entry.url == text:
             return find(entry.name)
-        # Files of different URLs may have the same name, so the cached one starts with a hash of the URL.
-        name = text.split("?")[0].rsplit("/", 1)[-1]
-        return download(text, cache_dir() / f"{hashlib.sha256(text.encode()).hexdigest()[:8]}-{name}")
-    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text) and path.suffix not in {".pth", ".pt", ".bin", ".safetensors"}:
+        request_address(text)
+        return download(text, cache_dir() / _cached_name(text))
+    if re.fullmatch(r"[\w-][\w.-]{,95}/[\w.-]{1,96}", text) and path.suffix not in {
+        ".pth",
+        ".pt",
+        ".bin",
+        ".safetensors",
+    }:
         return hub_folder(text)
-    beside = sorted(file.name for file in path.parent.glob("*.pth")) if path.suffix == ".pth" else []
-    names = [*get_close_matches(text, RELEASED, n=1), *(str(path.with_name(name)) for name in beside[:8])]
+    is_folder = path.suffix == ".pth" and os.path.isdir(path.parent)
+    beside = sorted(file.name for file in path.parent.glob("*.pth")) if is_folder else []
+    names = [*get_close_matches(text[:100], RELEASED, n=1), *(one_line(path.with_name(name)) for name in beside[:8])]
     hint = f"; did you mean {' or '.join(names)}?" if names else ""
     raise CheckpointError(
-        f"no checkpoint {text!r}: it is no file or folder here, no address, no hub name (owner/name), "
-        f"and no released checkpoint (docs/checkpoints.md lists them){hint}"
+        f"no checkpoint {one_line(repr(text))}: it is no file or folder here, no http(s) address, no hub name "
+        f"(owner/name), and no released checkpoint (docs/checkpoints.md lists them){hint}"
     )
+
+
+def _cached_name(address: str) -> str:
+    """The name of an address's file in the cache: its own, after a hash, as files of two addresses may share a name."""
+    name = re.sub(r"[^\w.%+~=@,-]", "_", re.split("[?#]", address)[0].rsplit("/", 1)[-1], flags=re.ASCII)
+    return f"{hashlib.sha256(address.encode()).hexdigest()[:8]}-{name[-100:]}"
 
 
 def hub_folder(name: str) -> Path:
@@ -102,10 +109,10 @@ def hub_folder(name: str) -> Path:
         if not any(folder.glob("model*.safetensors")):  # older repositories hold a pickle only
             fetch(allow_patterns=["pytorch_model*.bin*"])
         return folder
-    except (HFValidationError, OSError) as error:
+    except Exception as error:  # the hub's own, and those of the library beneath it
         raise DownloadError(
             f"cannot fetch {name} from the Hugging Face hub, and no file or folder of that name is here: "
-            f"{str(error).splitlines()[0]}\n"
+            f"{one_line(str(error).partition(chr(10))[0])}\n"
             f"Fetch model.safetensors and config.json of https://huggingface.co/{name} by any other means, "
             f"put them into a folder, and name that folder instead, or let it be {name} in the working directory."
         ) from error
@@ -113,53 +120,110 @@ def hub_folder(name: str) -> Path:
 
 def _read_folder(folder: Path) -> State:
     """Read all tensors of a Hugging Face folder, from one file or several."""
-    for pattern in ("model*.safetensors", "pytorch_model*.bin"):
-        files = sorted(folder.glob(pattern))
+    state: State = {}
+    holder: dict[str, str] = {}
+    for file in _weight_files(folder):
+        for key, tensor in _read_file(file)[0].items():
+            if key in state:
+                raise CheckpointError(
+                    f"{folder}: {holder[key]} and {file.name} both hold {one_line(key)}: remove the older one"
+                )
+            state[key], holder[key] = tensor, file.name
+    return state
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights of a Hugging Face folder: one, or all those of its index."""
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        stem, suffix = name.split(".")
+        index = folder / f"{name}.index.json"
+        if os.path.lexists(folder / name):
+            return [folder / name]
+        files = sorted(folder.glob(f"{stem}*.{suffix}"))
+        wanted = _indexed(index) if os.path.lexists(index) else _numbered([file.name for file in files])
+        if missing := sorted(wanted - {file.name for file in files}):
+            others = f" and {len(missing) - 8} others" if len(missing) > 8 else ""
+            names = ", ".join(one_line(name) for name in missing[:8])
+            raise CheckpointError(f"{folder} lacks {names}{others}: fetch what is missing")
         if files:
-            return {key: tensor for file in files for key, tensor in _read_file(file)[0].items()}
+            return [folder / name for name in sorted(wanted)] or files
     names = ", ".join(file.name for file in sorted(folder.glob("*.pth")))
     hint = f"; if you mean one of its files, name that: {names}" if names else ""
     raise CheckpointError(f"{folder} holds no weights: expected model.safetensors or pytorch_model.bin in it{hint}")
 
 
+def _indexed(index: Path) -> set[str]:
+    """The names of the files that an index lists."""
+    names = _read_json(index).get("weight_map")
+    values = list(names.values()) if isinstance(names, dict) else []
+    odd = [name for name in values if not isinstance(name, str) or name != os.path.basename(name) or "\0" in name]
+    if odd or not values:
+        raise CheckpointError(f"{index}: its weight_map gives no file of this folder for each weight: fetch it again")
+    return set(values)
+
+
+def _numbered(names: Sequence[str]) -> set[str]:
+    """The names of all files that belong to those numbered `...-00001-of-00003...`."""
+    wanted: set[str] = set()
+    for name in names:
+        if match := re.fullmatch(r"(.*-)\d{5}-of-(\d{5})(\..*)", name):
+            wanted.update(f"{match[1]}{number:05}-of-{match[2]}{match[3]}" for number in range(1, int(match[2]) + 1))
+    return wanted
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a Hugging Face folder, which holds a mapping."""
+    with open_regular(path) as file:
+        content = file.read(_LONGEST_JSON + 1)
+    try:
+        if len(content) > _LONGEST_JSON:
+            raise ValueError(f"it has more than {_LONGEST_JSON:,} bytes")
+        values = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON ({one_line(error)}): fetch it again") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} holds a {type(values).__name__} where settings by name are expected")
+    return values
+
+
 def _read_file(path: Path) -> tuple[State, dict[str, Any]]:
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path), {}
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} is not a whole safetensors file ({error}): fetch it again") from error
-    content = _unpickle(path)
+    try:
+        return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
+    except DamagedFile as error:
+        real, cache = Path(os.path.realpath(path)), Path(os.path.abspath(cache_dir()))
+        if real.parent.name != "blobs" and cache not in Path(os.path.abspath(path)).parents:
+            raise
+        raise DamagedFile(f"{error}. Delete {real} and run again: it is then downloaded anew") from error
+
+
+def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
+    with open_regular(path) as file:  # a named pipe would be waited for
+        head = file.read(HEAD)
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
+            metadata = file.metadata() or {}
+    except Exception as error:  # of the library's own, Python's and torch's kinds
+        raise DamagedFile(f"{path} is not a whole safetensors file ({unlike_weights(head, error)})") from error
+    if not verify_tensors(path, state, metadata):
+        verify_digest(path)
+    if not state:
+        raise CheckpointError(f"{path} holds no weights")
+    return check_tensors(path, state), {}
+
+
+def _read_pth(path: Path) -> tuple[State, dict[str, Any]]:
+    content = unpickle(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__} where a dictionary of weights is expected")
     key = next((key for key in ("model", "state_dict") if isinstance(content.get(key), Mapping)), None)
     state = content if key is None else content[key]
-    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    others = [one_line(repr(name), 60) for name, value in state.items() if not isinstance(value, Tensor)]
     if others or not state:
         where = "" if key is None else f" under {key!r}"
         raise CheckpointError(
             f"{path} holds no weights: expected tensors{where} or a dictionary of them under 'model'; "
-            f"found {', '.join(map(repr, others[:8])) or 'nothing'}"
+            f"found {', '.join(others[:8]) or 'nothing'}"
         )
-    return dict(state), {} if key is None else {name: value for name, value in content.items() if name != key}
-
-
-def _unpickle(path: Path) -> Any:
-    """Call torch.load so that it runs no code, once the file's checksums hold, with errors that say what to do."""
-    zipped = zipfile.is_zipfile(path)
-    if zipped:
-        verify_zip(path)
-    try:
-        # With mmap, the optimizer's state beside the weights costs no memory; only zip files support it.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        with path.open("rb") as file:
-            is_pickle = zipped or file.read(1) == b"\x80"
-        if not is_pickle or not isinstance(error, pickle.UnpicklingError):
-            raise CheckpointError(f"{path} is not a PyTorch file, or a damaged one: fetch it again") from error
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        raise CheckpointError(
-            f"{path} is refused: its pickle holds {found[1] if found else 'objects'} besides tensors and plain data, "
-            "and reading that could run code. If you trust where it comes from, keep only its weights first:\n"
-            f'  python -c "import torch; content = torch.load({str(path)!r}, weights_only=False); '
-            "torch.save({'model': content['model']}, 'weights.pth')\""
-        ) from error
+    metadata = {} if key is None else {name: value for name, value in content.items() if name != key}
+    return check_tensors(path, state), metadata

@@ -9,7 +9,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors.torch import save_file
 from torch import nn
 
 from models.blip import BLIPDecoder
@@ -18,6 +17,7 @@ from models.image_text import ImageTextModel
 from models.paths import atomic_write
 from models.vit import LAYER_NORM_EPS, MLP_RATIO
 from models.weights.huggingface_names import to_huggingface
+from models.weights.integrity import save_safetensors
 
 if TYPE_CHECKING:
     from transformers import BlipConfig
@@ -52,7 +52,7 @@ def save_huggingface(model: BLIPDecoder | BLIPVQA | ImageTextModel, folder: str 
         for file in Path(name).iterdir():  # each file appears whole
             os.replace(file, folder / file.name)
     with atomic_write(folder / "model.safetensors") as temporary:
-        save_file(weights, temporary, metadata={"format": "pt"})
+        save_safetensors(weights, temporary, {"format": "pt"})
     return folder
 
 

@@ -6,6 +6,7 @@ reports each. A mismatch that it cannot explain is an error, since a partly load
 """
 
 import logging
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,9 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from models.base import VisionLanguageModel
+from models.errors import one_line
 from models.vit import interpolate_pos_embed
-from models.weights.files import CheckpointError, State, read_state, without_wrappers
+from models.weights.files import State, read_state, without_wrappers
 from models.weights.huggingface_names import from_huggingface, is_huggingface
+from models.weights.integrity import CheckpointError, check_finite
 
 __all__ = ["CheckpointError", "LoadReport", "load_checkpoint", "load_state", "read_state"]
 
@@ -31,6 +34,7 @@ _QUEUES = {"image_queue", "text_queue", "idx_queue", "queue_ptr", "ptr_queue"}
 # Tensors with a row for each token of the vocabulary.
 BY_VOCABULARY = ("word_embeddings.weight", "cls.predictions.decoder.weight", "predictions.bias", "decoder.bias")
 _OTHER_QUEUE = "the queue has another size and is reinitialized"
+_NAMED = 50  # most lines of keys for each problem
 _TWIN_KEY = re.compile(r"(.*\.crossattention\.(?:self|output\.dense))[01](\..*)")
 
 
@@ -82,7 +86,8 @@ def load_checkpoint(model: nn.Module, source: str | Path, *, reinitialized: Sequ
             prefixes, or patterns with `*`.
 
     Raises:
-        CheckpointError: keys are missing, unexpected or of another shape, for no known reason; the message lists them.
+        CheckpointError: keys are missing, unexpected, or of another shape or kind, for no known reason, or hold weights
+            that are not finite; the message lists them.
         ConfigError: the checkpoint tells that its weights were trained with another vocabulary.
         DownloadError: the weights are not on this machine and cannot be downloaded.
     """
@@ -121,6 +126,7 @@ def load_state(
     _explain_missing(match, model, expected, reinitialized)
     if match.problems:
         raise CheckpointError(_problem_message(source, match.problems))
+    check_finite(((key, tensor.to(expected[key].dtype)) for key, tensor in match.fitting.items()), source)
 
     model.load_state_dict(match.fitting, strict=False)
     missing = tuple(key for key in expected if key not in match.fitting)
@@ -156,11 +162,14 @@ def _match(state: State, expected: State, reinitialized: Mapping[str, str], igno
                 match.explained[key] = reason
             else:
                 match.problems["in the checkpoint, but not in the model"].append(key)
-        elif tensor.shape == expected[key].shape:
+        elif tensor.shape == expected[key].shape or _resizable(key, tensor, expected[key]):
+            if key not in _QUEUES and _kind(tensor) != _kind(expected[key]):
+                match.problems[f"{tensor.dtype} in the checkpoint, but {expected[key].dtype} in the model"].append(key)
+                continue
             match.fitting[key] = tensor
-        elif _resizable(key, tensor, expected[key]):
-            match.fitting[key] = interpolate_pos_embed(tensor, expected[key].shape[1] - 1)
-            match.resized.append(key)
+            if tensor.shape != expected[key].shape:
+                match.fitting[key] = interpolate_pos_embed(tensor, expected[key].shape[1] - 1)
+                match.resized.append(key)
         elif key in _QUEUES:
             match.explained[key] = _OTHER_QUEUE
         elif reason := _reason_for(key, reinitialized):
@@ -239,12 +248,20 @@ def _tied_keys(expected: State) -> dict[str, list[str]]:
     return {key: names[tensor.data_ptr(), tensor.shape] for key, tensor in expected.items()}
 
 
+def _kind(tensor: Tensor) -> str:
+    """What kind of numbers a tensor holds, within which one precision stands for another."""
+    dtype = tensor.dtype
+    kinds = {"floating": dtype.is_floating_point, "complex": dtype.is_complex, "bool": dtype is torch.bool}
+    return next((kind for kind, holds in kinds.items() if holds), "whole")
+
+
 def _resizable(key: str, tensor: Tensor, wanted: Tensor) -> bool:
     """Whether `key` is a position embedding, and both tensors are [1, 1 + side * side, D] with the same D."""
     return (
         key.split(".")[-1] == "pos_embed"
+        and tensor.ndim == wanted.ndim == 3
         and tensor.shape[::2] == wanted.shape[::2]
-        and all(round((t.shape[1] - 1) ** 0.5) ** 2 == t.shape[1] - 1 for t in (tensor, wanted))
+        and all(t.shape[1] > 1 and math.isqrt(t.shape[1] - 1) ** 2 == t.shape[1] - 1 for t in (tensor, wanted))
     )
 
 
@@ -261,12 +278,14 @@ def _shape_problem(key: str, tensor: Tensor, wanted: Tensor) -> str:
 
 
 def _problem_message(source: str, problems: Mapping[str, Sequence[str]]) -> str:
-    """The error message: all keys by problem. Keys that differ only in the layer's number share a line."""
+    """The error message: the keys by problem. Keys that differ only in the layer's number share a line."""
     lines = [f"{source} does not fit the model, and nothing was loaded:"]
     for problem, keys in problems.items():
         lines.append(f"- {problem}:")
         alike = defaultdict(list)
         for key in sorted(keys):
             alike[re.sub(r"\b(layer|blocks)\.\d+\.", r"\1.*.", key)].append(key)
-        lines += [f"    {same[0] if len(same) == 1 else f'{name} ({len(same)} keys)'}" for name, same in alike.items()]
+        named = [same[0] if len(same) == 1 else f"{name} ({len(same)} keys)" for name, same in alike.items()]
+        lines += [f"    {one_line(name)}" for name in named[:_NAMED]]
+        lines += [f"    and {len(named) - _NAMED:,} others"] if len(named) > _NAMED else []
     return "\n".join(lines)

@@ -175,6 +175,30 @@ def test_a_file_put_there_by_hand_must_have_the_known_size(tmp_path: Path) -> No
     assert download("http://127.0.0.1:9/weights.pth", path, size=4) == path
 
 
+def test_the_hash_stands_beside_the_file(server: Server, tmp_path: Path) -> None:
+    path = download(server.url, tmp_path / "weights.pth")
+    assert (tmp_path / "weights.pth.sha256").read_text() == f"{SHA256}  weights.pth\n"
+    path.unlink()
+    server.content = CONTENT[::-1]
+    download(server.url, path)
+    assert (
+        tmp_path / "weights.pth.sha256"
+    ).read_text() == f"{hashlib.sha256(CONTENT[::-1]).hexdigest()}  weights.pth\n"
+
+
+@pytest.mark.parametrize("beside", [None, b"", b"\xff", b"0" * 64])
+def test_a_file_put_there_by_hand_must_have_the_known_hash(tmp_path: Path, beside: bytes | None) -> None:
+    path, known = tmp_path / "weights.pth", {"sha256": SHA256, "size": len(CONTENT)}
+    if beside is not None:
+        (tmp_path / "weights.pth.sha256").write_bytes(beside)
+    path.write_bytes(CONTENT[::-1])
+    with pytest.raises(DownloadError, match=f"has the SHA-256 .* where {SHA256} is expected: delete it and run again"):
+        download("http://127.0.0.1:9/weights.pth", path, **known)
+    path.write_bytes(CONTENT)
+    assert download("http://127.0.0.1:9/weights.pth", path, **known) == path
+    assert (tmp_path / "weights.pth.sha256").read_text() == f"{SHA256}  weights.pth\n"  # it is not computed again
+
+
 @pytest.mark.parametrize("variable", ["BLIP_OFFLINE", "HF_HUB_OFFLINE"])
 def test_offline_nothing_is_asked_and_the_error_names_file_address_and_place(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
@@ -191,11 +215,6 @@ def test_offline_nothing_is_asked_and_the_error_names_file_address_and_place(
 def test_no_server_is_an_error_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="refused"):
         download("http://127.0.0.1:9/weights.pth", tmp_path / "weights.pth")
-
-
-def test_only_the_web_is_fetched_from(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="must start with http"):
-        download("file:///etc/hostname", tmp_path / "weights.pth")
 
 
 def test_of_two_processes_one_downloads_and_the_other_waits(server: Server, tmp_path: Path) -> None:
