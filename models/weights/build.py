@@ -19,7 +19,6 @@ from models.config import VIT_SIZES, TextConfig
 from models.errors import ConfigError, one_line
 from models.paths import resolve
 from models.vocabulary import Vocabulary, stored_vocabulary
-from models.weights.files import CheckpointError, State, read_state, without_wrappers
 from models.weights.files import State, read_state, without_wrappers
 from models.weights.huggingface_names import from_huggingface, is_huggingface
 from models.weights.integrity import CheckpointError

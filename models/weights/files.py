@@ -14,9 +14,9 @@ import huggingface_hub
 from safetensors import safe_open
 from torch import Tensor
 
-from models.vocabulary import folder_tokens
 from models.errors import one_line
 from models.paths import open_regular
+from models.vocabulary import folder_tokens
 from models.weights.address import is_web_address, request_address
 from models.weights.download import DownloadError, cache_dir, download, offline
 from models.weights.integrity import CheckpointError, DamagedFile, verify_digest, verify_tensors
