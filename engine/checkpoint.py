@@ -57,7 +57,12 @@ def save_last(folder: Path, state: dict[str, Any], keep: int) -> None:
 def write(state: dict[str, Any], path: Path) -> None:
     """Write a file for `read`, not atomically."""
     with path.open("wb") as file:  # opened here: of a full disk torch's own writer says "unexpected pos 576 vs 534"
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # where the file failed in the midst of a record, torch says the same even so
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 @contextlib.contextmanager
