@@ -18,7 +18,7 @@ CREATE  := $(UV) venv --quiet --python $(PYTHON) $(VENV)
 INSTALL := $(UV) pip install --quiet --python $(RUN)
 endif
 
-.PHONY: demo demo-quick test lint format clean
+.PHONY: demo demo-quick test test-faults lint format clean
 
 $(READY): requirements.txt
 	rm -rf $(VENV)
@@ -42,6 +42,10 @@ demo-quick: $(READY)
 
 test: lint
 	$(RUN) -m pytest
+
+# Kills, full disks, hangs and the like, caused; the counts go into docs/reliability.md.
+test-faults: $(READY)
+	$(RUN) -m pytest tests/faults -m faults --write-counts
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -6,6 +6,8 @@ for batch in loader: ...                        # dicts, as the dataset describe
 """
 
 import atexit
+import contextlib
+import errno
 import functools
 import logging
 import multiprocessing
@@ -53,7 +55,9 @@ class Batches:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for batch in self._loader:
+        with _room_for_workers():
+            batches = iter(self._loader)
+        for batch in batches:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
@@ -167,6 +171,8 @@ def listed_loader(
 def _loader(
     dataset: TrainDataset | EvalDataset, batches: Iterable[list[Any]], num_workers: int, pin_memory: bool
 ) -> DataLoader[Sample]:
+    with _room_for_workers():
+        start = functools.partial(_start_worker, _ending()) if num_workers else None
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -174,7 +180,7 @@ def _loader(
         collate_fn=functools.partial(_collate, dataset.collate),
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
-        worker_init_fn=functools.partial(_start_worker, _ending()) if num_workers else None,
+        worker_init_fn=start,
         generator=torch.Generator(),  # else each epoch would draw its workers' seed from the global generator
     )
 
@@ -221,9 +227,20 @@ def _share(value: Any) -> None:
             _share(item)
 
 
-def _no_shared_memory(error: Exception) -> str:
-    """What to do about a batch that found no room to be handed over in."""
-    message = f"a loader worker cannot hand over a batch: {str(error).partition(chr(10))[0]}"
+@contextlib.contextmanager
+def _room_for_workers() -> Iterator[None]:
+    """For the start of workers, each of which needs a few semaphores, which Linux keeps in shared memory."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError(_no_shared_memory(error, "loader workers cannot be started")) from error
+
+
+def _no_shared_memory(error: Exception, what: str = "a loader worker cannot hand over a batch") -> str:
+    """What to do about workers or a batch for which there is no room."""
+    message = f"{what}: {str(error).partition(chr(10))[0]}"
     if "Too many open files" in message:
         return f"{message}. Raise the limit of open files (`ulimit -n`), or lower num_workers"
     space = ""

@@ -53,7 +53,9 @@ class NLVRTrain(TrainDataset):
         }
 
     def collate(self, samples: Sequence[Sample]) -> dict[str, Any]:
-        return _left_then_right(super().collate(samples))
+        batch = _left_then_right(super().collate(samples))
+        batch["files"] = batch["files"][0::2] + batch["files"][1::2]  # in the order of the images, too
+        return batch
 
 
 class NLVREval(EvalDataset):

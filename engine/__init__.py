@@ -9,7 +9,8 @@ from engine.distributed import PREEMPTED, gather_objects
 from engine.loop import fit, run_evaluation
 from engine.progress import Progress
 from engine.run import Run, start
-from engine.step import NotFinite, unwrap
+from engine.step import unwrap
+from engine.step_record import NotFinite
 
 __all__ = [
     "PREEMPTED",

@@ -38,14 +38,14 @@ _STATE: dict[str, tuple[type, ...]] = {  # what a checkpoint to resume from hold
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors and plain values, so that `torch.load` reads it with `weights_only=True`)."""
     with _kept_named(path), atomic_write(path) as temporary:
-        _write(state, temporary)
+        write(state, temporary)
 
 
 def save_last(folder: Path, state: dict[str, Any], keep: int) -> None:
     """Write `checkpoint_last.pth`; its `keep - 1` predecessors stay as `checkpoint_step_STEP.pth`."""
     last = folder / LAST
     with _kept_named(last), atomic_write(last) as temporary:
-        _write(state, temporary)
+        write(state, temporary)
         step = _step(last) if keep > 1 else None
         if step is not None:
             # Until the new file takes the name, a reader finds this one: see newest().
@@ -54,9 +54,15 @@ def save_last(folder: Path, state: dict[str, Any], keep: int) -> None:
         old.unlink()
 
 
-def _write(state: dict[str, Any], path: Path) -> None:
+def write(state: dict[str, Any], path: Path) -> None:
+    """Write a file for `read`, not atomically."""
     with path.open("wb") as file:  # opened here: of a full disk torch's own writer says "unexpected pos 576 vs 534"
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # where the file failed in the midst of a record, torch says the same even so
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 @contextlib.contextmanager
@@ -124,14 +130,7 @@ def load(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise ConfigError(f"{path} does not exist on this machine; all machines of a run need the same output folder")
-    with open_regular(path):
-        pass
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except UserError:
-        raise
-    except Exception as error:  # torch's reader fails in every way there is
-        raise DamagedFile(f"{path} is damaged, or no checkpoint of these scripts ({_first_line(error)})") from error
+    state = read(path)
     if not isinstance(state, dict) or "optimizer" not in state or "rng" not in state:
         raise ConfigError(
             f"{path} holds weights but no training state to resume: start from the weights with --checkpoint {path}"
@@ -144,6 +143,18 @@ def load(path: Path) -> dict[str, Any]:
         if int in kinds and float not in kinds and state[key] < 0:
             raise ConfigError(f"{path} cannot be resumed from: its {key!r} is {state[key]}")
     return state
+
+
+def read(path: Path) -> Any:
+    """Read what `write` wrote, without running code; tensors are mapped into memory. DamagedFile where it is not."""
+    with open_regular(path):
+        pass
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except UserError:
+        raise
+    except Exception as error:  # torch's reader fails in every way there is
+        raise DamagedFile(f"{path} is damaged, or no checkpoint of these scripts ({_first_line(error)})") from error
 
 
 @contextlib.contextmanager

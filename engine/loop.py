@@ -20,6 +20,7 @@ from engine.distributed import PREEMPTED, Interrupted, Preemption, barrier, broa
 from engine.log import EpochLog, Events, ProgressDisplay, Speed, status_line
 from engine.progress import Described, Evaluate, Loader, Progress, Schedule, TrainStep, cosine_by_epoch
 from engine.randomness import preserved_rng, rng_state, set_rng_state, set_seed
+from engine.replay import replay
 from engine.run import Run
 from engine.step import Losses, Optimization
 from models.weights.integrity import check_finite
@@ -57,6 +58,9 @@ def fit(
         if evaluate is None:
             sys.exit("there is nothing to evaluate: this script trains only")
         return run_evaluation(run, build_model(run.config), evaluate)
+    if run.replays and run.resume_from is not None:
+        replay(run, run.resume_from, build_model(run.config), train_step)
+        return {}
     loader, model = build_loader(run), build_model(run.config)
     training = Training(run, model, loader, train_step, schedule or cosine_by_epoch(run.config))
     log = EpochLog(run.output_dir / "log.txt", training.epoch)
@@ -148,6 +152,7 @@ class Training:
             with self._count_flops():
                 values = self.optimization.step(group, progress, self.lr)
             self.losses.add(self.step, values, [file for batch in group for file in batch.get("files", [])])
+            self.optimization.recorder.drop_finite()
             self.index += 1
             self.step += 1
             self.speed.count_step()
@@ -190,7 +195,8 @@ class Training:
         self.speed.flops_per_step = counter.get_total_flops()
 
     def _report(self, display: ProgressDisplay, steps: int) -> None:
-        losses = self.losses.fetch()
+        with self.optimization.recorder.replayable(self.model):
+            losses = self.losses.fetch()
         speed = self.speed.report()
         left = (self.config.max_epoch - self.epoch) * steps - self.index
         display.report(self.index, status_line(losses, speed, self.lr), left * speed["s_per_step"])

@@ -34,6 +34,7 @@ Config = TypeVar("Config", bound=RunConfig)
 Config_co = TypeVar("Config_co", bound=RunConfig, covariant=True)
 
 CONFIG = "config.yaml"  # in the output folder, with every key as the run was started
+REPLAYED = "step.pth"  # in a folder of --replay, what all processes had in common
 REFUSED = "refused"  # an empty file there, from a refusal to overwrite an earlier run until a training starts
 
 
@@ -57,6 +58,7 @@ class Run(Generic[Config_co]):
     world_size: int
     evaluate_only: bool
     resume_from: Path | None
+    replays: bool = False  # only the step that `resume_from` holds
 
     @property
     def is_first(self) -> bool:
@@ -144,8 +146,9 @@ def start(
             distributed.first_decides(lambda: lock.take(output))
             resume_from = distributed.first_decides(lambda: _checkpoint_to_resume(flags, output, evaluate_only))
             set_seed(flags.seed)
-            run = Run(settings, output, device, flags.seed, launch.rank, launch.world_size, evaluate_only, resume_from)
-            if run.is_first:
+            processes, replays = (launch.rank, launch.world_size), flags.replay is not None
+            run = Run(settings, output, device, flags.seed, *processes, evaluate_only, resume_from, replays)
+            if run.is_first and not replays:
                 _prepare(run)
             yield run
     finally:
@@ -179,6 +182,9 @@ def _parse(
         const="",
         metavar="PATH",
         help="go on from a checkpoint with training state, or the newest in a folder; without PATH in --output_dir",
+    )
+    parser.add_argument(
+        "--replay", metavar="FOLDER", help="only do a step again that was not finite: FOLDER is what that run names"
     )
     flags = parser.parse_intermixed_args(arguments)
     if flags.resume and "=" in flags.resume and not os.path.exists(flags.resume):
@@ -234,6 +240,12 @@ def _is_of_this_run(path: Path) -> bool:
 
 def _checkpoint_to_resume(flags: argparse.Namespace, output: Path, evaluate_only: bool) -> Path | None:
     """The checkpoint that --resume names, if any; the newest one for a process that torchrun started anew."""
+    if flags.replay is not None:
+        if evaluate_only or flags.resume is not None or distributed.world_size() > 1:
+            raise ConfigError(
+                "--replay does one step of a training again, in one process, without --evaluate or --resume"
+            )
+        return resolve(flags.replay) / REPLAYED
     if evaluate_only and flags.resume is not None:
         raise ConfigError("--resume goes on with a training: to evaluate a checkpoint, give it with --checkpoint")
     if evaluate_only:

@@ -16,8 +16,8 @@ from engine.device import precision_of
 from engine.distributed import all_reduce, gather_objects, world_size
 from engine.progress import Progress, TrainStep
 from engine.run import Run
+from engine.step_record import NotFinite, StepRecorder, report
 from models.library_internals import allow_compiled_variants, skip_step_where
-from settings import UserError
 
 
 class Optimization:
@@ -39,6 +39,7 @@ class Optimization:
         scaled = precision_of(config.precision, run.device) is torch.float16
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=scaled)
         self.broken = torch.zeros((), device=run.device)
+        self.recorder = StepRecorder(run)
         self.model = model
         if run.world_size > 1:
             # Buffers are equal on all processes (queues take everybody's features), and large: not sent each step.
@@ -57,6 +58,7 @@ class Optimization:
 
         Returns the means of what the script's train_step returned, detached, and `grad_norm` and `broken`.
         """
+        self.recorder.begin(batches, progress, lr)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
@@ -73,6 +75,7 @@ class Optimization:
         means = {name: torch.stack([output[name].float() for output in outputs]).mean() for name in outputs[0]}
         means["grad_norm"] = self._update(means["loss"])
         means["broken"] = self.broken.clone()
+        self.recorder.end(self.broken)
         return means
 
     def _sync_gradients(self, last: bool) -> contextlib.AbstractContextManager[Any]:
@@ -149,10 +152,6 @@ def compile_blocks(model: nn.Module) -> None:
                 block.compile()
 
 
-class NotFinite(UserError, FloatingPointError):
-    """A loss or a gradient became infinite or NaN."""
-
-
 class Losses:
     """The scalars of each step: kept on the device until fetched, then summed over the epoch."""
 
@@ -189,10 +188,8 @@ class Losses:
     def _stop(self, row: int, values: dict[str, float]) -> None:
         step, _, files = self._pending[row]
         del values["broken"]
-        listed = " ".join(f"{name}={value:g}" for name, value in values.items())
         rank = dist.get_rank() if dist.is_initialized() else 0
-        report = f"process {rank}: {listed}; files: {', '.join(files) or 'not named by the batch'}"
-        reports = gather_objects([(math.isfinite(values["loss"]), report)])
+        reports = gather_objects([(math.isfinite(values["loss"]), report(rank, values, files))])
         guilty = [text for finite, text in reports if not finite] or [text for _, text in reports]
         raise NotFinite(
             f"step {step}: the loss or its gradient is not finite; the weights are as they were before this step.\n  "

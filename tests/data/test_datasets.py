@@ -236,6 +236,12 @@ def test_nlvr_batches_hold_the_left_images_first(images, recorded):
     assert batch["label"].tolist() == [1, 0, 1]
 
 
+def test_nlvr_batches_name_their_files_in_the_order_of_the_images(images, recorded):
+    dataset = NLVRTrain([write(images / "nlvr.json", recorded["nlvr"]["annotation"])], images, plain)
+    batch = dataset.collate([dataset[0], dataset[1], dataset[2]])
+    assert batch["files"] == [str(images / f"im{number(image)}.png") for image in batch["image"]]
+
+
 def nlvr_pair(label) -> dict:
     return {"images": ["im0.png", "im1.png"], "sentence": "s", "label": label}
 

@@ -1,12 +1,14 @@
 """Places that cannot be written to, names that name nothing, numbers out of range: one line each, and no traceback."""
 
 import errno
+import io
 import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -85,6 +87,26 @@ def test_a_full_disk_ends_the_run_and_keeps_the_earlier_checkpoint(toy, tmp_path
     assert stopped.value.code.endswith(f"{last} is still there: go on from it with --resume")
     assert last.read_bytes() == before
     assert not list(tmp_path.glob(".*.pth"))
+
+
+def test_wherever_in_a_checkpoint_the_disk_is_full_that_is_the_error():
+    class Full(io.BytesIO):
+        def __init__(self, room):
+            super().__init__()
+            self.room = room
+
+        def write(self, content):
+            written = super().write(bytes(content)[: max(0, self.room - self.tell())])
+            if written < len(bytes(content)):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return written
+
+    state = {"model": {"weight": torch.zeros(500)}, "step": 3}
+    whole = io.BytesIO()
+    torch.save(state, whole)
+    for room in range(0, len(whole.getvalue()) - 1, 20):
+        with pytest.raises(OSError, match="No space left on device"):
+            checkpoint.write(state, SimpleNamespace(open=lambda mode, room=room: Full(room)))
 
 
 def test_a_file_system_that_is_really_full_says_so(toy, tmp_path):

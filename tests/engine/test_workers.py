@@ -32,10 +32,9 @@ class Wide(torch.utils.data.Dataset):
 
 if sys.argv[1] == "late":  # as if the check before were passed, and the sending thread found no room
     loaders._share = lambda batch: None
-loader = loaders.Batches(loaders._loader(Wide(), [[0, 1], [2, 3]], 1, False))
 from engine.failure import exit_on_user_error
 with exit_on_user_error(None, 0):
-    for batch in loader:
+    for batch in loaders.Batches(loaders._loader(Wide(), [[0, 1], [2, 3]], 1, False)):
         pass
     print("all", flush=True)
 """
@@ -67,6 +66,14 @@ def test_a_batch_that_its_sending_thread_loses_ends_the_run_too():
     assert result.returncode == 1
     assert "(Docker: --shm-size=8g, or --ipc=host), lower num_workers or batch_size" in result.stderr
     assert "DataLoader worker (pid" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("size", ["4k", "32k"])
+def test_no_shared_memory_even_for_the_start_of_a_worker_ends_the_run_with_the_remedy(size):
+    result = in_small_shared_memory(size, WIDE, "early")
+    assert result.returncode == 1
+    said = "loader workers cannot be started: .*No space left on device.*--shm-size=8g"
+    assert len(re.findall(said, result.stderr)) == 1, result.stderr
 
 
 def test_enough_shared_memory_is_enough():
