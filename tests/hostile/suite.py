@@ -1,0 +1,57 @@
+"""All cases, the machine they run on, and the page that their counts go to."""
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+import torch
+
+from tests.hostile.harness import Case, Table
+
+_MEMORY = 12 * 2**30  # of addresses: what would fill the machine fails here
+_BEGIN, _END = "<!-- counts of tests/hostile -->\n", "<!-- end of counts -->\n"
+
+
+def all_cases() -> list[Case]:
+    from tests.hostile import config_cases
+
+    modules = (config_cases,)
+    return [case for module in modules for case in module.cases()]
+
+
+def some_cases(share: int) -> list[Case]:
+    """Of each entry and kind every `share`-th case, and one at least."""
+    counts: dict[tuple[str, str], int] = {}
+    chosen: list[Case] = []
+    for case in all_cases():
+        number = counts.get((case.entry, case.kind), 0)
+        counts[case.entry, case.kind] = number + 1
+        if number % share == 0:
+            chosen.append(case)
+    return chosen
+
+
+@contextmanager
+def limited_machine(scratch: Path) -> Iterator[None]:
+    """No network, no Java, a cache of its own, one thread, and an end to memory."""
+    environment = {"BLIP_CACHE": str(scratch / "cache"), "BLIP_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "PATH": ""}
+    before, threads, here = resource.getrlimit(resource.RLIMIT_AS), torch.get_num_threads(), os.getcwd()
+    torch.set_num_threads(1)
+    with mock.patch.dict(os.environ, environment):
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+            torch.set_num_threads(threads)
+            os.chdir(here)
+
+
+def put_into(page: Path, table: Table) -> None:
+    """Replace the counts between the two marks of a page."""
+    text = page.read_text(encoding="utf-8")
+    start, end = text.index(_BEGIN) + len(_BEGIN), text.index(_END)
+    page.write_text(text[:start] + "\n" + table.markdown() + "\n\n" + text[end:], encoding="utf-8")
