@@ -17,6 +17,7 @@ import demo
 from demo.recipe import FOLDER, FULL, QUICK, Step, run
 from files import REPOSITORY, atomic_write
 from settings import MissingPackage, needs_extra
+from settings.flags import Parser
 
 logger = logging.getLogger("blip.demo")
 
@@ -24,7 +25,7 @@ _OPTIONAL = ("av", "matplotlib", "pyarrow", "pycocoevalcap", "tensorboard")  # w
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m demo", description=demo.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="small worlds and few steps: shows that all parts work")

@@ -24,9 +24,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, limited_machine(Path(scratch)):
         from tests.hostile.home import ENTRIES, build_home
 
-        cases = [case for case in all_cases() if flags.only in str(case)][:: flags.every]
         home = build_home(Path(scratch) / "home")
-        wrong = run_cases(cases, ENTRIES, home, Path(scratch) / "cases", table, lambda text: print(text + "\n", flush=True))
+        cases = [case for case in all_cases() if flags.only in str(case)][:: flags.every]
+        wrong = run_cases(
+            cases, ENTRIES, home, Path(scratch) / "cases", table, lambda text: print(text + "\n", flush=True)
+        )
         os.chdir("/")
     print(table.markdown())
     print(f"{len(wrong)} of {len(cases):,} cases are wrong; {table.seconds:.0f} s")

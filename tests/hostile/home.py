@@ -75,8 +75,8 @@ def build_home(folder: Path) -> Path:
         task = TASK[script]
         values = YAML(typ="safe").load(REPOSITORY / f"configs/demo/{task}.yaml")
         values |= _SMALL | _OF_TASK[task]
-        values["pretrained"] = "" if task == "pretrain" else {"nocaps": "caption.pth", "video": "retrieval.pth"}.get(
-            task, "pretrain.pth"
+        values["pretrained"] = (
+            "" if task == "pretrain" else {"nocaps": "caption.pth", "video": "retrieval.pth"}.get(task, "pretrain.pth")
         )
         if script in TRAININGS:
             values |= {"tensorboard": False, "max_epoch": 1}
@@ -87,6 +87,11 @@ def build_home(folder: Path) -> Path:
         if script in TRAININGS:
             last = folder / "output" / "good" / task / "checkpoint_last.pth"
             (folder / f"{task}.pth").write_bytes(last.read_bytes())
+    for script, module in SCRIPTS.items():
+        if script != "pretrain":
+            task = TASK[script]
+            output = folder / "output" / "good" / f"{task}_evaluated"
+            module.main(["--config", f"{task}.yaml", "--output_dir", str(output), "--evaluate"])
     return folder
 
 

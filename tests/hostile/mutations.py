@@ -96,7 +96,11 @@ def json_texts(records: list[Any]) -> Iterator[tuple[str, bytes, Expected]]:
     yield "by id", json.dumps({str(number): record for number, record in enumerate(records)}).encode(), "refused"
     yield "under data", json.dumps({"data": records}).encode(), "refused"
     yield "in a list more", json.dumps([records]).encode(), "refused"
-    yield "kohya's layout", json.dumps({f"{n}.jpg": {"caption": "a", "tags": "b"} for n in range(9)}).encode(), "refused"
+    yield (
+        "kohya's layout",
+        json.dumps({f"{n}.jpg": {"caption": "a", "tags": "b"} for n in range(9)}).encode(),
+        "refused",
+    )
     for number in range(4):
         rng = np.random.default_rng(number)
         yield f"cut {number}", cut(plain, rng), "refused"
@@ -106,10 +110,24 @@ def json_texts(records: list[Any]) -> Iterator[tuple[str, bytes, Expected]]:
 
 
 _OF_NO_TYPE: tuple[Any, ...] = (None, True, 5, 1.5, float("nan"), -(10**30), [], {}, [[]], [None], [5], {"a": 1}, [{}])
-_TEXTS: tuple[Any, ...] = ("", " ", "\0", "a\0b", "\ud800", "\x1b[31m", "x" * 300, "x " * 40_000, "!!!", "\U0001f4a5", "../../../etc/passwd")
+_TEXTS: tuple[Any, ...] = (
+    "",
+    " ",
+    "\0",
+    "a\0b",
+    "\ud800",
+    "\x1b[31m",
+    "x" * 300,
+    "x " * 40_000,
+    "!!!",
+    "\U0001f4a5",
+    "../../../etc/passwd",
+)
 
 
-def changed_fields(records: list[dict[str, Any]], fields: dict[str, tuple[type, ...]]) -> Iterator[tuple[str, bytes, Expected]]:
+def changed_fields(
+    records: list[dict[str, Any]], fields: dict[str, tuple[type, ...]]
+) -> Iterator[tuple[str, bytes, Expected]]:
     """One record with one field missing or of another kind; `fields` are those that must be of these types."""
     for number, (field, kinds) in enumerate(fields.items()):
         for value in (*_OF_NO_TYPE, *_TEXTS):
@@ -118,7 +136,9 @@ def changed_fields(records: list[dict[str, Any]], fields: dict[str, tuple[type, 
             fits = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
             sure = not fits and not (list in kinds and value and all(isinstance(x, str) for x in _listed(value)))
             of_list = isinstance(value, list) and list in kinds  # of what it may be, the task's own table tells
-            expected: Expected = "refused" if sure or (of_list and value and not isinstance(value[0], str)) else "either"
+            expected: Expected = (
+                "refused" if sure or (of_list and value and not isinstance(value[0], str)) else "either"
+            )
             yield f"{field} = {json.dumps(value)[:40]}", json.dumps(changed).encode(), expected
         missing = copy.deepcopy(records)
         del missing[-1][field]
@@ -128,7 +148,61 @@ def changed_fields(records: list[dict[str, Any]], fields: dict[str, tuple[type, 
     for extra in (None, [], {"a": [1, {"b": None}]}, 10**40, "x" * 100_000, 1e308):
         more = json.dumps([{**record, "of no use": extra} for record in records]).encode()
         yield f"a field of no use, {json.dumps(extra)[:20]}", more, "accepted"
-    yield "a field twice", json.dumps(records).replace('{"', '{"of no use": 1, "of no use": 2, "', 1).encode(), "accepted"
+    yield (
+        "a field twice",
+        json.dumps(records).replace('{"', '{"of no use": 1, "of no use": 2, "', 1).encode(),
+        "accepted",
+    )
+
+
+def document_texts(
+    document: dict[str, Any], key: str, fields: dict[str, tuple[type, ...]]
+) -> Iterator[tuple[str, bytes, Expected]]:
+    """Bad and odd texts made of a good document, an object with a list of objects under `key`."""
+    plain = json.dumps(document).encode()
+    for text in (
+        b"",
+        b" ",
+        b"null",
+        b"5",
+        b"[]",
+        b"[5]",
+        b'"x"',
+        b"{}",
+        b"{",
+        b"NaN",
+        plain[:-1],
+        plain + plain,
+        plain + b"\0",
+    ):
+        yield ascii(text[:12]) + f" of {len(text)}", text, "refused"
+    yield "UTF-16", plain.decode().encode("utf-16"), "refused"
+    yield "no UTF-8", plain.replace(b"e", b"\xff", 1), "refused"
+    yield "deep", b"[" * 100_000, "refused"
+    yield "5,000 digits", b'{"' + key.encode() + b'": ' + b"9" * 5000 + b"}", "refused"
+    yield "a byte order mark", b"\xef\xbb\xbf" + plain, "accepted"
+    yield "indented", json.dumps(document, indent=1).encode(), "accepted"
+    yield "a field of no use", json.dumps(document | {"of no use": [1, {"a": None}]}).encode(), "accepted"
+    for value in (*_OF_NO_TYPE, *_TEXTS[:4]):
+        sure = not isinstance(value, list) or value == [] or not isinstance(value[0], dict)
+        yield (
+            f"{key} = {json.dumps(value)[:30]}",
+            json.dumps(document | {key: value}).encode(),
+            "refused" if sure else "either",
+        )
+    for field, kinds in fields.items():
+        for value in (*_OF_NO_TYPE, *_TEXTS):
+            changed = copy.deepcopy(document)
+            changed[key][0][field] = value
+            sure = not isinstance(value, kinds) or isinstance(value, bool)
+            yield f"{field} = {json.dumps(value)[:30]}", json.dumps(changed).encode(), "refused" if sure else "either"
+        missing = copy.deepcopy(document)
+        del missing[key][-1][field]
+        yield f"no {field}", json.dumps(missing).encode(), "refused"
+    for number in range(8):
+        rng = np.random.default_rng(number)
+        yield f"cut {number}", cut(plain, rng), "refused"
+        yield f"flipped {number}", flip(plain, rng), "either"
 
 
 def _listed(value: Any) -> list[Any]:

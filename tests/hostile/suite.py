@@ -16,9 +16,9 @@ _BEGIN, _END = "<!-- counts of tests/hostile -->\n", "<!-- end of counts -->\n"
 
 
 def all_cases() -> list[Case]:
-    from tests.hostile import config_cases
+    from tests.hostile import annotation_cases, config_cases, media_cases, other_cases
 
-    modules = (config_cases,)
+    modules = (config_cases, annotation_cases, media_cases, other_cases)
     return [case for module in modules for case in module.cases()]
 
 

@@ -1,5 +1,6 @@
 """Bad values: texts behind `key=`, YAML files, paths, flags; and an own judgement of which type a text has."""
 
+import functools
 import os
 import socket
 import types
@@ -11,11 +12,31 @@ from ruamel.yaml import YAML
 
 TEXTS = (
     *("", "null", "true", "false", "yes", "~", "0", "-1", "1", "3", "1.5", "-0.5", "1e-5", "0x10", "0o17", "1e400"),
-    *("-1e400", ".inf", "-.inf", ".nan", "1e308", "9007199254740992", "99999999999999999999", "9" * 5000, "-" + "9" * 30),
+    *(
+        "-1e400",
+        ".inf",
+        "-.inf",
+        ".nan",
+        "1e308",
+        "9007199254740992",
+        "99999999999999999999",
+        "9" * 5000,
+        "-" + "9" * 30,
+    ),
     *("[]", "[1, 2]", "[[[[]]]]", "[null]", "['']", "{}", "{a: 1}", "{1: 2}", "{[1]: 2}", "? [a]", "{a: {b: {c: 1}}}"),
     *("!!int x", "!!binary ====", "!!python/object:os.system x", "!!float x", "!!timestamp x", "!!set {a}", "!x y"),
     *("&a [*a]", "*a", "2026-02-31", "2026-02-28", "'", '"', "[", "{", "a: b: c", "- a", "\t", "\0", "a\0b", "\x07"),
-    *("\x1b[31mred", "\ud800", "x" * 300, "/" + "x" * 5000, "~nosuchuser/x", "{" * 60, "[" * 5000, "|\n text", "\U0001f4a5"),
+    *(
+        "\x1b[31mred",
+        "\ud800",
+        "x" * 300,
+        "/" + "x" * 5000,
+        "~nosuchuser/x",
+        "{" * 60,
+        "[" * 5000,
+        "|\n text",
+        "\U0001f4a5",
+    ),
     *("%s%s%n", "../../..", "-", "--help", "=", "a=b", "<<: 1", "{<<: 1}", "'\\0'", '"\\0"', '"\\ud800"', "%YAML 9.9"),
     *("http://[::1/x", "ftp://h/x.pth", "file:///etc/passwd", "http://127.0.0.1:9/x.pth", "https://" + "h" * 3000),
 )
@@ -133,9 +154,16 @@ PATHS = (
 )
 
 
+INVALID = object()
+
+
+@functools.cache
 def yaml_value(text: str) -> Any:
-    """What a text means as YAML; raises where it means nothing."""
-    return YAML(typ="safe", pure=True).load(text)
+    """What a text means as YAML; `INVALID` where it means nothing."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except Exception:
+        return INVALID
 
 
 def fits(value: Any, kind: Any) -> bool:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from prediction.json_lines import JsonLines, finished
-from prediction.writers import check_outputs, line_writer, printable
+from prediction.writers import check_outputs, line_writer
 from settings import UserError
+from settings.messages import printable
 
 
 def test_a_line_is_in_the_file_as_soon_as_it_is_written(tmp_path):
