@@ -32,7 +32,10 @@ def main() -> None:
     )
     try:
         build_world(**vars(parser.parse_args()))
-    except (ValueError, FileExistsError, MissingPackage) as error:
+    except OSError as error:
+        place = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error
+        sys.exit(message(f"data.shapes: {place}", sys.stderr.encoding))
+    except (ValueError, MissingPackage) as error:
         sys.exit(message(f"data.shapes: {error}", sys.stderr.encoding))
 
 

@@ -18,7 +18,7 @@ from data.shapes.vocabulary import vocabulary
 from files import atomic_write
 
 DOMAINS = ("in-domain", "near-domain", "out-domain")
-FEWEST_IMAGES = 24
+FEWEST_IMAGES, MOST_IMAGES = 24, 10_000_000
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class World:
     def __post_init__(self) -> None:
         if self.images < FEWEST_IMAGES:
             raise ValueError(f"images is {self.images}; every split needs some, so ask for at least {FEWEST_IMAGES}")
+        if self.images > MOST_IMAGES:
+            raise ValueError(f"images is {self.images}; all scenes are kept in memory, so at most {MOST_IMAGES:,}")
         if not 0 <= self.noise <= 1:
             raise ValueError(f"noise is {self.noise}; it is the share of wrong captions, so between 0 and 1")
         if not 32 <= self.size <= 1024 or self.size % 2:
