@@ -1,6 +1,5 @@
 """What a checkpoint was made for and trained on, if known: an evaluation warns where that makes scores misleading."""
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,8 +41,8 @@ def provenance(source: str | None) -> Released | TrainedCheckpoint | None:
         return None
     if released := find_released(source):
         return released
-    path = Path(os.path.expanduser(source))
-    if not os.path.isfile(path) or path.suffix == ".safetensors":
+    path = Path(source).expanduser()
+    if not path.is_file() or path.suffix == ".safetensors":
         return None  # Hugging Face's formats do not hold it
     state, metadata = read_state(path)
     task = _task({key.split(".")[0] for key in state})
@@ -64,11 +63,11 @@ def _task(parts: set[str]) -> str | None:
 
 def _training_data(task: str, config: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a run with this config trained on, as in `TrainedCheckpoint.finetuned_on`."""
-    own = _texts(config.get("train_file"))
+    own = config.get("train_file")
     if own:
-        yield from (str(resolve(file).absolute()) for file in own)
+        yield from (str(resolve(file).absolute()) for file in ([own] if isinstance(own, str) else own))
     elif task == "vqa":
-        for name in _texts(config.get("train_files")):
+        for name in config.get("train_files", ()):
             yield name if name in SPLITS else str(resolve(f"{config.get('ann_root', '')}/{name}.json").absolute())
     elif "ann_root" in config:
         dataset = f"retrieval {config.get('dataset')}" if task == "retrieval" else task
@@ -76,8 +75,3 @@ def _training_data(task: str, config: Mapping[str, Any]) -> Iterator[str]:
             yield Path(file).stem
     if began_with := find_released(str(config.get("pretrained") or "")):
         yield from began_with.finetuned_on
-
-
-def _texts(value: Any) -> list[str]:
-    """The texts of a key that is a text or a list of them; a checkpoint's config may hold anything."""
-    return [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str) and text]
