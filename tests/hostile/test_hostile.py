@@ -5,6 +5,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,14 +85,14 @@ def _called(case: Case, arguments: list[str], home: Path) -> Outcome:
     ("entry", "fault"),
     [
         (lambda _: 1 / 0, "ZeroDivisionError"),
-        (lambda _: exit("\x1b[31mred"), "control characters"),
-        (lambda _: exit("\n" * 40 + "x"), "a message of"),
-        (lambda _: exit(3), "status 3"),
-        (lambda _: exit(1), "without a message"),
-        (lambda _: exit("something is wrong"), "names none"),
+        (lambda _: sys.exit("\x1b[31mred"), "control characters"),
+        (lambda _: sys.exit("\n" * 40 + "x"), "a message of"),
+        (lambda _: sys.exit(3), "status 3"),
+        (lambda _: sys.exit(1), "without a message"),
+        (lambda _: sys.exit("something is wrong"), "names none"),
         (lambda _: 0, "accepted"),
-        (lambda _: Path("out.txt").write_text("x") and exit("the key"), "changed in the home"),
-        (lambda _: Path("../case/.0a1b2c3d.out.txt").write_text("x") and exit("the key"), "half-written"),
+        (lambda _: Path("out.txt").write_text("x") and sys.exit("the key"), "changed in the home"),
+        (lambda _: Path("../case/.0a1b2c3d.out.txt").write_text("x") and sys.exit("the key"), "half-written"),
     ],
 )
 def test_the_harness_sees_what_ends_badly(tmp_path, monkeypatch, entry, fault):
@@ -111,6 +112,6 @@ def test_the_harness_lets_a_good_refusal_pass(tmp_path, monkeypatch):
     (tmp_path / "home").mkdir()
     case = Case("entry", "kind", "name", lambda folder, _: [], "refused", ("the key",))
     table = Table()
-    refuse = {"entry": lambda _: exit("config.yaml line 3: the key is wrong")}
+    refuse = {"entry": lambda _: sys.exit("config.yaml line 3: the key is wrong")}
     assert run_cases([case], refuse, tmp_path / "home", tmp_path / "cases", table) == []
     assert "| `entry` | kind | 1 | 1 | 0 | 0 |" in table.markdown()
