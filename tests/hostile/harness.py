@@ -31,7 +31,7 @@ LINES, CHARACTERS = 15, 1500  # that a message may have, and one of its lines
 _BUSY = 0.2  # seconds of work in that time, below which it is waiting
 _HALF_WRITTEN = re.compile(r"\.[0-9a-f]{8}\..*|.*\.(part|tmp|incomplete)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_USAGE = re.compile(r"usage: .*?(?=^\S*: error|\Z)", re.MULTILINE | re.DOTALL)  # argparse's
+_USAGE = re.compile(r"usage: .*?(?=^[^\n]*: error: |\Z)", re.MULTILINE | re.DOTALL)  # argparse's
 
 Arguments = Sequence[Any]
 
