@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path, required=True, help=f"folder of {', '.join(_FILES)}")
     parser.add_argument("--out", type=Path, default=Path("output/emoji"), help="folder to unpack into")
     options = parser.parse_args()
-    missing = [name for name in _FILES if not (options.source / name).is_file()]
+    missing = [name for name in _FILES if not os.path.isfile(options.source / name)]  # pathlib's raises for long names
     if missing:
         sys.exit(message(f"demo.emoji: {options.source} has no {', '.join(missing)}", sys.stderr.encoding))
     try:
