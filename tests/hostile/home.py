@@ -38,6 +38,7 @@ SCRIPTS = {
     "eval_nocaps": eval_nocaps,
     "eval_retrieval_video": eval_retrieval_video,
 }
+PICTURE = "output/demo/world/images/val/shapes_val_000000000000.jpg"
 TASK = {script: script.split("_")[-1] for script in SCRIPTS}
 TRAININGS = tuple(script for script in SCRIPTS if not script.startswith("eval"))
 

@@ -16,7 +16,15 @@ _MEMORY = 12 * 2**30  # of addresses: what would fill the machine fails here
 _BEGIN, _END = "<!-- counts of tests/hostile -->\n", "<!-- end of counts of tests/hostile -->\n"
 
 
-MODULES = ("config_cases", "annotation_cases", "media_cases", "other_cases")
+MODULES = (
+    "config_cases",
+    "annotation_cases",
+    "picture_cases",
+    "shard_cases",
+    "checkpoint_cases",
+    "predict_cases",
+    "tool_cases",
+)
 
 
 def all_cases() -> list[Case]:
