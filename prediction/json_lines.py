@@ -78,7 +78,7 @@ def finished(path: Path, is_of_task: Callable[[Record], bool]) -> set[str]:
         if not line.strip():
             continue
         try:
-            record: Any = json.loads(line)
+            record: Any = json.loads(line.decode())  # of bytes, `loads` takes UTF-16 too
             same_task = isinstance(record["image"], str) and is_of_task(record)
         except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
             same_task, record = False, None

@@ -209,7 +209,7 @@ def run_cases(
         sys_argv = sys.argv
         try:
             arguments = case.make(folder, np.random.default_rng(case.seed))
-            made = contents(folder)
+            made = {name: what for name, what in contents(folder).items() if not name.startswith(f"{folder / 'out'}")}
             sys.argv = [case.entry, *map(str, arguments)]
             outcome = run_entry(entries[case.entry], arguments)
         finally:

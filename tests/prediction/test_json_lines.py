@@ -59,6 +59,13 @@ def test_a_line_of_something_else_is_named_with_its_number(tmp_path, line):
         finished(out, lambda record: "caption" in record)
 
 
+def test_a_file_of_another_encoding_is_not_gone_on_with(tmp_path):
+    out = tmp_path / "out.jsonl"
+    out.write_text('{"image": "a.jpg", "caption": "x"}\n', encoding="utf-16")
+    with pytest.raises(UserError, match=r"out.jsonl, line 1: not written by this command"):
+        finished(out, lambda record: "caption" in record)
+
+
 def test_a_full_disk_is_named_and_leaves_whole_lines(tmp_path, monkeypatch):
     class Full(io.FileIO):
         def write(self, data):
