@@ -66,6 +66,18 @@ def test_a_file_of_another_encoding_is_not_gone_on_with(tmp_path):
         finished(out, lambda record: "caption" in record)
 
 
+def test_a_pipe_without_a_reader_is_not_waited_for(tmp_path):
+    out = tmp_path / "pipe"
+    os.mkfifo(out)
+    with JsonLines(out, append=False) as lines, pytest.raises(UserError, match="pipe: .* nobody reads"):
+        lines.write({"image": "a.jpg"})
+    reader = os.open(out, os.O_RDONLY | os.O_NONBLOCK)
+    with JsonLines(out, append=False) as lines:
+        lines.write({"image": "a.jpg"})
+        assert os.read(reader, 100) == b'{"image": "a.jpg"}\n'
+    os.close(reader)
+
+
 def test_a_full_disk_is_named_and_leaves_whole_lines(tmp_path, monkeypatch):
     class Full(io.FileIO):
         def write(self, data):
@@ -77,7 +89,7 @@ def test_a_full_disk_is_named_and_leaves_whole_lines(tmp_path, monkeypatch):
 
     lines = JsonLines(tmp_path / "out.jsonl", append=False)
     with monkeypatch.context() as patched, lines:
-        patched.setattr(Path, "open", lambda path, mode, buffering: Full(path, mode))
+        patched.setattr("prediction.json_lines.FileIO", Full)
         lines.write({"image": "a.jpg"})
         with pytest.raises(UserError, match=r"out.jsonl: cannot be written \(No space left on device\)"):
             lines.write({"image": "b.jpg"})
