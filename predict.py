@@ -44,9 +44,10 @@ from files import DownloadError, cache_dir, resolve
 from models.weights.build import build_from_checkpoint
 from models.weights.released import find_released
 from prediction.tasks import Answer, Caption, Features, Match, Model, PredictionTask
-from prediction.writers import check_outputs, printable
+from prediction.writers import check_outputs
 from settings import ConfigError, UserError
-from settings.flags import add_flags, at_least, flag, values_of
+from settings.flags import Parser, add_flags, at_least, flag, values_of
+from settings.messages import message
 from transform.image import normalize
 
 
@@ -74,7 +75,7 @@ TASKS: dict[str, tuple[type[PredictionTask[Any]], str]] = {
 
 def parse(arguments: Sequence[str] | None) -> tuple[SharedFlags, PredictionTask[Any]]:
     """The command line as what every task is told and what the chosen one is told."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tasks = parser.add_subparsers(dest="task", required=True, metavar="{" + ",".join(TASKS) + "}")
     for name, (kind, meaning) in TASKS.items():
         task = tasks.add_parser(name, help=meaning)
@@ -116,7 +117,7 @@ def run(shared: SharedFlags, task: PredictionTask[Model]) -> int:
     ):
         for names, pixels, broken in batches:
             for error in broken:
-                tqdm.write(f"predict.py: skipped {printable(str(error), sys.stderr.encoding)}", file=sys.stderr)
+                tqdm.write(f"predict.py: skipped {message(error, sys.stderr.encoding)}", file=sys.stderr)
             predicted = task.predict(model, normalize(pixels.to(device))) if names else []
             for name, record in zip(names, predicted, strict=True):
                 write({"image": str(name), **record})
@@ -137,9 +138,8 @@ def _checkpoint_files(source: str) -> Iterator[Path]:
     yield path
 
 
-def _say(message: str) -> None:
-    lines = (printable(line, sys.stderr.encoding) for line in message.split("\n"))
-    print("predict.py: " + "\n".join(lines), file=sys.stderr)
+def _say(text: str) -> None:
+    print(f"predict.py: {message(text, sys.stderr.encoding)}", file=sys.stderr)
 
 
 def load_model(kind: type[Model], source: str, vocab_file: Path | None) -> Model:

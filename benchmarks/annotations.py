@@ -26,6 +26,7 @@ from data.pretrain import PAIR
 from data.records.annotations import Annotations
 from data.sampler import shuffled
 from files import REPOSITORY, atomic_write
+from settings.flags import Parser, at_least
 
 _WORKERS = 2
 _BATCH = 10_000  # records read between two looks at the memory
@@ -109,8 +110,8 @@ def table(measured: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--captions", type=int, default=5_000_000, help="a multiple of 10,000")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--captions", type=at_least(10_000), default=5_000_000, help="a multiple of 10,000")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["BLIP_CACHE"] = folder

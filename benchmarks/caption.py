@@ -26,6 +26,7 @@ from models.blip import BLIPDecoder
 from models.generation import SearchOptions, generate
 from models.med import TextDecoder
 from models.weights.huggingface import save_huggingface
+from settings.flags import at_least
 
 BEAMS, LENGTH = 3, 20
 OPTIONS = SearchOptions(num_beams=BEAMS, max_length=LENGTH, min_length=LENGTH)
@@ -77,7 +78,7 @@ def encoder_share(model: BLIPDecoder, image: Tensor, rounds: int) -> float:
 
 def main() -> None:
     parser = command_line(__doc__, "caption.json", rounds=3)
-    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--images", type=at_least(1), default=4)
     flags = parser.parse_args()
     device, dtype = prepare(flags)
     model = BLIPDecoder(image_size=384, vit="base").to(device).eval()

@@ -14,7 +14,6 @@ import itertools
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,10 @@ import torchvision
 from PIL import Image, ImageOps, features
 from torchvision.transforms import functional as TF
 
-from benchmarks.measurement import machine, save
+from benchmarks.measurement import machine, save, writable
 from data.media.image_file import ImageFile
 from files import REPOSITORY
+from settings.flags import Parser, at_least
 from transform.image import MEAN, STD, EvalTransform, TrainTransform, random_crop, resize
 from transform.randaugment import OPERATIONS
 
@@ -183,10 +183,12 @@ def differences(photos: list[bytes], width: int, height: int, size: int) -> dict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--draws", type=int, default=200, help="samples a round: each is its own crop and augmentation")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks/results/loader.json")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=at_least(1), default=12)
+    parser.add_argument(
+        "--draws", type=at_least(1), default=200, help="samples a round: each is its own crop and augmentation"
+    )
+    parser.add_argument("--out", type=writable, default=REPOSITORY / "benchmarks/results/loader.json")
     args = parser.parse_args()
     torch.set_num_threads(1)
     results = []

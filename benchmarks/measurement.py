@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,28 +12,38 @@ from typing import Any
 import torch
 
 from engine.device import choose_device, precision_of
+from engine.failure import exit_on_user_error
 from files import REPOSITORY, atomic_write
+from prediction.writers import check_outputs
 from settings import UserError
+from settings.flags import Parser, at_least
 
 
 def command_line(description: str | None, results: str, rounds: int) -> argparse.ArgumentParser:
     """A parser with the flags of every benchmark of a model; its figures go to the file `results`, or `--out`."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=rounds)
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=at_least(1), default=rounds)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"])
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks/results" / results)
+    parser.add_argument("--out", type=writable, default=REPOSITORY / "benchmarks/results" / results)
     return parser
+
+
+def writable(path: str) -> Path:
+    """A type of flags: a file that figures can be written to, which is tried before minutes of measuring."""
+    try:
+        check_outputs([Path(path)], [])
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return Path(path)
 
 
 def prepare(flags: argparse.Namespace) -> tuple[torch.device, torch.dtype]:
     """The device and the precision that the flags ask for; one thread, and the same random weights each time."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    try:
+    with exit_on_user_error(None, 0):
         device = choose_device(flags.device)
-    except UserError as error:
-        sys.exit(str(error))
     return device, precision_of(flags.precision, device)
 
 

@@ -29,6 +29,7 @@ from models.blip_itm import BLIPMatcher
 from models.image_text import MATCH, MAX_TEXT_LENGTH
 from models.rerank import ImageStates, rerank
 from models.tokenizer import ENC, tokenize
+from settings.flags import at_least
 
 COCO_IMAGES, COCO_TEXTS = 5_000, 25_010
 COCO_PAIRS = (COCO_IMAGES + COCO_TEXTS) * 256  # at k_test 256, were no pair wanted from both sides
@@ -109,9 +110,9 @@ def measure(flags: argparse.Namespace, device: torch.device, dtype: torch.dtype)
 @torch.inference_mode()
 def main() -> None:
     parser = command_line(__doc__, "retrieval.json", rounds=1)
-    parser.add_argument("--images", type=int, default=1)
-    parser.add_argument("--texts", type=int, default=256)
-    parser.add_argument("--textbook_pairs", type=int, default=8)
+    parser.add_argument("--images", type=at_least(1), default=1)
+    parser.add_argument("--texts", type=at_least(1), default=256)
+    parser.add_argument("--textbook_pairs", type=at_least(1), default=8)
     flags = parser.parse_args()
     result = measure(flags, *prepare(flags))
 

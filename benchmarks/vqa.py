@@ -20,6 +20,7 @@ from torch import Tensor
 
 from benchmarks.measurement import command_line, machine, prepare, save, seconds
 from models.blip_vqa import BLIPVQA
+from settings.flags import at_least
 
 CANDIDATES, WORDS = 3_128, 2_000
 LENGTHS = {1: 0.60, 2: 0.24, 3: 0.13, 4: 0.02, 5: 0.01}  # tokens of an answer, and how many answers have so many
@@ -60,8 +61,8 @@ def textbook(
 @torch.inference_mode()
 def main() -> None:
     parser = command_line(__doc__, "vqa.json", rounds=3)
-    parser.add_argument("--questions", type=int, default=4)
-    parser.add_argument("--k", type=int, default=128)
+    parser.add_argument("--questions", type=at_least(1), default=4)
+    parser.add_argument("--k", type=at_least(1), default=128)
     flags = parser.parse_args()
     device, dtype = prepare(flags)
     model = BLIPVQA(image_size=16, vit=TINY_VIT).to(device).eval()

@@ -15,17 +15,20 @@ import torch
 
 import demo
 from demo.recipe import FOLDER, FULL, QUICK, Step, run
-from files import REPOSITORY, atomic_write
+from engine.failure import exit_on_user_error
+from files import REPOSITORY, atomic_write, open_regular
 from settings import MissingPackage, needs_extra
-from settings.flags import seed
+from settings.flags import Parser, seed
+from settings.messages import message
 
 logger = logging.getLogger("blip.demo")
 
+_SEEDS = 2**62  # the worlds take twice a seed and one more, and seeds have 64 bits
 _OPTIONAL = ("av", "matplotlib", "pyarrow", "pycocoevalcap", "tensorboard")  # what the recipe or its report needs
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m demo", description=demo.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="small worlds and few steps: shows that all parts work")
@@ -33,6 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--folder", help=f"where everything is written (default {FOLDER}, with --quick {FOLDER}_quick)")
     parser.add_argument("--report", action="store_true", help="run nothing: write the report of what was run before")
     flags = parser.parse_args(arguments)
+    if flags.seed >= _SEEDS:
+        parser.error(f"--seed {flags.seed} must be below 2**62")
     try:
         _check_packages()
     except MissingPackage as error:
@@ -43,8 +48,18 @@ def main(arguments: list[str] | None = None) -> None:
     here = not flags.folder and Path.cwd() == REPOSITORY
     folder = default if here else Path(flags.folder or default).absolute()
     os.chdir(REPOSITORY)  # the configs' paths start from there
-    folder.mkdir(parents=True, exist_ok=True)
-    if not flags.report:
+    if flags.report:
+        try:
+            _report(folder)
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            reason = str(error).partition("\n")[0]
+            sys.exit(message(f"demo: {folder} holds no whole run to report ({type(error).__name__}: {reason})"))
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # a ValueError for a NUL in the name
+        parser.error(f"--folder {folder}: no folder can be made there ({getattr(error, 'strerror', None) or error})")
+    with exit_on_user_error(None, 0):
         try:
             steps = list(run(folder, QUICK if flags.quick else FULL, flags.seed))
         except subprocess.CalledProcessError as error:
@@ -57,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
         }
         with atomic_write(folder / "run.json") as path:
             path.write_text(json.dumps(record, indent=2), encoding="utf-8")
-    _report(folder)
+        _report(folder)
 
 
 def _check_packages() -> None:
@@ -75,8 +90,9 @@ def _report(folder: Path) -> None:
 
     file = folder / "run.json"
     if not file.exists():
-        sys.exit(f"demo: {file} does not exist: nothing was run there, or not to its end")
-    record = json.loads(file.read_text(encoding="utf-8"))
+        sys.exit(message(f"demo: {file} does not exist: nothing was run there, or not to its end"))
+    with open_regular(file) as opened:
+        record = json.loads(opened.read())
     steps = [Step(**step) for step in record["steps"]]
     about = f"Seed {record['seed']}; {record['machine']}."
     if record["quick"]:

@@ -1,6 +1,5 @@
 """Unpack the emoji pictures and their words: `python -m demo.emoji --source FOLDER [--out output/emoji]`"""
 
-import argparse
 import json
 import os
 import stat
@@ -13,7 +12,8 @@ from typing import Any
 from data.shapes.wordpiece import frequent_words, wordpiece_vocabulary
 from files import atomic_write, open_regular
 from settings import UserError
-from settings.flags import file_path
+from settings.flags import Parser, file_path
+from settings.messages import message
 
 _TRAINING = ("pretrain.json", "train.json")
 _ANNOTATIONS = (*_TRAINING, "val.json", "val_gt.json")
@@ -102,17 +102,17 @@ def _write(target: Path, content: bytes) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m demo.emoji", description=__doc__)
+    parser = Parser(prog="python -m demo.emoji", description=__doc__)
     parser.add_argument("--source", type=file_path, required=True, help=f"folder of {', '.join(_FILES)}")
     parser.add_argument("--out", type=file_path, default=Path("output/emoji"), help="folder to unpack into")
     options = parser.parse_args()
-    missing = [name for name in _FILES if not (options.source / name).is_file()]
+    missing = [name for name in _FILES if not os.path.isfile(options.source / name)]  # pathlib's raises for long names
     if missing:
-        sys.exit(f"demo.emoji: {options.source} has no {', '.join(missing)}")
+        sys.exit(message(f"demo.emoji: {options.source} has no {', '.join(missing)}", sys.stderr.encoding))
     try:
         unpack(options.source, options.out)
     except (UserError, OSError) as error:
-        sys.exit(f"demo.emoji: {error}")
+        sys.exit(message(f"demo.emoji: {error}", sys.stderr.encoding))
     print(f"{sum(len(files) for _, _, files in os.walk(options.out / 'images')):,} pictures in {options.out}")
 
 

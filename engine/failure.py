@@ -15,6 +15,7 @@ from torch.distributed.distributed_c10d import Store
 
 from engine.distributed import ROLL_CALL, is_timeout, missing_processes, roll_call_began
 from files import cache_dir
+from settings import messages
 
 
 @contextlib.contextmanager
@@ -33,7 +34,7 @@ def exit_on_user_error(store: Store | None, rank: int) -> Iterator[None]:
             text = _no_answer(store, error)
         if text is not None:
             others = "" if rank == 0 else f" (process {rank})"
-            message = f"{Path(sys.argv[0]).name}{others}: {text}"
+            message = messages.message(f"{Path(sys.argv[0]).name}{others}: {text}", sys.stderr.encoding)
             _tell_torchrun(message)
             raise SystemExit(message if _first_to_say(store, text) else 1) from error
         if isinstance(error, RuntimeError) and _another_has_left(store):

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from files import atomic_write
 from settings import ConfigError, needs_extra
+from settings.messages import printable_lines
 
 logger = logging.getLogger("blip.engine")
 
@@ -40,7 +41,7 @@ class _ConsoleHandler(logging.Handler):
     """Writes above the progress bar, if there is one, and to whatever standard output is at that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
+        tqdm.write(printable_lines(self.format(record), sys.stdout.encoding), file=sys.stdout)
         sys.stdout.flush()
 
 

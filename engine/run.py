@@ -25,7 +25,7 @@ from engine.progress import Batches
 from engine.randomness import set_seed
 from files import resolve
 from settings import ConfigError, describe, load_config, save_config
-from settings.flags import seed
+from settings.flags import Parser, seed
 
 logger = logging.getLogger("blip.engine")
 
@@ -164,7 +164,7 @@ def start(
 def _parse(
     kind: type, doc: str | None, config: str, output_dir: str, arguments: Sequence[str] | None
 ) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=doc,
         epilog=f"keys of the config, each also settable here as key=value:\n{describe(kind)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

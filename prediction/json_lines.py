@@ -1,10 +1,13 @@
 """A file of JSON lines that whatever ends a run leaves with whole lines, and with which a later run can go on."""
 
+import errno
 import json
+import os
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 from files import open_regular
 from settings import MissingFile, UserError
@@ -21,7 +24,7 @@ class JsonLines:
 
     def __init__(self, path: Path, *, append: bool) -> None:
         self.path, self.append = path, append
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
 
     def __enter__(self) -> "JsonLines":
         return self
@@ -43,13 +46,14 @@ class JsonLines:
         try:
             self._write(line)
         except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror}); its lines are whole") from error
+            reason = "a pipe that nobody reads" if error.errno == errno.ENXIO else error.strerror
+            raise UserError(f"{self.path}: cannot be written ({reason}); its lines are whole") from error
 
     def _write(self, line: bytes) -> None:
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             whole = _whole_bytes(self.path) if self.append else 0
-            self._file = self.path.open("ab" if self.append else "wb", buffering=0)
+            self._file = FileIO(self.path, "ab" if self.append else "wb", opener=_open_at_once)
             if whole is not None and self.append:
                 self._file.truncate(whole)
         written = 0
@@ -60,6 +64,14 @@ class JsonLines:
             if written:
                 self._file.truncate(self._file.tell() - written)
             raise
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting for the reader of a named pipe, who may never come; writing waits as it should."""
+    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)  # Windows lacks it
+    if os.name == "posix":
+        os.set_blocking(handle, True)
+    return handle
 
 
 def finished(path: Path, is_of_task: Callable[[Record], bool]) -> set[str]:
@@ -78,7 +90,7 @@ def finished(path: Path, is_of_task: Callable[[Record], bool]) -> set[str]:
         if not line.strip():
             continue
         try:
-            record: Any = json.loads(line)
+            record: Any = json.loads(line.decode())  # of bytes, `loads` takes UTF-16 too
             same_task = isinstance(record["image"], str) and is_of_task(record)
         except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
             same_task, record = False, None

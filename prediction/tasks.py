@@ -1,6 +1,5 @@
 """What a model can be asked about pictures: a task is its flags, its prediction, and how that is written."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from data.media.folder import picture_suffixes
+from data.records.annotations import TextLimit
 from data.vqa import answer_list
 from models.base import VisionLanguageModel
 from models.blip import BLIPDecoder
@@ -25,6 +25,7 @@ from settings.flags import at_least, file_path, flag, seed
 
 Model = TypeVar("Model", bound=VisionLanguageModel)
 
+_PENALTIES = 0.001, 1000.0  # beyond, a token's probability is 0 or 1 whatever the model says, or no number
 _MAX_BEAMS = 1000  # more would search for hours, or fill the memory
 
 
@@ -148,8 +149,9 @@ class Caption(LineTask[BLIPDecoder]):
             raise ConfigError(f"--min_length {self.min_length} must not be above --max_length {self.max_length}")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"--top_p {self.top_p} must be above 0, at most 1")
-        if self.repetition_penalty is not None and not 0 < self.repetition_penalty < math.inf:
-            raise ConfigError(f"--repetition_penalty {self.repetition_penalty} must be above 0")
+        least, most = _PENALTIES
+        if self.repetition_penalty is not None and not least <= self.repetition_penalty <= most:
+            raise ConfigError(f"--repetition_penalty {self.repetition_penalty} must be from {least} to {most:g}")
 
     def outputs(self, paths: Sequence[Path]) -> Iterable[Path]:
         if self.sidecar:
@@ -230,6 +232,12 @@ class Answer(LineTask[BLIPVQA]):
     def prepare(self, paths: Sequence[Path], device: torch.device) -> "Answer":
         del paths, device
         return self if self.answers is None else replace(self, candidates=answer_list(self.answers))
+
+    def writer(self, model: BLIPVQA) -> AbstractContextManager[Write]:
+        if self.answers is not None:  # whose lengths the model's tokenizer tells
+            positions = model.text_decoder.bert.config.max_position_embeddings
+            answer_list(self.answers, TextLimit(lambda text: len(model.tokenizer(text).input_ids), positions))
+        return super().writer(model)
 
     def predict(self, model: BLIPVQA, image: Tensor) -> list[Record]:
         by_question = [self._answers(model, image, question) for question in self.question]

@@ -6,7 +6,6 @@ A writer is a context that yields a function; the function takes the record of o
 import json
 import os
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,17 +20,9 @@ from files import atomic_write
 from models.weights.integrity import save_safetensors
 from prediction.json_lines import JsonLines, Record
 from settings import UserError
+from settings.messages import printable
 
 Write = Callable[[Record], None]
-
-
-def printable(text: str, encoding: str | None) -> str:
-    """The text with escapes for what a terminal would obey (control characters) or what its encoding lacks."""
-    seen = "".join(
-        c if c.isprintable() or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode() for c in text
-    )
-    encoding = encoding or "utf-8"
-    return seen.encode(encoding, "backslashreplace").decode(encoding)
 
 
 @contextmanager

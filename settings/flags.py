@@ -14,9 +14,20 @@ Rules between values live in its `__post_init__`, as ConfigErrors.
 import argparse
 import dataclasses
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from settings import messages
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors, in which arguments are quoted, are as `message` makes them."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(messages.message(message, sys.stderr.encoding))
+
 
 _OPTIONS = "add_argument"  # the key, in a field's metadata, of what argparse is told about it
 

@@ -128,6 +128,14 @@ def test_captions_beside_their_pictures(models, pictures):
     assert not (pictures / "b.txt").exists(), "the glob named .png files only"
 
 
+def test_an_answer_that_is_too_long_to_be_read_is_named_with_its_file(models, pictures, capsys, tmp_path):
+    answers = tmp_path / "answers.json"
+    answers.write_text(json.dumps(["a cat", "x " * 100]))
+    flags = ["--question", "what is it?", "--answers", str(answers), "--checkpoint", models["vqa"][1]]
+    assert predict.main(["vqa", str(pictures / "a.png"), *flags]) == 2
+    assert f"{answers}, answer 2: has 102 tokens, and the text model reads 64 at most" in capsys.readouterr().err
+
+
 def test_questions(models, pictures, capsys, tmp_path):
     model, checkpoint = models["vqa"]
     answers = tmp_path / "answers.json"
@@ -208,7 +216,7 @@ def test_a_file_that_only_can_be_written_is_no_picture(models, pictures):
         ("caption", ["--n_best", "0"], "argument --n_best: 0 must be at least 1"),
         ("caption", ["--sample", "--top_p", "1.5"], "--top_p 1.5 must be above 0, at most 1"),
         ("caption", ["--sample", "--top_k", "-1"], "argument --top_k: -1 must be at least 0"),
-        ("caption", ["--repetition_penalty", "0"], "--repetition_penalty 0.0 must be above 0"),
+        ("caption", ["--repetition_penalty", "0"], "--repetition_penalty 0.0 must be from 0.001 to 1000"),
         ("vqa", ["--question", "what?", "--k_test", "0"], "argument --k_test: 0 must be at least 1"),
         ("match", ["--text", "a", "--batch_size", "0"], "argument --batch_size: 0 must be at least 1"),
     ],
@@ -481,8 +489,8 @@ def test_an_interrupt_ends_with_one_line_and_its_status(models, pictures, tmp_pa
         (["caption", "--num_beams", "100000"], "--num_beams 100000 must be at most 1000"),
         (["caption", "--n_best", "1001"], "--n_best 1001 must be at most 1000"),
         (["caption", "--seed", str(2**70)], "must be a whole number, 0 or more, and less than 2**63"),
-        (["caption", "--repetition_penalty", "nan"], "--repetition_penalty nan must be above 0"),
-        (["caption", "--repetition_penalty", "inf"], "--repetition_penalty inf must be above 0"),
+        (["caption", "--repetition_penalty", "nan"], "--repetition_penalty nan must be from 0.001 to 1000"),
+        (["caption", "--repetition_penalty", "inf"], "--repetition_penalty inf must be from 0.001 to 1000"),
         (["match", "--text", "caf\udce9"], "--text 'caf\\udce9': not valid text"),
         (["vqa", "--question", "caf\udce9?"], "--question 'caf\\udce9?': not valid text"),
     ],

@@ -8,7 +8,6 @@ The task follows from the config's file name (pretrain, caption, retrieval, msrv
 Every image is looked for; `--read` of them in each split, evenly spread, are decoded.
 """
 
-import argparse
 import json
 import logging
 import os
@@ -34,7 +33,8 @@ from data.text import CAPTION_WORDS, clean_caption, least_tokens
 from data.vqa import answer_list
 from files import atomic_write, open_regular
 from settings import ConfigError, MissingPackage, UserError, load_config
-from settings.flags import file_path
+from settings.flags import Parser, file_path
+from settings.messages import message, printable_lines
 from settings.reader import find_config
 from transform.image import EvalTransform
 
@@ -229,7 +229,7 @@ def _has_split(config: DataConfig, split: str) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m data.check", description=(__doc__ or "").partition("\n")[0])
+    parser = Parser(prog="python -m data.check", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("config", type=file_path, help="YAML file of a task")
     parser.add_argument("--task", choices=TASKS, help="what the config is for, where its name does not tell")
     parser.add_argument("--out", type=file_path, default=Path("output/check"), help="folder of the contact sheets")
@@ -257,10 +257,10 @@ def main(arguments: list[str] | None = None) -> int:
         except MissingPackage as error:
             parser.error(str(error))
         except (UserError, OSError, ValueError) as error:
-            print(f"  {error}")
+            print(f"  {message(error, sys.stdout.encoding)}")
             good = False
             continue
-        print(result)
+        print(printable_lines(str(result), sys.stdout.encoding))
         good = good and not result.problems and bool(result.counts)
         if sheet is not None:
             page = options.out / f"{file.stem}_{split}.png"

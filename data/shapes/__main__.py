@@ -7,11 +7,12 @@ import data.shapes
 from data.shapes import build_world
 from data.shapes.scene import LEVELS
 from settings import MissingPackage
-from settings.flags import seed
+from settings.flags import Parser, seed
+from settings.messages import message
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m data.shapes",
         description=data.shapes.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -31,8 +32,11 @@ def main() -> None:
     )
     try:
         build_world(**vars(parser.parse_args()))
-    except (ValueError, FileExistsError, MissingPackage) as error:
-        sys.exit(f"data.shapes: {error}")
+    except OSError as error:
+        place = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error
+        sys.exit(message(f"data.shapes: {place}", sys.stderr.encoding))
+    except (ValueError, MissingPackage) as error:
+        sys.exit(message(f"data.shapes: {error}", sys.stderr.encoding))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class World:
         if self.images < FEWEST_IMAGES:
             raise ValueError(f"images is {self.images}; every split needs some, so ask for at least {FEWEST_IMAGES}")
         if self.images > MOST_IMAGES:
-            raise ValueError(f"images is {self.images}; a world has at most {MOST_IMAGES:,}")
+            raise ValueError(f"images is {self.images}; all scenes are kept in memory, so at most {MOST_IMAGES:,}")
         if not 0 <= self.noise <= 1:
             raise ValueError(f"noise is {self.noise}; it is the share of wrong captions, so between 0 and 1")
         if not 32 <= self.size <= 1024 or self.size % 2:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from prediction.json_lines import JsonLines, finished
-from prediction.writers import check_outputs, line_writer, printable
+from prediction.writers import check_outputs, line_writer
 from settings import UserError
+from settings.messages import printable
 
 
 def test_a_line_is_in_the_file_as_soon_as_it_is_written(tmp_path):
@@ -58,6 +59,25 @@ def test_a_line_of_something_else_is_named_with_its_number(tmp_path, line):
         finished(out, lambda record: "caption" in record)
 
 
+def test_a_file_of_another_encoding_is_not_gone_on_with(tmp_path):
+    out = tmp_path / "out.jsonl"
+    out.write_text('{"image": "a.jpg", "caption": "x"}\n', encoding="utf-16")
+    with pytest.raises(UserError, match=r"out.jsonl, line 1: not written by this command"):
+        finished(out, lambda record: "caption" in record)
+
+
+def test_a_pipe_without_a_reader_is_not_waited_for(tmp_path):
+    out = tmp_path / "pipe"
+    os.mkfifo(out)
+    with JsonLines(out, append=False) as lines, pytest.raises(UserError, match="pipe: .* nobody reads"):
+        lines.write({"image": "a.jpg"})
+    reader = os.open(out, os.O_RDONLY | os.O_NONBLOCK)
+    with JsonLines(out, append=False) as lines:
+        lines.write({"image": "a.jpg"})
+        assert os.read(reader, 100) == b'{"image": "a.jpg"}\n'
+    os.close(reader)
+
+
 def test_a_full_disk_is_named_and_leaves_whole_lines(tmp_path, monkeypatch):
     class Full(io.FileIO):
         def write(self, data):
@@ -69,7 +89,7 @@ def test_a_full_disk_is_named_and_leaves_whole_lines(tmp_path, monkeypatch):
 
     lines = JsonLines(tmp_path / "out.jsonl", append=False)
     with monkeypatch.context() as patched, lines:
-        patched.setattr(Path, "open", lambda path, mode, buffering: Full(path, mode))
+        patched.setattr("prediction.json_lines.FileIO", Full)
         lines.write({"image": "a.jpg"})
         with pytest.raises(UserError, match=r"out.jsonl: cannot be written \(No space left on device\)"):
             lines.write({"image": "b.jpg"})
