@@ -149,7 +149,7 @@ def _tables(file: ScoreFile, columns: Sequence[str]) -> "Iterator[pa.Table]":
             yield pa.Table.from_batches([batch])
     if rows != file.rows:  # a damaged header hides a page
         raise UnreadableScores(
-            f"{file.path}: only {rows} of {file.rows} rows can be read; delete it and run capfilt.py again, which makes it "
+            f"{file.path}: {rows} of {file.rows} rows can be read; delete it and run capfilt.py again, which makes it "
             "anew"
         )
 
