@@ -95,6 +95,11 @@ class Block:
         return np.repeat(np.arange(len(self.firsts)), np.diff(self.firsts, append=len(self)))
 
     @cached_property
+    def places(self) -> np.ndarray:
+        """The order of an image's texts, of which the web's go first: int64 [rows]."""
+        return self.synthetic * np.int64(1 << 32) + self.numbers("n")
+
+    @cached_property
     def text_keys(self) -> np.ndarray:
         """Numbers that are equal for equal texts of an image: int64 [rows]."""
         texts = self.column("text").dictionary_encode()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from bootstrapping.truth import Truth
 from bootstrapping.uids import UidSet, write_uids
 from bootstrapping.whole_files import write_whole
 from settings import ConfigError, Settings, UserError, check, describe, load_config, setting
+
+if TYPE_CHECKING:
+    from bootstrapping.shards import ShardWriter
 
 logger = logging.getLogger("blip.capfilt")
 
@@ -120,8 +123,11 @@ def write_selection(folder: Path, selection: Selection) -> dict[str, Any]:
     check(inside not in (out.resolve(), *out.resolve().parents), "out", out, "outside of the scores")
     check(out.is_dir() or not out.exists(), "out", out, "a folder")
     truth = Truth(Path(selection.truth)) if selection.truth is not None else None
+    shards = _shard_writer(scores, out) if selection.shards else None
     rule = selection.rule(scores)
     found, samples = _write_lists(scores, rule, truth, out, selection.gallery)
+    if shards is not None:
+        shards.write(rule)
     summary = _summary(scores, selection, rule, found, truth)
     with write_whole(out / "summary.json") as file:
         file.write(json.dumps(summary, indent=2, allow_nan=False).encode() + b"\n")
@@ -129,6 +135,12 @@ def write_selection(folder: Path, selection: Selection) -> dict[str, Any]:
     write_page(out / "capfilt.html", summary, found, samples, list(unusable), picture_opener(scores.run))
     _log(summary, out)
     return summary
+
+
+def _shard_writer(scores: Scores, out: Path) -> "ShardWriter":
+    from bootstrapping.shards import ShardWriter  # imports torch
+
+    return ShardWriter(scores, out)
 
 
 @dataclass(frozen=True)

@@ -13,32 +13,32 @@ def picture_opener(run: Mapping[str, Any]) -> Callable[[str], Picture]:
 
     Nothing of the corpus is looked for before the first picture is opened.
     """
-    roots: list[str] = []
+    roots: dict[str, str] = {}
 
     def open_picture(image: str) -> Picture:
         from data.records.pictures import downloaded_name, is_address, open_picture  # imports torch
 
-        if is_address(image):
-            return open_picture(os.path.join(run["config"]["url_root"], downloaded_name(image))).read()
         if not roots:
-            roots.append(image_root(run))
-        return open_picture(os.path.join(roots[0], image)).read()
+            roots.update(_roots(run))
+        if is_address(image):
+            return open_picture(os.path.join(roots["url_root"], downloaded_name(image))).read()
+        return open_picture(os.path.join(roots["image_root"], image)).read()
 
     return open_picture
 
 
-def image_root(run: Mapping[str, Any]) -> str:
-    """The folder that the scores' names of images start from."""
+def _roots(run: Mapping[str, Any]) -> dict[str, str]:
+    """The folders that downloads, and the names of the other images, start from."""
     try:
         kind, config = run["corpus"]["kind"], run["config"]
-        sources, root = config["corpus"], config["image_root"]
+        sources, image_root, url_root = config["corpus"], config["image_root"], config["url_root"]
     except (KeyError, TypeError):
         raise UserError("capfilt.json does not say what the corpus was") from None
-    if kind == "lists":
-        return str(root)
     if kind == "folder":
-        return os.path.expanduser(sources[0])
-    from data.records.annotations import list_files
-    from data.records.shards import relative_names
+        image_root = os.path.expanduser(sources[0])
+    elif kind != "lists":
+        from data.records.annotations import list_files
+        from data.records.shards import relative_names
 
-    return relative_names(list_files(sources, "corpus"))[0]
+        image_root, _ = relative_names(list_files(sources, "corpus"))
+    return {"url_root": url_root, "image_root": image_root}

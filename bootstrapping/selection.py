@@ -48,10 +48,9 @@ def choose(block: Block, rule: Rule) -> Chosen:
     least = np.where(block.synthetic, np.float32(rule.least[SYNTHETIC]), np.float32(rule.least[WEB]))
     passed = score >= least  # not of NaN
     rows = np.flatnonzero(passed)
-    place = block.synthetic[rows] * np.int64(1 << 32) + block.numbers("n")[rows]  # web first, then n
 
     keys = block.text_keys[rows]
-    order = np.lexsort((place, keys))
+    order = np.lexsort((block.places[rows], keys))
     keys = keys[order]
     first = np.ones(len(rows), bool)
     first[1:] = keys[1:] != keys[:-1]
@@ -59,9 +58,8 @@ def choose(block: Block, rule: Rule) -> Chosen:
     if rule.captions_per_image is None:
         return Chosen(passed, unique, unique)
 
-    remaining = np.flatnonzero(unique[rows])
-    rows, place = rows[remaining], place[remaining]
-    order = np.lexsort((place, -score[rows], block.image_numbers[rows]))
+    rows = np.flatnonzero(unique)
+    order = np.lexsort((block.places[rows], -score[rows], block.image_numbers[rows]))
     images = block.image_numbers[rows[order]]
     rank = np.arange(len(rows)) - np.searchsorted(images, images)
     return Chosen(passed, unique, _mask(len(block), rows[order[rank < rule.captions_per_image]]))

@@ -5,6 +5,7 @@ import logging
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple
 
 from data.records.formats import has_words, replace_lone_surrogates
@@ -84,6 +85,18 @@ def _samples(file: BinaryIO, shard: str) -> Iterator[Row]:
         for name, parts in _parted(key, members):
             yield _row(file, replace_lone_surrogates(name), parts)
     yield from map(_trouble, troubles)
+
+
+def sample_files(file: BinaryIO, shard: str) -> Iterator[tuple[str, tarfile.TarInfo, Members]]:
+    """The key, the picture and all files of each sample with a picture in an opened shard."""
+    try:
+        tar = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 (only the opening may fail here)
+    except _BROKEN:
+        return
+    for key, members in _grouped(tar, shard, []).items():
+        for name, parts in _parted(key, members):
+            with suppress(_LeftOut):
+                yield replace_lone_surrogates(name), _picture(parts), parts
 
 
 def _trouble(problem: str) -> Row:
