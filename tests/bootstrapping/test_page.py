@@ -62,6 +62,18 @@ ROWS = [
 def test_texts_names_and_reasons_stay_text(page_of):
     models = {"captioner": {"source": "<i>c</i>", "sha256": "0" * 64}, "filter": {"source": "f", "sha256": "1" * 64}}
     page = page_of(ROWS, about={**models, "bad": [["<u>9.jpg</u>", "<s>not a picture</s>"]]})
+    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "b", "i", "u", "s"})
+    for text in ("<script>alert(1)</script> <img src=x onerror='alert(2)'>", "<b>/3.jpg", "<i>c</i>", "<u>9.jpg</u>"):
+        assert text in page.text
+    assert "<s>not a picture</s>" in page.text
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+
+
+def test_the_page_loads_nothing_and_holds_its_pictures(page_of):
+    page = page_of(ROWS)
+    sources = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
+    assert len(sources) == 5
+    assert all(re.match(r"data:image/jpeg;base64,[A-Za-z0-9+/=]{200,}$", source) for source in sources)
     assert {tag for tag, _ in page.tags}.isdisjoint({"link", "script", "iframe", "object", "embed", "base"})
     assert not [attributes for _, attributes in page.tags if "href" in attributes or "url(" in str(attributes)]
 
