@@ -188,6 +188,10 @@ class BLIPDecoder(VisionLanguageModel):
         captions = [[decode(self.tokenizer, ids)[start:] for ids in texts] for texts in generated.ids.tolist()]
         return captions, generated
 
+    def prompt_tokens(self, prompt: str) -> int:
+        """The number of tokens of a prompt, `[DEC]` included."""
+        return len(self._prompt_ids(prompt))
+
     def _prompt_ids(self, prompt: str) -> list[int]:
         return [self.special.dec, *self.tokenizer(prompt).input_ids[1:-1]]
 
