@@ -4,8 +4,8 @@
     python -m torch.distributed.run --nproc_per_node=8 capfilt.py --config configs/capfilt.yaml
     python capfilt.py select output/capfilt threshold=0.5       # what is kept: no GPU, seconds; --help shows its keys
 
-Every score is kept, in output/capfilt/scores: what is kept of the corpus is chosen afterwards. An interrupted run goes on
-when it is started again, with any number of processes.
+Every score is kept, in output/capfilt/scores: what is kept of the corpus is chosen afterwards. An interrupted run goes
+on when it is started again, with any number of processes.
 """
 
 import sys

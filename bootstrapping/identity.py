@@ -19,11 +19,9 @@ _BLOCK = 1 << 22
 def checkpoint_identity(source: str) -> dict[str, str]:
     """The name of a checkpoint and the SHA-256 of its weights (of a folder: of all its files of weights, by name)."""
     path = find(source)
-    files = (
-        sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".bin")) if path.is_dir() else [path]
-    )
+    weights = (file for file in path.iterdir() if file.suffix in (".safetensors", ".bin")) if path.is_dir() else [path]
     digest = hashlib.sha256()
-    for file in files:
+    for file in sorted(weights):
         with open_regular(file) as content:
             while block := content.read(_BLOCK):
                 digest.update(block)

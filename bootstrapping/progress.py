@@ -68,6 +68,6 @@ def check_share_of_bad(bad: int, images: int, most: float, last: tuple[str, str]
     if bad > most * images:
         name, reason = last
         raise TooManyBadImages(
-            f"{bad:,} of {images:,} images cannot be used, more than max_bad_images = {most:g}; the last one is {name}: "
-            f"{reason}. What was scored stays: repair the corpus, or raise max_bad_images, and start again"
+            f"{bad:,} of {images:,} images cannot be used, more than max_bad_images = {most:g}; the last one is "
+            f"{name}: {reason}. What was scored stays: repair the corpus, or raise max_bad_images, and start again"
         )

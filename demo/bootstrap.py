@@ -2,10 +2,10 @@
 
     python -m demo.bootstrap [--quick] [--seed S] [--folder DIR]
 
-A model is pre-trained on the noisy web, and fine-tuned on a small clean set, once to caption and once to match: these are
-the captioner and the filter (and the arm `none` of the comparison). CapFilt captions and scores the web. Then a model is
-pre-trained anew on what is kept (arms `filter`, `captioner`, `both`) and fine-tuned in the same way. All arms are
-pre-trained on equally many pairs, at the same learning rates.
+A model is pre-trained on the noisy web, and fine-tuned on a small clean set, once to caption and once to match: these
+are the captioner and the filter (and the arm `none` of the comparison). CapFilt captions and scores the web. Then a
+model is pre-trained anew on what is kept (arms `filter`, `captioner`, `both`) and fine-tuned in the same way. All arms
+are pre-trained on equally many pairs, at the same learning rates.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def run(folder: Path, size: Size, quick: bool, seed: int) -> Iterator[Step]:
     for arm, (file, choice) in ARMS.items():
         if choice:
             if not (folder / "capfilt" / "unusable.json").exists():
-                yield _step(f"CapFilt: caption and score {size.web_images:,} pictures", _capfilt(folder, size, seed))
+                yield _step(f"CapFilt: caption and score {size.web_images:,} pictures", _capfilt(folder, seed))
             selected = ["capfilt.py", "select", str(folder / "capfilt"), f"out={folder / arm / 'selected'}", *choice]
             yield _step(f"{arm}: choose", ["python", *selected])
         _write_epochs(folder / arm / "pairs", _read(folder / file), size.web_images, EPOCHS[quick], seed)
@@ -80,7 +80,7 @@ def _write_epochs(folder: Path, pairs: Sequence[Any], per_epoch: int, epochs: in
             file.write_text(json.dumps(drawn[epoch * per_epoch : (epoch + 1) * per_epoch]), encoding="utf-8")
 
 
-def _capfilt(folder: Path, size: Size, seed: int) -> list[str]:
+def _capfilt(folder: Path, seed: int) -> list[str]:
     config = "configs/demo/capfilt.yaml"
     flags = ["--config", config, "--output_dir", str(folder / "capfilt"), "--seed", str(seed), "--device", "cpu"]
     return [*_launch(2), "capfilt.py", *flags, *relocated(config, folder)]

@@ -1,4 +1,4 @@
-"""What the arms of the CapFilt comparison reach, and how well the filter finds the wrong captions, known here exactly."""
+"""What the arms of the CapFilt comparison reach, and how well the filter finds the wrong captions, which are known."""
 
 import json
 from collections.abc import Mapping, Sequence

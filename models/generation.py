@@ -169,10 +169,7 @@ def _greedy_or_sample(
     running = torch.ones_like(log_probs, dtype=torch.bool)
     while True:
         scores = rules.apply(logits, ids)
-        if options.sample:
-            token = _sample_tokens(scores, options, ids.shape[1])
-        else:
-            token = scores.argmax(dim=1)
+        token = _sample_tokens(scores, options, ids.shape[1]) if options.sample else scores.argmax(dim=1)
         log_prob = logits.log_softmax(dim=1).gather(1, token[:, None]).squeeze(1)
         log_probs = log_probs + log_prob.where(running, 0.0)
         token = token.where(running, rules.pad_token)
