@@ -20,7 +20,7 @@ import engine
 from bootstrapping.caption_filter import CaptionFilter
 from bootstrapping.identity import checkpoint_identity, claim_folder, versions
 from bootstrapping.scoring import list_unusable, score_corpus
-from data.config import CorpusData
+from data.corpus.sources import CorpusData
 from models.blip import BLIPDecoder
 from models.blip_itm import BLIPMatcher
 from models.generation import SearchOptions
