@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from data.config_base import DataConfig, PublishedData
+from data.records.annotations import list_files
 from data.records.published import annotation_file
 from files import resolve
 from settings import ConfigError, MissingFile, check, setting
@@ -46,7 +47,7 @@ class PretrainData(DataConfig):
         """The annotation files that every epoch reads; pre-training has the split 'train' only."""
         if split != "train":
             raise ValueError(f"pre-training data has no split {split!r}")
-        return [annotation_file(path) for path in self.train_file]
+        return list_files(self.train_file, "train_file")
 
     def laion_files(self) -> list[Path]:
         """The annotation files of `laion_path` in the order of the epochs that read them."""
@@ -55,9 +56,9 @@ class PretrainData(DataConfig):
         folder = resolve(self.laion_path)
         if not os.path.isdir(folder):
             raise MissingFile(f"laion_path {self.laion_path!a} is no folder")
-        files = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".jsonl"))
+        files = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".jsonl", ".parquet"))
         if not files:
-            raise MissingFile(f"laion_path {self.laion_path} holds no .json or .jsonl file")
+            raise MissingFile(f"laion_path {self.laion_path} holds no .json, .jsonl or .parquet file")
         return files
 
 

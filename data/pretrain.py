@@ -1,6 +1,5 @@
 """Pre-training: image-text pairs from annotation files, from WebDataset shards, or from both."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,8 @@ from data.dataset import Sample, TrainDataset, TrainImage, pick_caption
 from data.media.image_file import ImageFile
 from data.records.annotations import Annotations
 from data.records.formats import Format, captions, path
+from data.records.pictures import downloaded_name as downloaded_name
+from data.records.pictures import open_picture
 from data.records.shards import Shards
 from data.sampler import mixed, shuffled, shuffled_by_shard
 from data.text import clean_caption
@@ -23,17 +24,6 @@ PAIR = Format(
     either=("image", "url"),
     needed="caption",
 )
-
-
-def downloaded_name(url: str) -> str:
-    """The file in `url_root` that the download of `url` must have: ab/abcd....jpg, by the MD5 of the address.
-
-    The suffix is always .jpg, whatever format the picture has.
-
-    In a shell: `name=$(printf %s "$url" | md5sum | cut -c1-32); echo ${name:0:2}/$name.jpg`.
-    """
-    name = hashlib.md5(url.encode(), usedforsecurity=False).hexdigest()
-    return f"{name[:2]}/{name}.jpg"
 
 
 class PretrainDataset(TrainDataset):
@@ -95,10 +85,10 @@ class PretrainDataset(TrainDataset):
         if not in_shards:
             return shuffled(size, key)
         if in_shards == size:
-            return shuffled_by_shard(self.shards.sizes, key)
+            return shuffled_by_shard(self.shards.sizes, key, self.shards.window)
         return mixed(
             lambda turn: shuffled(size - in_shards, (*key, turn)) + in_shards,
-            lambda turn: shuffled_by_shard(self.shards.sizes, (*key, turn)),
+            lambda turn: shuffled_by_shard(self.shards.sizes, (*key, turn), self.shards.window),
             size,
             in_shards / size if self.shards_share is None else self.shards_share,
             key,
@@ -124,5 +114,5 @@ class PretrainDataset(TrainDataset):
         if "name" in record:  # from a shard
             return ImageFile(record["image"], record["name"])
         if record["image"] is not None:
-            return ImageFile(os.path.join(self.image_root, record["image"]))
+            return open_picture(os.path.join(self.image_root, record["image"]))
         return ImageFile(os.path.join(self.url_root, downloaded_name(record["url"])))
