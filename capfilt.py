@@ -9,22 +9,23 @@ on when it is started again, with any number of processes.
 """
 
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
-
-from bootstrapping.choice import select
-from data.corpus.units import Corpus
 
 import engine
 from bootstrapping.caption_filter import CaptionFilter
+from bootstrapping.choice import select
 from bootstrapping.identity import checkpoint_identity, claim_folder, versions
 from bootstrapping.scoring import list_unusable, score_corpus
 from data.corpus.sources import CorpusData
+from data.corpus.units import Corpus
 from models.blip import BLIPDecoder
 from models.blip_itm import BLIPMatcher
 from models.generation import SearchOptions
 from models.weights.build import build_from_checkpoint
+from models.weights.files import CheckpointError
 from settings import ConfigError, check, setting
 
 
@@ -72,17 +73,29 @@ class Config(engine.RunConfig, CorpusData):
 
     def deciding(self) -> dict[str, Any]:
         """The keys that decide what is written, apart from the corpus' and the checkpoints'."""
-        free = {"print_freq", "timeout_minutes", "threshold", "max_bad_images", "num_workers", "precision"}
-        return {key: value for key, value in asdict(self).items() if key not in {*free, "captioner", "filter"}}
+        elsewhere = {field.name for field in fields(CorpusData)} | {"captioner", "filter"}
+        free = {"print_freq", "timeout_minutes", "threshold", "precision"}
+        return {key: value for key, value in asdict(self).items() if key not in elsewhere | free}
 
 
 def build_models(run: engine.Run[Config]) -> CaptionFilter:
     config = run.config
-    captioner = build_from_checkpoint(BLIPDecoder, config.captioner) if config.captions_per_image else None
-    matcher = build_from_checkpoint(BLIPMatcher, config.filter)
+    with _named("captioner"):
+        captioner = build_from_checkpoint(BLIPDecoder, config.captioner) if config.captions_per_image else None
+    with _named("filter"):
+        matcher = build_from_checkpoint(BLIPMatcher, config.filter)
     for model in filter(None, (captioner, matcher)):
         model.to(run.device).eval()
     return CaptionFilter(captioner, matcher, config.search(), config.prompt, run.seed)
+
+
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    """Say of a checkpoint that cannot be used which key names it."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{key}: {error}") from error
 
 
 def identity(run: engine.Run[Config], corpus: Corpus) -> dict[str, Any]:

@@ -2,15 +2,15 @@
 
     python -m benchmarks.capfilt [--images 4] [--device cpu] [--precision fp32] [--out benchmarks/results/capfilt.json]
 
-A ViT-B captioner and a ViT-B matcher at 384 pixels, with random weights, write one nucleus caption of 20 tokens for each
-image, and score it and the web's text: probability and cosine. Two ways on the same weights and pictures:
+A ViT-B captioner and a ViT-B matcher at 384 pixels, with random weights, write one nucleus caption of 20 tokens for
+each image, and score it and the web's text: probability and cosine. Two ways on the same weights and pictures:
 
-- ours: `bootstrapping.caption_filter`. Each model encodes an image once; both texts of an image share its keys and values;
+- ours: `bootstrapping.caption_filter`. Each model encodes an image once; both texts of an image share its memory;
 - Hugging Face: `BlipForConditionalGeneration.generate`, and `BlipForImageTextRetrieval`, called once for the cosines of
   all texts and once for the matching of each of the two texts, with all images in one batch.
 
-Both captioners sample, so their texts differ; the scores of the same texts are compared. On a CPU one thread is used and
-processor time is measured. On a GPU take `--images 256 --precision bf16`.
+Both captioners sample, so their texts differ; the scores of the same texts are compared. On a CPU one thread is used
+and processor time is measured. On a GPU take `--images 256 --precision bf16`.
 """
 
 import tempfile

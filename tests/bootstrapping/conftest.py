@@ -1,7 +1,5 @@
 """A small corpus of pictures, and a captioner and a filter with random weights."""
 
-import json
-
 import pytest
 import torch
 
@@ -39,6 +37,4 @@ def checkpoints(tmp_path_factory):
 def corpus(demo_folder):
     """(list of the noisy web's pairs, folder of its pictures)."""
     web = demo_folder / "output" / "demo" / "web"
-    pairs = json.loads((web / "pretrain.json").read_text())
-    assert len(pairs) == 48
     return web / "pretrain.json", web / "images"
