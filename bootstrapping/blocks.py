@@ -60,22 +60,34 @@ class Block:
         return synthetic
 
     @cached_property
-    def firsts(self) -> np.ndarray:
-        """The first row of each image: int64 [images]. Raises CollidingUids where the next image has the same uid."""
-        pc = compute()
+    def _images(self) -> tuple[np.ndarray, np.ndarray]:
+        """The first row and the uid of each image."""
+        uids = self.column("uid")
         try:
-            digits = digits_of(self.column("uid"))
+            digits = digits_of(uids)
+            is_first = np.ones(len(self), bool)
+            is_first[1:] = (digits[1:] != digits[:-1]).any(axis=1)
+            firsts = np.flatnonzero(is_first)
+            numbers = number_of(uids.take(firsts))
         except WrongUid as error:
             raise UnreadableScores(f"{self.path}: {error}") from None
-        is_first = np.ones(len(self), bool)
-        is_first[1:] = (digits[1:] != digits[:-1]).any(axis=1)
         names = self.column("image")
-        renamed = pc.not_equal(names.slice(1), names.slice(0, len(names) - 1)).to_numpy(zero_copy_only=False)
+        renamed = compute().not_equal(names.slice(1), names.slice(0, len(names) - 1)).to_numpy(zero_copy_only=False)
         wrong = np.flatnonzero(renamed & ~is_first[1:])
         if len(wrong):
             row = int(wrong[0])
-            raise colliding(str(self.column("uid")[row]), [(self.path, str(names[row + i])) for i in (0, 1)])
-        return np.flatnonzero(is_first)
+            raise colliding(str(uids[row]), [(self.path, str(names[row + i])) for i in (0, 1)])
+        return firsts, numbers
+
+    @property
+    def firsts(self) -> np.ndarray:
+        """The first row of each image: int64 [images]. Raises CollidingUids where the next image has the same uid."""
+        return self._images[0]
+
+    @property
+    def uids(self) -> np.ndarray:
+        """The uid of each image: bytes [images], 16 each."""
+        return self._images[1]
 
     @cached_property
     def image_numbers(self) -> np.ndarray:
@@ -87,11 +99,6 @@ class Block:
         """Numbers that are equal for equal texts of an image: int64 [rows]."""
         texts = self.column("text").dictionary_encode()
         return self.image_numbers * np.int64(len(texts.dictionary)) + texts.indices.to_numpy()
-
-    @cached_property
-    def uids(self) -> np.ndarray:
-        """The uid of each image: bytes [images], 16 each."""
-        return number_of(self.column("uid").take(self.firsts))
 
 
 def colliding(uid: str, places: Sequence[tuple[Path, str]]) -> CollidingUids:
@@ -129,8 +136,10 @@ def blocks(files: Iterable[ScoreFile], columns: Sequence[str] = ALL_COLUMNS) -> 
 def _tables(file: ScoreFile, columns: Sequence[str]) -> "Iterator[pa.Table]":
     import pyarrow as pa
 
+    rows = 0
     with parquet_file(file.path) as opened:
         for batch in opened.iter_batches(_ROWS, columns=list(columns)):
+            rows += batch.num_rows
             if batch.num_rows == 0:
                 continue
             batch.validate(full=True)  # among others, that texts are UTF-8
@@ -138,6 +147,11 @@ def _tables(file: ScoreFile, columns: Sequence[str]) -> "Iterator[pa.Table]":
             if empty:
                 raise UnreadableScores(f"{file.path}: column {empty[0]} lacks values")
             yield pa.Table.from_batches([batch])
+    if rows != file.rows:  # a damaged header hides a page
+        raise UnreadableScores(
+            f"{file.path}: {rows} of {file.rows} rows can be read; delete it and run capfilt.py again, which makes it "
+            "anew"
+        )
 
 
 def _one_chunk(tables: "list[pa.Table]") -> "pa.Table":

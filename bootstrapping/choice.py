@@ -4,6 +4,7 @@ No network runs, and nothing of the run's output is changed: try one threshold a
 """
 
 import argparse
+import itertools
 import json
 import logging
 import sys
@@ -17,18 +18,21 @@ import numpy as np
 
 from bootstrapping.blocks import Block, blocks, colliding, in_order
 from bootstrapping.lists import json_records, open_list
+from bootstrapping.page import write_page
+from bootstrapping.pictures import picture_opener
 from bootstrapping.samples import Samples
 from bootstrapping.scores import FOLDER, SYNTHETIC, WEB, Scores, open_scores
 from bootstrapping.selection import Chosen, Rule, choose, least_of_share
 from bootstrapping.statistics import Statistics, statistics
 from bootstrapping.truth import Truth
 from bootstrapping.uids import UidSet, write_uids
-from files import atomic_write
+from bootstrapping.whole_files import write_whole
 from settings import ConfigError, Settings, UserError, check, describe, load_config, setting
 
 logger = logging.getLogger("blip.capfilt")
 
 _THRESHOLD = 0.5  # of the paper's authors
+_UNUSABLE_SHOWN = 20  # on the page
 LISTS = {WEB: "filtered_web.json", SYNTHETIC: "filtered_synthetic.json", "both": "both.json"}
 
 
@@ -114,12 +118,15 @@ def write_selection(folder: Path, selection: Selection) -> dict[str, Any]:
     out = Path(selection.out) if selection.out is not None else folder / "selected"
     inside = (folder / FOLDER).resolve()
     check(inside not in (out.resolve(), *out.resolve().parents), "out", out, "outside of the scores")
+    check(out.is_dir() or not out.exists(), "out", out, "a folder")
     truth = Truth(Path(selection.truth)) if selection.truth is not None else None
     rule = selection.rule(scores)
     found, samples = _write_lists(scores, rule, truth, out, selection.gallery)
     summary = _summary(scores, selection, rule, found, truth)
-    with atomic_write(out / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    with write_whole(out / "summary.json") as file:
+        file.write(json.dumps(summary, indent=2, allow_nan=False).encode() + b"\n")
+    unusable = itertools.islice((bad for file in scores.files for bad in file.about.get("bad", ())), _UNUSABLE_SHOWN)
+    write_page(out / "capfilt.html", summary, found, samples, list(unusable), picture_opener(scores.run))
     _log(summary, out)
     return summary
 

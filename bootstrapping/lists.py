@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from bootstrapping.arrow import compute
-from files import atomic_write
+from bootstrapping.whole_files import write_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,7 +64,7 @@ def _offsets(records: "pa.Array") -> tuple[int, int]:
 @contextmanager
 def open_list(path: Path) -> Iterator[JsonList]:
     """Write a JSON list whole or not at all."""
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
+    with write_whole(path) as file:
         opened = JsonList(file)
         yield opened
         opened.close()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bootstrapping.arrow import compute
-from files import atomic_write
+from bootstrapping.whole_files import write_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,5 +85,5 @@ def write_uids(file: Path, numbers: np.ndarray) -> None:
     halves = np.ascontiguousarray(numbers).view(">u8").reshape(-1, 2)
     pairs = np.empty(len(halves), _FILE)
     pairs["f0"], pairs["f1"] = halves[:, 0], halves[:, 1]
-    with atomic_write(file) as temporary, temporary.open("wb") as opened:
+    with write_whole(file) as opened:
         np.save(opened, pairs)

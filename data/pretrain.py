@@ -14,6 +14,7 @@ from data.records.formats import Format, captions, path
 from data.records.pictures import downloaded_name as downloaded_name
 from data.records.pictures import open_picture
 from data.records.shards import Shards
+from data.records.uids import UidList
 from data.sampler import mixed, shuffled, shuffled_by_shard
 from data.text import clean_caption
 from settings import ConfigError
@@ -30,8 +31,8 @@ class PretrainDataset(TrainDataset):
     """Batch: image uint8 [B, 3, S, S], caption list[str] (cleaned).
 
     An epoch uses every sample of the shards, of `files`, and of the next one of `laion_files` once, in one shuffled
-    order (within shards: a few files at a time). With `shards_share`, that share of the epoch is drawn from the shards
-    instead of as many samples as they hold.
+    order (within shards: a few files at a time). With `uids`, only the samples of shards that this file lists. With
+    `shards_share`, that share of the epoch is drawn from the shards instead of as many samples as they hold.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class PretrainDataset(TrainDataset):
         url_root: str | Path = "",
         laion_files: Sequence[str | Path] = (),
         shards: Sequence[str | Path] = (),
+        uids: str | Path = "",
         shards_share: float | None = None,
         max_words: int = 30,
         seed: int = 0,
@@ -50,7 +52,7 @@ class PretrainDataset(TrainDataset):
         self.url_root = url_root
         super().__init__(self._pairs(files), image_root, transform, seed)
         self.laion_files = list(laion_files)
-        self.shards = Shards(shards)
+        self.shards = Shards(shards, UidList(uids) if uids else None)
         self.shards_share = shards_share
         self.max_words = max_words
         self._laion: tuple[int, Annotations] = (-1, Annotations([], PAIR))

@@ -21,6 +21,7 @@ _KINDS = {
     "lists": "lists",
     "parquet": "Parquet files with pictures",
 }
+_LISTED = 5  # files that are named in an error
 
 
 @dataclass
@@ -71,20 +72,7 @@ def open_corpus(
     Raises ConfigError for sources of several kinds, and for the same file twice.
     """
     columns = {"image_column": image_column, "text_column": text_column}
-    files: list[Path] = []
-    for source in sources:
-        folder = os.path.expanduser(source)
-        files += [Path(folder)] if os.path.isdir(folder) else list_files([source], "corpus")
-    kinds: dict[str, Path] = {}
-    first_of: dict[str, Path] = {}
-    for file in files:
-        kinds.setdefault(_kind(file, **columns), file)
-        if first_of.setdefault(os.path.realpath(file), file) is not file:
-            raise ConfigError(f"corpus: {file} is named twice, also as {first_of[os.path.realpath(file)]}")
-    if len(kinds) > 1:
-        found = ", ".join(f"{_KINDS[kind]} ({file})" for kind, file in kinds.items())
-        raise ConfigError(f"corpus: {found} in one corpus: run each kind by itself")
-    (kind,) = kinds
+    kind, files = _of_one_kind(_files(sources), **columns)
     if kind != "lists" and (image_root or url_root):
         key = "image_root" if image_root else "url_root"
         raise ConfigError(f"{key} = {image_root or url_root}: must be empty for {_KINDS[kind]}, which need none")
@@ -99,19 +87,47 @@ def open_corpus(
     return ListCorpus(files, sources=sources, image_root=image_root, url_root=url_root, unit_size=unit_size, **columns)
 
 
-def _kind(file: Path, *, image_column: str, text_column: str) -> str:
-    if file.is_dir() and not is_parquet(file):
-        return "folder"
+def _files(sources: Sequence[str]) -> list[Path]:
+    """The files and folders of the sources; raises ConfigError for one that is named twice."""
+    files: list[Path] = []
+    for source in sources:
+        folder = os.path.expanduser(source)
+        files += [Path(folder)] if os.path.isdir(folder) else list_files([source], "corpus")
+    first_of: dict[str, Path] = {}
+    for file in files:
+        if first_of.setdefault(os.path.realpath(file), file) is not file:
+            raise ConfigError(f"corpus: {file} is named twice, also as {first_of[os.path.realpath(file)]}")
+    return files
+
+
+def _of_one_kind(files: Sequence[Path], *, image_column: str, text_column: str) -> tuple[str, list[Path]]:
+    """The kind of all files, and those of them that hold anything; raises ConfigError for several kinds."""
+    kinds = [_kind(file, image_column=image_column, text_column=text_column) for file in files]
+    first_of: dict[str, Path] = {}
+    for kind, file in zip(kinds, files, strict=True):
+        if kind:
+            first_of.setdefault(kind, file)
+    if not first_of:
+        raise ConfigError(f"corpus: there is no row in {', '.join(map(str, files[:_LISTED]))}")
+    if len(first_of) > 1:
+        found = ", ".join(f"{_KINDS[kind]} ({file})" for kind, file in first_of.items())
+        raise ConfigError(f"corpus: {found} in one corpus: run each kind by itself")
+    return next(iter(first_of)), [file for kind, file in zip(kinds, files, strict=True) if kind]
+
+
+def _kind(file: Path, *, image_column: str, text_column: str) -> str | None:
+    """The kind of a file or folder; None for a Parquet file without rows, whose columns may tell nothing."""
     if is_parquet(file):
-        schema = open_parquet(file).schema_arrow
-        found = find_columns(file, schema, image_column=image_column, text_column=text_column)
+        opened = open_parquet(file)
+        if not opened.metadata.num_rows:
+            return None
+        found = find_columns(file, opened.schema_arrow, image_column=image_column, text_column=text_column)
         return "parquet" if found.has_bytes else "lists"
+    if file.is_dir():
+        return "folder"
     suffix = file.suffix.lower()
-    if suffix in (".json", ".jsonl"):
-        return "lists"
-    if suffix == ".tar":
-        return "shards"
-    raise ConfigError(
-        f"corpus: {file} is none of .json, .jsonl, .parquet, .tar and no folder"
-        + ("; unpack it" if suffix in (".gz", ".tgz", ".bz2", ".xz", ".zst") else "")
-    )
+    kind = {".json": "lists", ".jsonl": "lists", ".tar": "shards"}.get(suffix)
+    if kind is None:
+        unpack = "; unpack it" if suffix in (".gz", ".tgz", ".bz2", ".xz", ".zst") else ""
+        raise ConfigError(f"corpus: {file} is none of .json, .jsonl, .parquet, .tar, and no folder{unpack}")
+    return kind

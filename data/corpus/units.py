@@ -15,9 +15,9 @@ from typing import Any
 
 from data.media.image_file import ImageFile
 from data.records.shard_index import digest
+from data.records.uids import UID
 from settings import UserError
 
-_UID = re.compile(r"[0-9a-fA-F]{32}")
 _NAME = 80  # characters of a unit's name
 
 
@@ -87,7 +87,7 @@ class Corpus(abc.ABC):
         first_of: dict[str, str] = {}
         for image in self._read(unit):
             if isinstance(image, CorpusImage):
-                if not _UID.fullmatch(image.uid):
+                if not UID.fullmatch(image.uid):
                     yield BadRecord(image.image, f"its uid is {image.uid[:60]!a}, expected 32 hexadecimal digits")
                     continue
                 if image.uid in first_of:

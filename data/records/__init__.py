@@ -12,6 +12,7 @@ shard_index     the index of a shard: where in the file each sample lies
 shard_samples   the samples in a tar file, those that cannot be used with their reasons
 parquet_samples the same of a Parquet file with pictures as bytes
 pictures        the picture of a record: a file, a download, or a sample of a shard
-uids            the uids of images
+shard_selection the samples of shards that a list of uids names
+uids            the uids of images, and lists of them
 published       names, splits and addresses of the paper's annotation files
 """

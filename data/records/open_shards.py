@@ -47,7 +47,7 @@ class OpenParquet:
         self.index = shard_index(file, key)
         self._name = file
         self._file = open_parquet(file)
-        self._columns = picture_columns(file, self._file)
+        self._picture = picture_columns(file, self._file)
 
     def picture(self, sample: dict[str, Any]) -> bytes:
         """The bytes of the picture of `sample`, a row of the index; raises BadImage where they cannot be decoded."""
@@ -60,11 +60,11 @@ class OpenParquet:
         """The pictures of a row group; an error where they cannot be decoded."""
         try:
             with readable(f"row group {number + 1}"):
-                table = self._file.read_row_group(number, [self._columns.picture], use_threads=False)
+                table = self._file.read_row_group(number, [self._picture.picture], use_threads=False)
         except UserError as error:
             return error
         column = table.column(0)
-        return column.combine_chunks().field(self._columns.member) if self._columns.member else column
+        return column.combine_chunks().field(self._picture.member) if self._picture.member else column
 
 
 class _Groups:

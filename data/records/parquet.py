@@ -39,7 +39,7 @@ _LISTED = 20  # columns that are named in an error
 _ROWS = 1024  # of texts that are in memory at once
 _BUFFER = 1 << 20  # bytes of a column that are read at once, so that a row group of any size can be read
 
-Kind = Literal["bytes", "text", "texts", "other"]
+Kind = Literal["bytes", "text", "texts", "null", "other"]
 
 
 def is_parquet(source: str | Path) -> bool:
@@ -138,15 +138,16 @@ def _picture_column(source: str | Path, schema: "pa.Schema", named: str) -> tupl
     """The column of pictures, and whether it holds their bytes; else it holds their paths."""
     if named:
         kind = _kind(_field_type(source, schema, named))
-        if kind not in ("bytes", "text"):
+        if kind not in ("bytes", "text", "null"):
             raise _wrong_type(source, schema, named, "bytes of pictures, or paths or addresses as text")
         return named, kind == "bytes"
     kinds = {name: _kind(schema.field(name).type) for name in _candidates("image", schema)}
     with_bytes = [name for name, kind in kinds.items() if kind == "bytes"]
+    with_bytes += [name for name, kind in kinds.items() if kind == "null" and name.lower() not in _PATHS]
     if not kinds:  # one of another name, if it is the only one
         others = [name for name in schema.names if _kind(schema.field(name).type) == "bytes"]
         with_bytes = others if len(others) == 1 else []
-    with_paths = [name for name, kind in kinds.items() if kind == "text" and name.lower() in _PATHS]
+    with_paths = [name for name, kind in kinds.items() if kind in ("text", "null") and name.lower() in _PATHS]
     return next(iter(with_bytes + with_paths), None), bool(with_bytes)
 
 
@@ -169,7 +170,7 @@ def field_column(source: str | Path, schema: "pa.Schema", field: str, named: str
             raise AnnotationError(
                 f"{source}: column {names[0]} holds the pictures themselves: name the file as one of `shards`"
             )
-        if kind != "text":
+        if kind not in ("text", "null"):
             raise _wrong_type(source, schema, names[0], "text")
     if field == "caption":
         check_texts(source, schema, names[0])
@@ -178,7 +179,7 @@ def field_column(source: str | Path, schema: "pa.Schema", field: str, named: str
 
 def check_texts(source: str | Path, schema: "pa.Schema", name: str) -> None:
     """Raise AnnotationError unless the column holds texts or lists of texts."""
-    if _kind(_field_type(source, schema, name)) not in ("text", "texts"):
+    if _kind(_field_type(source, schema, name)) not in ("text", "texts", "null"):
         raise _wrong_type(source, schema, name, "text or lists of text")
 
 
@@ -263,12 +264,14 @@ def _member(type: "pa.DataType") -> str | None:
 
 
 def _kind(type: "pa.DataType") -> Kind:
-    """What a column of this type holds; one whose values are all missing passes for text."""
+    """What a column of this type holds; null: the values are all missing."""
     name = str(type)
     if name.startswith("dictionary<"):
         return _kind(type.value_type)
-    if name in ("string", "large_string", "string_view", "null"):
+    if name in ("string", "large_string", "string_view"):
         return "text"
+    if name == "null":
+        return "null"
     if name.partition("[")[0] in ("binary", "large_binary", "binary_view", "fixed_size_binary") or _member(type):
         return "bytes"
-    return "texts" if "list" in name.partition("<")[0] and _kind(type.value_type) == "text" else "other"
+    return "texts" if "list" in name.partition("<")[0] and _kind(type.value_type) in ("text", "null") else "other"

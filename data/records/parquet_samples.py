@@ -34,6 +34,8 @@ def row_key(number: int) -> str:
 def parquet_samples(shard: str) -> list[Row]:
     """All samples of a Parquet file in the order of its rows: those to train on before the others."""
     file = open_parquet(shard)
+    if not file.metadata.num_rows:  # whatever its columns are
+        return []
     columns = picture_columns(shard, file)
     lacking = (
         ""
@@ -82,6 +84,8 @@ def captions_of(texts: Any) -> tuple[list[str], str | None]:
 def part_bytes(shard: str) -> list[int]:
     """The bytes of pictures in each row group, unpacked."""
     file = open_parquet(shard)
+    if not file.metadata.num_rows:
+        return [0] * file.num_row_groups
     columns = picture_columns(shard, file)
     return [_column_of(file, columns, group).total_uncompressed_size for group in range(file.num_row_groups)]
 

@@ -15,7 +15,11 @@ from typing import Any
 import numpy as np
 
 from data.records.open_shards import MOST_KEPT, open_shard
+from data.records.parquet import is_parquet
 from data.records.shard_index import Parts, index_key, shard_parts
+from data.records.shard_selection import selected_samples
+from data.records.table import Store, joined
+from data.records.uids import UidList
 from settings import ConfigError, MissingFile, needs_extra
 
 _MOST_SHARDS = 1_000_000  # names that a pattern may stand for
@@ -73,20 +77,25 @@ class Shards:
     """The samples of all shards, one after the other: `shards[row]` is {image: bytes, caption: [str], name}.
 
     `name` is 'shard.tar/key'. A copy in another process takes a few hundred bytes a shard: an index is opened when a
-    sample of it is read.
+    sample of it is read. With `uids`, only the samples that these list.
 
     Attributes:
         sizes: int64 [parts], the samples that are read together: of a tar, or of a row group of a Parquet file.
         window: how many parts may be read in turns: as many as a process keeps open and in memory.
     """
 
-    def __init__(self, files: Sequence[str | Path]) -> None:
+    def __init__(self, files: Sequence[str | Path], uids: UidList | None = None) -> None:
         self.files = [str(file) for file in files]
         self._keys = [index_key(file) for file in self.files]
         parts = shard_parts(self.files, self._keys)
         self.window = _window(self.files, parts)
         self.sizes = parts.samples
         self._shards = parts.shard
+        self._selected: Store | None = None
+        if uids is not None and self.files:
+            folder, names = relative_names(self.files)
+            self._selected = selected_samples(self.files, self._keys, names, parts, uids, folder)
+            self.sizes = np.bincount(np.array(joined([self._selected], "part")), minlength=len(self.sizes))
         self._ends = np.cumsum(self.sizes)
 
     def __len__(self) -> int:
@@ -97,10 +106,12 @@ class Shards:
             raise IndexError(f"row {row} of {len(self)}")
         part = int(np.searchsorted(self._ends, row, side="right"))
         number = int(self._shards[part])
-        first = int(np.searchsorted(self._shards, number))  # part of the shard
-        file, place = self.files[number], int(row - self._ends[first] + self.sizes[first])
-        shard = open_shard(file, self._keys[number])
-        sample = shard.index[place]
+        file, shard = self.files[number], open_shard(self.files[number], self._keys[number])
+        if self._selected is None:
+            first = int(np.searchsorted(self._shards, number))  # part of the shard
+            sample = shard.index[int(row - self._ends[first] + self.sizes[first])]
+        else:
+            sample = shard.index[self._selected[row]["row"]]
         return {"image": shard.picture(sample), "caption": sample["caption"], "name": f"{file}/{sample['key']}"}
 
 
@@ -115,5 +126,5 @@ def _window(files: Sequence[str], parts: Parts) -> int:
             f"whole row groups in memory, {MOST_KEPT / 2**30:g} GiB of them in each worker: write the file anew with "
             "smaller ones (pyarrow.parquet.write_table(table, file, row_group_size=1000))"
         )
-    most = _WINDOW if (parts.bytes == 0).any() or not largest else _WINDOW_OF_GROUPS
+    most = _WINDOW_OF_GROUPS if files and all(map(is_parquet, files)) else _WINDOW
     return min(most, MOST_KEPT // max(1, largest))
