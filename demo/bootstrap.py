@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from data.shapes import build_world
-from demo.bootstrap_scores import arm_scores, filter_scores, plot, table
+from demo.bootstrap_scores import arm_scores, filter_scores, plot, table, write_truth
 from demo.recipe import FULL, LEVEL, QUICK, Size, Step, execute, relocated, timed
 from files import REPOSITORY, atomic_write
 
@@ -44,10 +44,12 @@ def run(folder: Path, size: Size, quick: bool, seed: int) -> Iterator[Step]:
     yield from _draw(folder, size, seed)
     for arm, (file, choice) in ARMS.items():
         if choice:
-            if not (folder / "capfilt" / "unusable.json").exists():
+            truth = folder / "truth.json"
+            if not truth.exists():
                 yield _step(f"CapFilt: caption and score {size.web_images:,} pictures", _capfilt(folder, seed))
-            selected = ["capfilt.py", "select", str(folder / "capfilt"), f"out={folder / arm / 'selected'}", *choice]
-            yield _step(f"{arm}: choose", ["python", *selected])
+                write_truth(folder, truth)
+            keys = [f"out={folder / arm / 'selected'}", f"truth={truth}", *choice]
+            yield _step(f"{arm}: choose", ["python", "capfilt.py", "select", str(folder / "capfilt"), *keys])
         _write_epochs(folder / arm / "pairs", _read(folder / file), size.web_images, EPOCHS[quick], seed)
         lists = ["train_file=[]", f"laion_path={folder / arm / 'pairs'}", f"max_epoch={EPOCHS[quick]}"]
         yield _step(f"{arm}: pre-train", _training(folder, arm, "pretrain", size, seed, lists))
@@ -143,7 +145,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(table(found))
     folder = Path(flags.folder or f"output/bootstrap/{'quick_' if flags.quick else ''}seed_{flags.seed}")
     os.chdir(REPOSITORY)  # the configs' paths start from there
-    shutil.rmtree(folder / "capfilt", ignore_errors=True)
+    for name in ("capfilt", *ARMS):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / "truth.json").unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         steps = list(run(folder, QUICK if flags.quick else FULL, flags.quick, flags.seed))

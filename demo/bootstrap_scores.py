@@ -11,18 +11,22 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from bootstrapping.scores import SYNTHETIC, WEB, open_scores, read_columns
+from bootstrapping.scores import SYNTHETIC, open_scores, read_columns
 from data.shapes import caption_is_right, read_scenes
 from demo.scores import Results, share_right
+from files import atomic_write
 
 THRESHOLD = 0.5
-BINS = 10  # of the calibration curve
 SCORES = {
     "captions right": "caption_right",
     "CIDEr": "caption_cider",
     "TR@1": "text_r1",
     "IR@1": "image_r1",
 }
+_OF_THE_FILTER = (
+    *("precision", "recall", "f1"),
+    *("kept_web", "kept_synthetic", "synthetic_right", "kept_synthetic_right"),
+)
 
 
 def arm_scores(folder: Path, arm: str) -> dict[str, float]:
@@ -38,38 +42,38 @@ def arm_scores(folder: Path, arm: str) -> dict[str, float]:
     }
 
 
+def write_truth(folder: Path, file: Path) -> None:
+    """Write which of the web's captions belong to their picture, by the uid that CapFilt scored it under."""
+    wrong = {entry["image"] for entry in _read(folder / "web" / "noise.json")}
+    uids, images = read_columns(open_scores(folder / "capfilt"), "uid", "image")
+    with atomic_write(file) as temporary:
+        truth = {uid: image not in wrong for uid, image in zip(uids, images, strict=True)}
+        temporary.write_text(json.dumps(truth), encoding="utf-8")
+
+
 def filter_scores(folder: Path) -> dict[str, Any]:
-    """How well the filter tells the web's wrong captions from the right ones, and what the captioner's are worth."""
+    """How well the filter finds the web's wrong captions, what is kept, and how many of the captioner's are right."""
+    summary = _read(folder / "both" / "selected" / "summary.json")
     scenes = read_scenes(folder / "web" / "scenes.json")
-    wrong = {entry["image"] for entry in json.loads((folder / "web" / "noise.json").read_text("utf-8"))}
-    images, sources, texts, match = read_columns(open_scores(folder / "capfilt"), "image", "source", "text", "match")
-    probability, source = np.array(match), np.array(sources)
-    web, own = source == WEB, source == SYNTHETIC
-    is_wrong = np.array([image in wrong for image in images])
-    right = np.array([caption_is_right(text, scenes[image]) for image, text in zip(images, texts, strict=True)])
-    dropped = probability < THRESHOLD
-    found = int((web & dropped & is_wrong).sum())
-    precision, recall = found / max(1, int((web & dropped).sum())), found / max(1, int((web & is_wrong).sum()))
-    bins = np.minimum((probability[web] * BINS).astype(int), BINS - 1)
+    columns = read_columns(open_scores(folder / "capfilt"), "image", "source", "text", "match")
+    right: dict[bool, list[bool]] = {True: [], False: []}  # by whether the caption is kept
+    for image, source, text, match in zip(*columns, strict=True):
+        if source == SYNTHETIC:
+            right[match >= THRESHOLD].append(caption_is_right(text, scenes[image]))
     return {
-        "wrong share": float(is_wrong[web].mean()),
-        "precision": precision,
-        "recall": recall,
-        "F1": 2 * precision * recall / max(1e-9, precision + recall),
-        "kept web": float((web & ~dropped).sum() / web.sum()),
-        "kept synthetic": float((own & ~dropped).sum() / own.sum()),
-        "synthetic right": float(right[own].mean()),
-        "kept synthetic right": float(right[own & ~dropped].mean()) if (own & ~dropped).any() else 0.0,
-        "dropped synthetic right": float(right[own & dropped].mean()) if (own & dropped).any() else 0.0,
-        "calibration": [
-            {
-                "texts": int((bins == number).sum()),
-                "probability": float(probability[web][bins == number].mean()) if (bins == number).any() else None,
-                "right": float((~is_wrong[web])[bins == number].mean()) if (bins == number).any() else None,
-            }
-            for number in range(BINS)
-        ],
+        **{name: summary["truth"][name] for name in ("precision", "recall", "f1", "calibration")},
+        **{f"kept_{source}": counts["share_kept"] for source, counts in summary["texts"].items()},
+        "synthetic_right": _share([*right[True], *right[False]]),
+        "kept_synthetic_right": _share(right[True]),
     }
+
+
+def _share(values: Sequence[bool]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
@@ -85,11 +89,8 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     for run in results:
         found = run["filter"]
-        parts = ("precision", "recall", "F1", "kept web", "kept synthetic", "synthetic right", "kept synthetic right")
-        lines.append(
-            f"\nseed {run['seed']}, {run['minutes']:.0f} minutes: "
-            + ", ".join(f"{name} {found[name]:.3f}" for name in parts)
-        )
+        parts = [f"{name.replace('_', ' ')} {found[name]:.3f}" for name in _OF_THE_FILTER]
+        lines.append(f"\nseed {run['seed']}, {run['minutes']:.0f} minutes: {', '.join(parts)}")
     return "\n".join(lines)
 
 
@@ -106,9 +107,8 @@ def plot(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes[-1].plot([0, 1], [0, 1], color="#b9bfc7")
     for run in results:
         points = [point for point in run["filter"]["calibration"] if point["texts"]]
-        axes[-1].plot(
-            [point["probability"] for point in points], [point["right"] for point in points], ".-", color="#d9822b"
-        )
+        matches, shares = ([point[name] for point in points] for name in ("mean_match", "share_right"))
+        axes[-1].plot(matches, shares, ".-", color="#d9822b")
     axes[-1].set(title="Filter: share right", xlabel="probability of a match")
     figure.savefig(path, dpi=130)
     plt.close(figure)
