@@ -180,6 +180,17 @@ def _score_file(path: Path) -> ScoreFile:
         return ScoreFile(path, file.metadata.num_rows, about)
 
 
+def read_columns(scores: Scores, *names: str) -> list[list[Any]]:
+    """Whole columns of all files, for runs that fit into memory."""
+    columns: list[list[Any]] = [[] for _ in names]
+    for file in scores.files:
+        with parquet_file(file.path) as content:
+            table = content.read(columns=list(names))
+        for column, name in zip(columns, names, strict=True):
+            column += table.column(name).to_pylist()
+    return columns
+
+
 @contextmanager
 def parquet_file(path: Path) -> "Iterator[pq.ParquetFile]":
     """Open a score file; what goes wrong inside, in reading it, is an UnreadableScores."""
