@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from bootstrapping.scores import TextScore, write_scores
+from data.corpus.sources import open_corpus
+from data.corpus.units import CorpusImage
 
 ABOUT = {"captioner": {"source": "a.pth", "sha256": "a" * 64}, "filter": {"source": "b.pth", "sha256": "b" * 64}}
 TEXTS = ["a cat", "a dog", 'say "no"', "back\\slash", "tab\tand\nline", "\x01\x1f", "é 字 🙂", "", "a cat "]
@@ -47,6 +49,23 @@ def write_run(
     folder.mkdir(exist_ok=True)
     (folder / "capfilt.json").write_text(json.dumps(run if run is not None else {}))
     return folder
+
+
+def scored(folder: Path, sources: list[str], texts: dict[str, list[tuple[str, str, float]]], **keys) -> Path:
+    """The output folder of a run over a corpus, in which images (by the end of their names) have the given texts."""
+    corpus = open_corpus(sources, **keys)
+    files = {}
+    for unit in corpus.units:
+        rows = []
+        for image in corpus.read(unit):
+            if not isinstance(image, CorpusImage):
+                continue
+            found = next((found for end, found in texts.items() if image.image.endswith(end)), [])
+            for n, (source, text, match) in enumerate(found):
+                rows.append(TextScore(image.uid, image.image, source, n, text, match, 0.1))
+        files[unit.name] = rows
+    config = {"corpus": sources, "image_root": "", "url_root": "", "image_column": "", "text_column": ""}
+    return write_run(folder, files, {"corpus": corpus.identity, "config": {**config, **keys}})
 
 
 def chosen_plainly(

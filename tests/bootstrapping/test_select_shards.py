@@ -12,11 +12,8 @@ import pytest
 from PIL import Image
 
 from bootstrapping.choice import select
-from bootstrapping.scores import TextScore
-from data.corpus.sources import open_corpus
-from data.corpus.units import CorpusImage
 from data.records.shards import Shards
-from tests.bootstrapping.made_up import write_run
+from tests.bootstrapping.made_up import scored
 
 
 @pytest.fixture(autouse=True)
@@ -42,23 +39,6 @@ def write_tar(file: Path, members: dict[str, bytes]) -> None:
 def members(file: Path) -> dict[str, bytes]:
     with tarfile.open(file) as tar:
         return {member.name: tar.extractfile(member).read() for member in tar}
-
-
-def scored(folder: Path, sources: list[str], texts: dict[str, list[tuple[str, str, float]]], **keys) -> Path:
-    """The output folder of a run over a corpus, in which images (by the end of their names) have the given texts."""
-    corpus = open_corpus(sources, **keys)
-    files = {}
-    for unit in corpus.units:
-        rows = []
-        for image in corpus.read(unit):
-            if not isinstance(image, CorpusImage):
-                continue
-            found = next((found for end, found in texts.items() if image.image.endswith(end)), [])
-            for n, (source, text, match) in enumerate(found):
-                rows.append(TextScore(image.uid, image.image, source, n, text, match, 0.1))
-        files[unit.name] = rows
-    config = {"corpus": sources, "image_root": "", "url_root": "", "image_column": "", "text_column": ""}
-    return write_run(folder, files, {"corpus": corpus.identity, "config": {**config, **keys}})
 
 
 TWO = [("web", "a web text", 0.6), ("synthetic", "a synthetic text", 0.9)]
