@@ -7,6 +7,8 @@ import argparse
 import itertools
 import json
 import logging
+import math
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -27,6 +29,7 @@ from bootstrapping.statistics import Statistics, statistics
 from bootstrapping.truth import Truth
 from bootstrapping.uids import UidSet, write_uids
 from bootstrapping.whole_files import write_whole
+from files import resolve
 from settings import ConfigError, Settings, UserError, check, describe, load_config, setting
 
 if TYPE_CHECKING:
@@ -118,11 +121,14 @@ def write_selection(folder: Path, selection: Selection) -> dict[str, Any]:
     scores = open_scores(folder)
     if not scores.rows:
         raise UserError(f"{folder / FOLDER}: the scores hold no text, so there is nothing to choose")
-    out = Path(selection.out) if selection.out is not None else folder / "selected"
+    units = scores.run.get("units")
+    if isinstance(units, int) and len(scores.files) < units:
+        logger.warning("%d of %d units of work have scores: capfilt.py has not finished", len(scores.files), units)
+    out = folder / "selected" if selection.out is None else Path(os.path.expanduser(selection.out))
     inside = (folder / FOLDER).resolve()
     check(inside not in (out.resolve(), *out.resolve().parents), "out", out, "outside of the scores")
     check(out.is_dir() or not out.exists(), "out", out, "a folder")
-    truth = Truth(Path(selection.truth)) if selection.truth is not None else None
+    truth = Truth(resolve(selection.truth)) if selection.truth is not None else None
     shards = _shard_writer(scores, out) if selection.shards else None
     rule = selection.rule(scores)
     found, samples = _write_lists(scores, rule, truth, out, selection.gallery)
@@ -205,7 +211,11 @@ def _summary(
     return {
         "selection": keys,
         "score": rule.score,
-        "least_score": {source: rule.least[source] for source, counts in found.sources.items() if counts.texts},
+        "least_score": {
+            source: rule.least[source]
+            for source, counts in found.sources.items()
+            if counts.texts and not math.isnan(rule.least[source])
+        },
         "captioner": about.get("captioner"),
         "filter": about.get("filter"),
         "images": found.images,

@@ -130,6 +130,13 @@ def test_a_score_that_is_no_number_is_never_kept(tmp_path):
         assert read(chosen(folder, key) / "both.json") == records(rows[1:])
 
 
+def test_a_share_of_scores_that_are_no_numbers_is_nothing(tmp_path):
+    rows = [row(1, match=float("nan")), row(2, "synthetic", match=0.5)]
+    out = chosen(write_run(tmp_path / "run", {"a": rows}), "keep=0.5", "by_source=true")
+    assert read(out / "both.json") == records(rows[1:])
+    assert json.loads((out / "summary.json").read_text())["least_score"] == {"synthetic": 0.5}
+
+
 def test_lists_are_utf_8_with_one_record_a_line(tmp_path):
     rows = [row(1, text='é "x"\\\n'), row(2, "synthetic", image="http://a/b.jpg"), row(3, image="httpd/c.jpg")]
     out = chosen(write_run(tmp_path / "run", {"a": rows}))
@@ -159,6 +166,11 @@ def test_nothing_kept_leaves_empty_lists_and_says_so(tmp_path, caplog):
     assert read(out / "both.json") == []
     assert np.load(out / "uids.npy").shape == (0,)
     assert "no text is kept: choose a lower threshold" in caplog.messages
+
+
+def test_a_run_that_has_not_finished_is_named(tmp_path, caplog):
+    chosen(write_run(tmp_path / "run", {"a": [row(1)], "b": [row(2)]}, {"units": 3}))
+    assert "2 of 3 units of work have scores: capfilt.py has not finished" in caplog.messages
 
 
 def test_a_second_choice_writes_the_same_bytes(run, tmp_path):
