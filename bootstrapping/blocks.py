@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 ALL_COLUMNS = ("uid", "image", "source", "n", "text", "match", "cosine")
 """What the choice needs of a text."""
 
-_ROWS = 1 << 16  # of a block, about
+_ROWS, _BYTES = 1 << 16, 1 << 27  # of a block, about, whichever is less
 _THREADS = 2
 
 
@@ -143,7 +143,10 @@ def _tables(file: ScoreFile, columns: Sequence[str]) -> "Iterator[pa.Table]":
 
     rows = 0
     with parquet_file(file.path) as opened:
-        for batch in opened.iter_batches(_ROWS, columns=list(columns)):
+        groups = map(opened.metadata.row_group, range(opened.num_row_groups))
+        size = sum(group.total_byte_size for group in groups)
+        at_once = max(1, min(_ROWS, _BYTES * file.rows // max(1, size)))
+        for batch in opened.iter_batches(at_once, columns=list(columns)):
             rows += batch.num_rows
             if batch.num_rows == 0:
                 continue

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from data.media.image_file import open_image
 from evaluation.findings import Picture
 from settings import UserError
 
@@ -16,13 +17,16 @@ def picture_opener(run: Mapping[str, Any]) -> Callable[[str], Picture]:
     roots: dict[str, str] = {}
 
     def open_picture(image: str) -> Picture:
-        from data.records.pictures import downloaded_name, is_address, open_picture  # imports torch
-
         if not roots:
             roots.update(_roots(run))
-        if is_address(image):
-            return open_picture(os.path.join(roots["url_root"], downloaded_name(image))).read()
-        return open_picture(os.path.join(roots["image_root"], image)).read()
+        file = os.path.join(roots["image_root"], image)
+        if os.path.isfile(file):  # what follows imports torch, which takes longer than most choices
+            return open_image(file)
+        from data.records import pictures
+
+        if pictures.is_address(image):
+            file = os.path.join(roots["url_root"], pictures.downloaded_name(image))
+        return pictures.open_picture(file).read()
 
     return open_picture
 

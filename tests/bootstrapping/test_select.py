@@ -8,7 +8,7 @@ import pytest
 
 from bootstrapping import blocks
 from bootstrapping.choice import select
-from bootstrapping.scores import TextScore
+from bootstrapping.scores import TextScore, open_scores
 from tests.bootstrapping.made_up import ABOUT, chosen_plainly, random_rows, row, uid, write_run
 
 WRITTEN = ["both.json", "capfilt.html", "filtered_synthetic.json", "filtered_web.json", "summary.json", "uids.npy"]
@@ -76,6 +76,16 @@ def test_images_are_whole_wherever_rows_are_cut(block_rows, tmp_path, monkeypatc
     monkeypatch.setattr(blocks, "_ROWS", block_rows)
     out = chosen(folder, "keep=0.6", "captions_per_image=2")
     assert read(out / "both.json") == records(chosen_plainly(sum(rows.values(), []), keep=0.6, captions_per_image=2))
+
+
+def test_long_texts_are_read_a_few_at_a_time(tmp_path, monkeypatch):
+    rows = [row(number, text=f"{number} {'long ' * 200}") for number in range(100)]
+    folder = write_run(tmp_path / "run", {"a": rows})
+    monkeypatch.setattr(blocks, "_BYTES", 10_000)
+    read_at_once = [len(block) for block in blocks.blocks(open_scores(folder).files)]
+    assert sum(read_at_once) == 100
+    assert max(read_at_once) <= 20
+    assert read(chosen(folder) / "both.json") == records(rows)
 
 
 def test_equal_texts_of_an_image_are_kept_once_and_the_webs_goes_first(tmp_path):
