@@ -18,7 +18,7 @@ CREATE  := $(UV) venv --quiet --python $(PYTHON) $(VENV)
 INSTALL := $(UV) pip install --quiet --python $(RUN)
 endif
 
-.PHONY: demo demo-quick test test-faults lint format clean
+.PHONY: demo demo-quick bootstrap test test-faults lint format clean
 
 $(READY): requirements.txt
 	rm -rf $(VENV)
@@ -39,6 +39,11 @@ demo: $(READY)
 
 demo-quick: $(READY)
 	$(RUN) -m demo --quick
+
+bootstrap: $(READY)
+	$(RUN) -m demo.bootstrap --seed 0
+	$(RUN) -m demo.bootstrap --seed 1
+	$(RUN) -m demo.bootstrap --table output/bootstrap/seed_0 output/bootstrap/seed_1
 
 test: lint
 	$(RUN) -m pytest

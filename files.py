@@ -4,7 +4,17 @@
 with the other packages is defined there, and they import it from here.
 """
 
-from models.paths import REPOSITORY, atomic_write, open_regular, resolve
+from models.paths import REPOSITORY, atomic_write, open_regular, remove_unfinished, resolve
 from models.weights.download import DownloadError, cache_dir, download, offline
 
-__all__ = ["REPOSITORY", "DownloadError", "atomic_write", "cache_dir", "download", "offline", "open_regular", "resolve"]
+__all__ = [
+    "REPOSITORY",
+    "DownloadError",
+    "atomic_write",
+    "cache_dir",
+    "download",
+    "offline",
+    "open_regular",
+    "remove_unfinished",
+    "resolve",
+]

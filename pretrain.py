@@ -62,6 +62,7 @@ def build_loader(run: engine.Run[Config]) -> TrainLoader:
         url_root=config.url_root,
         laion_files=config.laion_files(),
         shards=shard_files(config.shards),
+        uids=config.uids,
         shards_share=config.shards_share,
         seed=run.seed,
     )

@@ -5,7 +5,8 @@ config, config_base     the data keys of each task's config
 dataset                 base classes: randomness by (seed, epoch, index), replaced bad images, batches as dicts
 sampler, loaders        which samples are in which batch; worker processes that load them
 text                    the cleaning of captions and questions
-records/                annotation files and WebDataset shards as memory-mapped tables
+records/                annotation files and shards (tar, Parquet) as memory-mapped tables
+corpus/                 the images of a web corpus with their texts, in units of work
 media/                  pictures and clips, from file to pixels
 check/                  `python -m data.check CONFIG` checks a config's data before a run
 shapes/                 `python -m data.shapes` draws a small world with annotations for every task

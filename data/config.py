@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from data.config_base import DataConfig, PublishedData
+from data.records.annotations import list_files
 from data.records.published import annotation_file
 from files import resolve
 from settings import ConfigError, MissingFile, check, setting
@@ -21,13 +22,18 @@ from settings.prompt import PromptSettings
 class PretrainData(DataConfig):
     """Pre-training: image-text pairs from JSON files, from WebDataset shards, or from both."""
 
-    train_file: list[str] = setting([], "annotation files, each a list of {image, caption} or {url, caption}")
+    train_file: list[str] = setting(
+        [], "lists (.json, .jsonl, .parquet) of {image, caption} or {url, caption}, as paths or patterns"
+    )
     image_root: str = setting("", "folder that the annotations' `image` paths start from")
     url_root: str = setting(
         "", "folder of the downloads of records that carry `url` (docs/data.md says how it is laid out)"
     )
     laion_path: str = setting("", "folder of further annotation files, of which each epoch takes the next one")
-    shards: list[str] = setting([], "WebDataset shards, as paths with {00000..00099} or * patterns")
+    shards: list[str] = setting(
+        [], "shards (WebDataset's .tar, or .parquet with pictures as bytes), as paths with {00000..00099} or * patterns"
+    )
+    uids: str = setting("", "list of the samples of the shards to use, a .npy file of uids as DataComp has them")
     shards_share: float | None = setting(None, "share of the samples drawn from shards; null: as many as they hold")
     batch_size: int = setting(75, "images per process and step")
     image_size: int = setting(224, "side in pixels of the square that images are resized to")
@@ -37,6 +43,8 @@ class PretrainData(DataConfig):
         super().__post_init__()
         if not (self.train_file or self.laion_path or self.shards):
             raise ConfigError("nothing to train on: give train_file (a list of files), laion_path or shards")
+        if self.uids and not self.shards:
+            raise ConfigError("uids lists samples of shards: give shards, or leave it out")
         if self.shards_share is not None:
             check(0 < self.shards_share < 1, "shards_share", self.shards_share, "between 0 and 1")
             if not self.shards or not (self.train_file or self.laion_path):
@@ -46,7 +54,7 @@ class PretrainData(DataConfig):
         """The annotation files that every epoch reads; pre-training has the split 'train' only."""
         if split != "train":
             raise ValueError(f"pre-training data has no split {split!r}")
-        return [annotation_file(path) for path in self.train_file]
+        return list_files(self.train_file, "train_file")
 
     def laion_files(self) -> list[Path]:
         """The annotation files of `laion_path` in the order of the epochs that read them."""
@@ -55,9 +63,9 @@ class PretrainData(DataConfig):
         folder = resolve(self.laion_path)
         if not os.path.isdir(folder):
             raise MissingFile(f"laion_path {self.laion_path!a} is no folder")
-        files = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".jsonl"))
+        files = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".jsonl", ".parquet"))
         if not files:
-            raise MissingFile(f"laion_path {self.laion_path} holds no .json or .jsonl file")
+            raise MissingFile(f"laion_path {self.laion_path} holds no .json, .jsonl or .parquet file")
         return files
 
 

@@ -26,12 +26,27 @@ EvalData = TypeVar("EvalData", bound=EvalDataset)
 
 
 @dataclass
-class DataConfig(Settings, abc.ABC):
+class LoadedData(Settings):
+    """The keys that whatever reads pictures has."""
+
+    num_workers: int = setting(4, "loader processes of each training process; 0 loads in the training process itself")
+    max_bad_images: float = setting(0.01, "share of unreadable training images above which a run ends with an error")
+
+    def __post_init__(self) -> None:
+        rule = "0 or more" if self.num_workers < 0 else f"at most {_MOST_WORKERS:,}"
+        check(0 <= self.num_workers <= _MOST_WORKERS, "num_workers", self.num_workers, rule)
+        for key in _FOLDERS:
+            if folder := getattr(self, key, ""):
+                setattr(self, key, os.path.expanduser(folder))
+        check(0 <= self.max_bad_images <= 1, "max_bad_images", self.max_bad_images, "a share, from 0 to 1")
+        super().__post_init__()
+
+
+@dataclass
+class DataConfig(LoadedData, abc.ABC):
     """The keys that the data of every task has."""
 
     image_size: int = setting(384, "side in pixels of the square that images are resized to")
-    num_workers: int = setting(4, "loader processes of each training process; 0 loads in the training process itself")
-    max_bad_images: float = setting(0.01, "share of unreadable training images above which a run ends with an error")
     augmentation: Augmentation = setting(
         "full", "training pictures: full (crop, flip, RandAugment), crop (crop and flip only) or none (whole pictures)"
     )
@@ -41,12 +56,6 @@ class DataConfig(Settings, abc.ABC):
         for key, most in _MOST.items():
             value = getattr(self, key, 1)
             check(1 <= value <= most, key, value, "at least 1" if value < 1 else f"at most {most:,}")
-        rule = "0 or more" if self.num_workers < 0 else f"at most {_MOST_WORKERS:,}"
-        check(0 <= self.num_workers <= _MOST_WORKERS, "num_workers", self.num_workers, rule)
-        for key in _FOLDERS:
-            if folder := getattr(self, key, ""):
-                setattr(self, key, os.path.expanduser(folder))
-        check(0 <= self.max_bad_images <= 1, "max_bad_images", self.max_bad_images, "a share, from 0 to 1")
         check(0 < self.min_scale <= 1, "min_scale", self.min_scale, "a share of the area, above 0 and up to 1")
         super().__post_init__()
 

@@ -1,6 +1,5 @@
 """Pre-training: image-text pairs from annotation files, from WebDataset shards, or from both."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,10 @@ from data.dataset import Sample, TrainDataset, TrainImage, pick_caption
 from data.media.image_file import ImageFile
 from data.records.annotations import Annotations
 from data.records.formats import Format, captions, path
+from data.records.pictures import downloaded_name as downloaded_name
+from data.records.pictures import open_picture
 from data.records.shards import Shards
+from data.records.uids import UidList
 from data.sampler import mixed, shuffled, shuffled_by_shard
 from data.text import clean_caption
 from settings import ConfigError
@@ -25,23 +27,12 @@ PAIR = Format(
 )
 
 
-def downloaded_name(url: str) -> str:
-    """The file in `url_root` that the download of `url` must have: ab/abcd....jpg, by the MD5 of the address.
-
-    The suffix is always .jpg, whatever format the picture has.
-
-    In a shell: `name=$(printf %s "$url" | md5sum | cut -c1-32); echo ${name:0:2}/$name.jpg`.
-    """
-    name = hashlib.md5(url.encode(), usedforsecurity=False).hexdigest()
-    return f"{name[:2]}/{name}.jpg"
-
-
 class PretrainDataset(TrainDataset):
     """Batch: image uint8 [B, 3, S, S], caption list[str] (cleaned).
 
     An epoch uses every sample of the shards, of `files`, and of the next one of `laion_files` once, in one shuffled
-    order (within shards: a few files at a time). With `shards_share`, that share of the epoch is drawn from the shards
-    instead of as many samples as they hold.
+    order (within shards: a few files at a time). With `uids`, only the samples of shards that this file lists. With
+    `shards_share`, that share of the epoch is drawn from the shards instead of as many samples as they hold.
     """
 
     def __init__(
@@ -53,6 +44,7 @@ class PretrainDataset(TrainDataset):
         url_root: str | Path = "",
         laion_files: Sequence[str | Path] = (),
         shards: Sequence[str | Path] = (),
+        uids: str | Path = "",
         shards_share: float | None = None,
         max_words: int = 30,
         seed: int = 0,
@@ -60,7 +52,7 @@ class PretrainDataset(TrainDataset):
         self.url_root = url_root
         super().__init__(self._pairs(files), image_root, transform, seed)
         self.laion_files = list(laion_files)
-        self.shards = Shards(shards)
+        self.shards = Shards(shards, UidList(uids) if uids else None)
         self.shards_share = shards_share
         self.max_words = max_words
         self._laion: tuple[int, Annotations] = (-1, Annotations([], PAIR))
@@ -95,10 +87,10 @@ class PretrainDataset(TrainDataset):
         if not in_shards:
             return shuffled(size, key)
         if in_shards == size:
-            return shuffled_by_shard(self.shards.sizes, key)
+            return shuffled_by_shard(self.shards.sizes, key, self.shards.window)
         return mixed(
             lambda turn: shuffled(size - in_shards, (*key, turn)) + in_shards,
-            lambda turn: shuffled_by_shard(self.shards.sizes, (*key, turn)),
+            lambda turn: shuffled_by_shard(self.shards.sizes, (*key, turn), self.shards.window),
             size,
             in_shards / size if self.shards_share is None else self.shards_share,
             key,
@@ -124,5 +116,5 @@ class PretrainDataset(TrainDataset):
         if "name" in record:  # from a shard
             return ImageFile(record["image"], record["name"])
         if record["image"] is not None:
-            return ImageFile(os.path.join(self.image_root, record["image"]))
+            return open_picture(os.path.join(self.image_root, record["image"]))
         return ImageFile(os.path.join(self.url_root, downloaded_name(record["url"])))

@@ -104,12 +104,12 @@ def run(folder: Path, size: Size, seed: int) -> Iterator[Step]:
         flags = [part for key, value in options.items() for part in (f"--{key}", str(value))]
         command = ["python", "-m", "data.shapes", "--out", f"{folder / name}", *flags]
         shutil.rmtree(folder / name, ignore_errors=True)
-        yield _timed(title, command, lambda name=name, options=options: build_world(folder / name, **options))
+        yield timed(title, command, lambda name=name, options=options: build_world(folder / name, **options))
     for phase in PHASES:
         if not phase.evaluates:
             shutil.rmtree(folder / phase.name, ignore_errors=True)
         command = phase_command(phase, folder, size, seed)
-        yield _timed(phase.title, command, lambda command=command: _execute(command))
+        yield timed(phase.title, command, lambda command=command: execute(command))
 
 
 def phase_command(phase: Phase, folder: Path, size: Size, seed: int) -> list[str]:
@@ -139,7 +139,7 @@ def relocated(config: str, folder: Path) -> list[str]:
     return [f"{key}={value}" for key, value in moved.items() if value != str(values[key])]
 
 
-def _timed(title: str, command: list[str], action: Callable[[], None]) -> Step:
+def timed(title: str, command: list[str], action: Callable[[], None]) -> Step:
     """Do `action`, which is what `command` does, and log and return how long it took."""
     logger.info("%s\n    %s", title, shlex.join(command))
     began = time.perf_counter()
@@ -149,7 +149,7 @@ def _timed(title: str, command: list[str], action: Callable[[], None]) -> Step:
     return step
 
 
-def _execute(command: list[str]) -> None:
+def execute(command: list[str]) -> None:
     """Run a script with this interpreter, by default with one thread a process: two processes share the machine."""
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     subprocess.run([sys.executable, *command[1:]], cwd=REPOSITORY, env=environment, check=True)

@@ -5,7 +5,7 @@ and passes functions to `fit` or `run_evaluation`. Config classes are made, read
 """
 
 from engine.config import RunConfig, TrainConfig
-from engine.distributed import PREEMPTED, gather_objects
+from engine.distributed import PREEMPTED, Preemption, first_decides, gather_objects
 from engine.loop import fit, run_evaluation
 from engine.progress import Progress
 from engine.run import Run, start
@@ -15,10 +15,12 @@ from engine.step_record import NotFinite
 __all__ = [
     "PREEMPTED",
     "NotFinite",
+    "Preemption",
     "Progress",
     "Run",
     "RunConfig",
     "TrainConfig",
+    "first_decides",
     "fit",
     "gather_objects",
     "run_evaluation",

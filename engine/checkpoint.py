@@ -77,12 +77,6 @@ def _kept_named(path: Path) -> Iterator[None]:
         raise UserError(f"the checkpoint {path} cannot be written ({reason}). {rest}") from error
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Delete the temporary files of processes that were killed while writing a checkpoint (`files.atomic_write`)."""
-    for path in folder.glob(".????????.checkpoint_*.pth"):
-        path.unlink()
-
-
 def newest(folder: Path) -> Path | None:
     """The newest checkpoint to resume from; None where there is none."""
     candidates = [folder / LAST, *_earlier(folder)]

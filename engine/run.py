@@ -14,6 +14,7 @@ from typing import Any, Generic, TypedDict, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import Store
 
 from engine import checkpoint, distributed
 from engine.config import RunConfig, TrainConfig
@@ -23,7 +24,8 @@ from engine.lock import FolderLock
 from engine.log import ProgressDisplay, set_up_logging, write_json
 from engine.progress import Batches
 from engine.randomness import set_seed
-from files import resolve
+from engine.shared_work import SharedWork
+from files import remove_unfinished, resolve
 from settings import ConfigError, describe, load_config, save_config
 from settings.flags import Parser, seed
 
@@ -59,6 +61,7 @@ class Run(Generic[Config_co]):
     evaluate_only: bool
     resume_from: Path | None
     replays: bool = False  # only the step that `resume_from` holds
+    store: Store | None = None  # of all processes; None where there is one only
 
     @property
     def is_first(self) -> bool:
@@ -81,6 +84,10 @@ class Run(Generic[Config_co]):
             key: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
             for key, value in batch.items()
         }
+
+    def shared_work(self) -> SharedWork:
+        """Pieces of work that the processes draw one at a time; once in a run."""
+        return SharedWork(self.store, self.config.timeout_minutes)
 
     def progress(self, items: Iterable[Item], title: str, work: Sequence[float]) -> Iterator[Item]:
         """Yield `items` unchanged and show how many are done, under `title`.
@@ -147,7 +154,7 @@ def start(
             resume_from = distributed.first_decides(lambda: _checkpoint_to_resume(flags, output, evaluate_only))
             set_seed(flags.seed)
             processes, replays = (launch.rank, launch.world_size), flags.replay is not None
-            run = Run(settings, output, device, flags.seed, *processes, evaluate_only, resume_from, replays)
+            run = Run(settings, output, device, flags.seed, *processes, evaluate_only, resume_from, replays, store)
             if run.is_first and not replays:
                 _prepare(run)
             yield run
@@ -223,7 +230,7 @@ def _prepare(run: Run[Any]) -> None:
     if not (in_training_folder or _restarted() and (run.output_dir / CONFIG).exists()):
         save_config(run.config, run.output_dir / CONFIG)
     if not run.evaluate_only:
-        checkpoint.remove_unfinished(run.output_dir)
+        remove_unfinished(run.output_dir, "checkpoint_*.pth")
         (run.output_dir / REFUSED).unlink(missing_ok=True)
 
 

@@ -12,9 +12,10 @@ from PIL import Image, ImageOps
 
 from evaluation.findings import Case, Picture
 from files import atomic_write
+from settings import UserError
 
 _THUMBNAIL = 256  # pixels on the longer side
-_STYLE = """
+CASES_STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }
 .cases { display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1rem; }
 .case { border: 1px solid #ddd; border-radius: 6px; padding: .6rem; }
@@ -51,18 +52,19 @@ def write_gallery(
     worst = ordered[len(best) :][::-1][:number]
     sections = ""
     for heading, some in (("Worst", worst), ("Best", best)):
-        shown = "".join(_case_html(case, open_source) for case in some)
+        shown = "".join(case_html(case, open_source) for case in some)
         sections += f"<h2>{heading} ({len(some)})</h2>\n<div class='cases'>\n{shown}</div>\n"
     page = (
         f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}</title>\n"
-        f"<style>{_STYLE}</style></head>\n<body><h1>{html.escape(title)}</h1>\n"
+        f"<style>{CASES_STYLE}</style></head>\n<body><h1>{html.escape(title)}</h1>\n"
         f"<pre>{html.escape(about)}</pre>\n<p>{len(cases)} samples.</p>\n{sections}</body></html>\n"
     )
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-def _case_html(case: Case, open_source: Callable[[Any], Picture]) -> str:
+def case_html(case: Case, open_source: Callable[[Any], Picture]) -> str:
+    """A case as HTML, which `CASES_STYLE` lays out in an element of class `cases`; all texts are escaped."""
     pictures = "".join(_picture_html(image, open_source) for image in case.images)
     entries = []
     for label, texts in case.lines.items():
@@ -77,7 +79,7 @@ def _picture_html(source: str | Path | Picture, open_source: Callable[[Any], Pic
     name = html.escape("" if isinstance(source, Picture) else str(source))
     try:
         image = ImageOps.exif_transpose(open_source(source)).convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, UserError, Image.DecompressionBombError) as error:
         return f"<div class='missing'>{name}: {html.escape(str(error))}</div>"
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     buffer = io.BytesIO()

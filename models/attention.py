@@ -31,6 +31,11 @@ class Memory:
     def __len__(self) -> int:
         return self.layers[0][0][0].shape[0]
 
+    def select(self, images: Tensor) -> "Memory":
+        """The keys and values of some of the images, given by their numbers [M]."""
+        layers = [[(key[images], value[images]) for key, value in layer] for layer in self.layers]
+        return Memory(layers, None if self.mask is None else self.mask[images])
+
 
 @dataclass
 class AttentionMaps:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.attention import Memory
 from models.base import VisionLanguageModel
 from models.config import ModelConfig
 from models.generation import Generated, SearchOptions, generate
@@ -125,7 +126,7 @@ class BLIPDecoder(VisionLanguageModel):
         if not isinstance(prompt, str):  # pyright: ignore[reportUnnecessaryIsInstance]: of a caller without types
             raise TypeError(f"prompt={prompt!r} must be a single text, which serves all images")
         self._prompt = prompt
-        self.prompt_ids = [self.special.dec, *self.tokenizer(prompt).input_ids[1:-1]]
+        self.prompt_ids = self._prompt_ids(prompt)
 
     @property
     def prompt_length(self) -> int:
@@ -171,26 +172,44 @@ class BLIPDecoder(VisionLanguageModel):
         return [texts[0] for texts in captions]
 
     @torch.no_grad()
-    def generate_n_best(self, image: Tensor, options: SearchOptions) -> tuple[list[list[str]], Generated]:
+    def generate_n_best(
+        self, image: Tensor, options: SearchOptions, prompt: str | None = None
+    ) -> tuple[list[list[str]], Generated]:
         """Generate several captions for each image, best first, with their scores and log-probabilities.
 
         Args:
             image: `[B, 3, H, W]`, normalized.
             options: how many captions, and how they are found.
+            prompt: words to start with in place of the model's own prompt.
         """
+        return self.generate_from(self.text_decoder.project(self.visual_encoder(image)), options, prompt)
+
+    @torch.no_grad()
+    def generate_from(
+        self, memory: Memory, options: SearchOptions, prompt: str | None = None
+    ) -> tuple[list[list[str]], Generated]:
+        """`generate_n_best`, of images that are encoded: `memory` is `text_decoder.project` of their states."""
+        prompt_ids = self.prompt_ids if prompt is None else self._prompt_ids(prompt)
         generated = generate(
             self.text_decoder,
-            self.text_decoder.project(self.visual_encoder(image)),
-            torch.tensor(self.prompt_ids, device=image.device).repeat(len(image), 1),
+            memory,
+            torch.tensor(prompt_ids, device=self.device).repeat(len(memory), 1),
             options,
             end_token=self.special.sep,
             pad_token=self.special.pad,
         )
         # The prompt is cut as the tokenizer decodes it ("a close - up of"), with the space after it.
-        prompt = decode(self.tokenizer, self.prompt_ids)
-        start = len(prompt) + 1 if prompt else 0
+        words = decode(self.tokenizer, prompt_ids)
+        start = len(words) + 1 if words else 0
         captions = [[decode(self.tokenizer, ids)[start:] for ids in texts] for texts in generated.ids.tolist()]
         return captions, generated
+
+    def prompt_tokens(self, prompt: str) -> int:
+        """The number of tokens of a prompt, `[DEC]` included."""
+        return len(self._prompt_ids(prompt))
+
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        return [self.special.dec, *self.tokenizer(prompt).input_ids[1:-1]]
 
 
 def blip_decoder(

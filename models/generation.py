@@ -33,6 +33,8 @@ class SearchOptions:
             log-probabilities in beam search. None means 1 in a search and 1.1 in sampling.
         num_return_sequences: texts for each image: samples, or the best of the beams.
         generator: random generator of the samples, on the model's device; torch's global one when None.
+        uniforms: numbers in [0, 1) that choose the samples, in place of a generator: `[N * num_return_sequences,
+            max_length]`, a row for each text. Then a text does not depend on the others of its batch.
 
     Raises:
         ConfigError: impossible numbers.
@@ -47,6 +49,7 @@ class SearchOptions:
     repetition_penalty: float | None = None
     num_return_sequences: int = 1
     generator: torch.Generator | None = None
+    uniforms: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_beams", "max_length", "min_length", "top_k", "num_return_sequences"):
@@ -126,6 +129,10 @@ def generate(
     positions = decoder.bert.config.max_position_embeddings
     if options.max_length > positions:
         raise ConfigError(f"max_length={options.max_length} exceeds the {positions} positions of the text model")
+    if options.uniforms is not None:
+        needed = (len(memory) * options.num_return_sequences, options.max_length)
+        if tuple(options.uniforms.shape) != needed:
+            raise ConfigError(f"uniforms of shape {list(options.uniforms.shape)} must be {list(needed)}")
     rules = _Rules(end_token, pad_token, options.max_length, options.min_length, options.penalty)
     if options.sample or options.num_beams == 1:
         return _greedy_or_sample(decoder, memory, prompt, rules, options)
@@ -150,11 +157,17 @@ def check_finite(logits: Tensor) -> Tensor:
 
 def filter_top_k_top_p(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     """Keep each row's top_k logits [R, V], and of these the fewest with a probability above top_p; others are -inf."""
+    best, ids, _ = _nucleus(logits, top_k, top_p)
+    return torch.full_like(logits, float("-inf")).scatter(1, ids, best)
+
+
+def _nucleus(logits: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Each row's top_k logits, descending, -inf outside of the nucleus; their ids; their cumulated probability."""
     best, ids = logits.topk(min(top_k or logits.shape[1], logits.shape[1]))
     mass = best.softmax(dim=-1).cumsum(dim=-1)
     outside = torch.zeros_like(mass, dtype=torch.bool)
     outside[:, 1:] = mass[:, :-1] > top_p
-    return torch.full_like(logits, float("-inf")).scatter(1, ids, best.masked_fill(outside, float("-inf")))
+    return best.masked_fill(outside, float("-inf")), ids, mass
 
 
 def _greedy_or_sample(
@@ -170,11 +183,7 @@ def _greedy_or_sample(
     running = torch.ones_like(log_probs, dtype=torch.bool)
     while True:
         scores = rules.apply(logits, ids)
-        if options.sample:
-            weights = filter_top_k_top_p(scores, options.top_k, options.top_p).softmax(dim=1)
-            token = _sample_tokens(weights, options.generator)
-        else:
-            token = scores.argmax(dim=1)
+        token = _sample_tokens(scores, options, ids.shape[1]) if options.sample else scores.argmax(dim=1)
         log_prob = logits.log_softmax(dim=1).gather(1, token[:, None]).squeeze(1)
         log_probs = log_probs + log_prob.where(running, 0.0)
         token = token.where(running, rules.pad_token)
@@ -188,11 +197,19 @@ def _greedy_or_sample(
     return Generated(_gather_rows(ids.unflatten(0, (-1, rows_per_image)), order), log_probs, log_probs)
 
 
-def _sample_tokens(weights: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Sample a column of each row, by weights [R, V] -> [R]."""
-    if generator is None:
+def _sample_tokens(scores: Tensor, options: SearchOptions, position: int) -> Tensor:
+    """Sample the tokens at `position` of R texts, by their scores [R, V] -> [R]."""
+    if options.uniforms is not None:
+        best, ids, mass = _nucleus(scores, options.top_k, options.top_p)
+        inside = best.isfinite()
+        total = mass.where(inside, 0.0).amax(dim=1, keepdim=True)
+        passed = inside & (mass <= options.uniforms[:, position, None] * total)
+        choice = passed.sum(dim=1).minimum(inside.sum(dim=1) - 1)
+        return ids.gather(1, choice[:, None]).squeeze(1)
+    weights = filter_top_k_top_p(scores, options.top_k, options.top_p).softmax(dim=1)
+    if options.generator is None:
         return torch.multinomial(weights, 1).squeeze(1)
-    return torch.multinomial(weights, 1, generator=generator).squeeze(1)
+    return torch.multinomial(weights, 1, generator=options.generator).squeeze(1)
 
 
 def _gather_rows(x: Tensor, index: Tensor) -> Tensor:

@@ -106,6 +106,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         _sync(path.parent)
 
 
+def remove_unfinished(folder: Path, names: str) -> None:
+    """Delete what killed processes left of files that `atomic_write` was writing in `folder`; `names` is a pattern."""
+    for path in folder.glob(f".{'[0-9a-f]' * 8}.{names}"):
+        path.unlink(missing_ok=True)
+
+
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:

@@ -20,6 +20,7 @@ ALLOWED = {
     "engine": ("settings", "files", "models.library_internals", "models.weights.integrity"),
     "prediction": ("data", "models", "settings", "files"),
     "evaluation": ("engine", "data", "metrics", "models", "transform", "settings", "files"),
+    "bootstrapping": ("evaluation", "engine", "data", "models", "transform", "settings", "files"),
 }
 UNRESTRICTED = ("demo", "benchmarks", "tests", "hubconf")
 NO_SCRIPTS = ("files", "hubconf")  # modules beside the scripts that others import

@@ -28,7 +28,9 @@ from data.media.video import read_frames
 from data.nlvr import MAX_WORDS as NLVR_WORDS
 from data.records.annotations import AnnotationError, records
 from data.records.formats import has_words
+from data.records.pictures import open_picture, picture_exists
 from data.records.shards import Shards, shard_files
+from data.records.uids import UidList
 from data.text import CAPTION_WORDS, clean_caption, least_tokens
 from data.vqa import answer_list
 from files import atomic_write, open_regular
@@ -73,12 +75,13 @@ def check_split(task: Task, config: DataConfig, split: str, read: int) -> tuple[
     result = SplitCheck()
     unique = task.unique + (() if split == "train" else task.unique_in_evaluation)
     first_of: dict[tuple[str, object], str] = {}
+    exists = picture_exists if isinstance(config, PretrainData) else os.path.exists
     chosen: _EvenSubset[tuple[str, str, list[str]]] = _EvenSubset(read)
     for place, record in _good_records(task, config, split, result):
         for name in unique:
             if record[name] is not None and first_of.setdefault((name, record[name]), place) != place:
                 result.problem(f"{name} that an earlier record has", f"{place}: {record[name]!r}")
-        missing = [file for file in task.files(config, record) if not os.path.exists(file)]
+        missing = [file for file in task.files(config, record) if not exists(file)]
         if missing:
             result.problem("missing image", f"{place}: {', '.join(missing)}")
         else:
@@ -124,7 +127,7 @@ def _good_records(task: Task, config: DataConfig, split: str, result: SplitCheck
     files = config.annotations(split) + (config.laion_files() if isinstance(config, PretrainData) else [])
     for file in files:
         try:
-            for number, raw in enumerate(records(file), start=1):
+            for number, raw in enumerate(records(file, format), start=1):
                 place = f"{file}, record {number}"
                 result.count("records")
                 try:
@@ -167,6 +170,8 @@ def _read_picture(config: DataConfig, place: str, files: list[str], result: Spli
     try:
         if isinstance(config, VideoData):
             return read_frames(files[0], config.num_frm_test)[0]
+        if isinstance(config, PretrainData):
+            return open_picture(files[0]).read()
         pictures = [open_image(file) for file in files]
     except BadImage as error:
         result.problem("unreadable image", f"{place}: {error}")
@@ -188,14 +193,14 @@ def _check_shards(
     """Count the samples of the shards, and read some of their pictures."""
     if not config.shards:
         return
-    shards = Shards(shard_files(config.shards))
+    shards = Shards(shard_files(config.shards), UidList(config.uids) if config.uids else None)
     result.count("shards", len(shards.files))
     result.count("samples in shards", len(shards))
     if not len(shards):
         raise ValueError(f"no sample with a picture and a caption in shards: {', '.join(config.shards)}")
     for row in range(0, len(shards), -(-len(shards) // read)):
-        sample = shards[row]
         try:
+            sample = shards[row]
             shown.offer((open_image(sample["image"], sample["name"]), sample["caption"][0]))
         except BadImage as error:
             result.problem("unreadable image", str(error))

@@ -5,7 +5,7 @@ import os
 import re
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from data.media.image_file import NEEDED, BadImage, open_image
+from data.media.read_ahead import read_ahead
 from files import open_regular
 from settings import MissingFile, UserError
 from transform.image import EvalTransform
@@ -106,29 +107,12 @@ def read_batches(
     each of the others. B may be 0.
     """
     transform = EvalTransform(image_size)
-
-    def read(path: Path) -> Tensor | BadImage:
-        try:
-            return transform(open_image(path))
-        except BadImage as error:
-            return error
-
     empty = torch.empty(0, 3, image_size, image_size, dtype=torch.uint8)
-    batches = [list(paths[i : i + batch_size]) for i in range(0, len(paths), batch_size)]
-    pool = ThreadPoolExecutor(threads)
-    try:
-        ahead = [[pool.submit(read, path) for path in batch] for batch in batches[:2]]
-        for number, batch in enumerate(batches):
-            results = [future.result() for future in ahead.pop(0)]
-            for following in batches[number + 2 : number + 3]:
-                ahead.append([pool.submit(read, path) for path in following])
-            readable = [
-                (path, result) for path, result in zip(batch, results, strict=True) if isinstance(result, Tensor)
-            ]
+    with closing(read_ahead(paths, lambda path: transform(open_image(path)), batch_size, threads)) as batches:
+        for batch in batches:
+            readable = [(path, result) for path, result in batch if isinstance(result, Tensor)]
             yield (
                 [path for path, _ in readable],
                 torch.stack([pixels for _, pixels in readable]) if readable else empty,
-                [result for result in results if isinstance(result, BadImage)],
+                [result for _, result in batch if isinstance(result, BadImage)],
             )
-    finally:
-        pool.shutdown(cancel_futures=True)  # an interrupted run does not wait for what it read ahead

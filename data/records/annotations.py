@@ -20,7 +20,11 @@ import numpy as np
 
 from data.records.formats import Format
 from data.records.json_values import AnnotationError as AnnotationError
-from data.records.json_values import records as records
+from data.records.json_values import json_records
+from data.records.parquet import is_parquet
+from data.records.parquet_records import parquet_records
+from data.records.published import annotation_file
+from data.records.shards import shard_files
 from data.records.table import Store, joined, store_once
 from files import open_regular
 
@@ -162,12 +166,34 @@ class Annotations:
         """A number for each record, equal where their values are equal: int32 [len(self)].
 
         Numbers count from 0 in the order of first appearance, as by `pandas.factorize`. A record's value is that of
-        the first of the fields `names` that it has.
+        the first of the fields `names` that it has; without any of them, it is an empty text.
         """
-        import pyarrow.compute as pc  # is there: the stores were opened with it
+        import pyarrow as pa  # is there: the stores were opened with it
+        import pyarrow.compute as pc
 
-        values = pc.call_function("coalesce", [self.column(name) for name in names]).dictionary_encode()
+        columns = [self.column(name) for name in names]
+        values = pc.call_function("coalesce", [*columns, pa.scalar("")]).dictionary_encode()
         return np.concatenate([np.zeros(0, np.int32), *(chunk.indices.to_numpy() for chunk in values.chunks)])
+
+
+def list_files(patterns: Sequence[str], key: str) -> list[Path]:
+    """The files of lists: published ones, which are fetched when missing, and those of patterns.
+
+    Raises MissingFile for one that is not there.
+    """
+    files: list[Path] = []
+    for pattern in patterns:
+        is_pattern = any(mark in pattern for mark in "*?[{") and not os.path.exists(os.path.expanduser(pattern))
+        files += shard_files([pattern], key) if is_pattern else [annotation_file(pattern)]
+    return files
+
+
+def records(source: Path, format: Format | None = None) -> Iterator[Any]:
+    """The records of a list, a JSON or a Parquet file; of a Parquet file with only the fields of `format`, if given.
+
+    Raises AnnotationError where the file stops being readable, or is in a layout of other tools.
+    """
+    return parquet_records(source, format) if is_parquet(source) else json_records(source)
 
 
 def store_of(source: Path, format: Format) -> Store:
@@ -175,21 +201,21 @@ def store_of(source: Path, format: Format) -> Store:
 
     Raises AnnotationError for the first record that is wrong.
     """
-    kind = repr((_LAYOUT, format.name, format.columns, format.either))
-    key = hashlib.blake2b((_digest(source) + kind).encode(), digest_size=16).hexdigest()
+    kind = repr((_LAYOUT, format.name, format.columns, format.either, format.columns_of))
+    key = hashlib.blake2b((content_digest(source) + kind).encode(), digest_size=16).hexdigest()
     return store_once("annotations", key, format.columns, lambda: _rows(source, format))
 
 
 def _rows(source: Path, format: Format) -> Iterator[list[Any]]:
     logger.info("reading %s (once: later starts find it in the cache)", source)
-    for number, record in enumerate(records(source), start=1):
+    for number, record in enumerate(records(source, format), start=1):
         try:
             yield format.to_row(record)
         except ValueError as error:
             raise AnnotationError(f"{source}, record {number}: {error}") from None
 
 
-def _digest(source: Path) -> str:
+def content_digest(source: Path) -> str:
     """The hash of the file's content, cached for as long as its path, inode, size and times stay the same."""
     with open_regular(source) as file:
         status = os.fstat(file.fileno())

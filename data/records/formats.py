@@ -4,7 +4,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from data.records.layouts import hint
@@ -37,12 +37,14 @@ class Format:
     Attributes:
         either: at least one of these fields must be present.
         needed: a field of texts; a record of which no text is left is left out.
+        columns_of: pairs of a field and the column of a Parquet file that holds it, where that has no well-known name.
     """
 
     name: str
     fields: tuple[Field, ...]
     either: tuple[str, ...] = ()
     needed: str = ""
+    columns_of: tuple[tuple[str, str], ...] = ()
 
     @property
     def columns(self) -> Columns:
@@ -115,9 +117,10 @@ def texts(name: str, required: bool = True, count: int | None = None) -> Field:
     return Field(name, encode, "strings", required)
 
 
-def captions(name: str, required: bool = True) -> Field:
-    """A string or a list of strings, stored as a list of those that hold a word."""
-    return _kept_texts(name, required, has_words)
+def captions(name: str, required: bool = True, or_none: bool = False) -> Field:
+    """A string or a list of strings (with `or_none`, it may be empty), stored as a list of those that hold a word."""
+    found = _kept_texts(name, required, has_words)
+    return replace(found, encode=lambda value: [] if value == [] else found.encode(value)) if or_none else found
 
 
 def answers(name: str, required: bool = True) -> Field:
@@ -187,5 +190,6 @@ def quote(value: Any) -> str:
         int: "a number",
         float: "a number",
     }
-    written = replace_lone_surrogates(json.dumps(value, ensure_ascii=False))
-    return f"{kinds.get(type(value), 'null')} ({written if len(written) <= 60 else written[:57] + '...'})"
+    written = replace_lone_surrogates(json.dumps(value, ensure_ascii=False, default=repr))
+    kind = "null" if value is None else kinds.get(type(value), type(value).__name__)
+    return f"{kind} ({written if len(written) <= 60 else written[:57] + '...'})"

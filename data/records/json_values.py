@@ -35,7 +35,7 @@ class AnnotationError(UserError, ValueError):
     """A file that is not a list of records, or a record that is not in its format; names the file and the record."""
 
 
-def records(source: Path) -> Iterator[Any]:
+def json_records(source: Path) -> Iterator[Any]:
     """The records of a JSON list, of a JSON Lines file, or of a file in COCO's layout of captions.
 
     Raises AnnotationError where the file stops being JSON, or is in a layout of other tools.

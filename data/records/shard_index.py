@@ -1,30 +1,61 @@
-"""The index of a WebDataset shard: where in the tar file each sample lies. Made once, then kept in the cache.
+"""The index of a shard (a tar or a Parquet file): where each sample lies in it. Made once, then kept in the cache.
 
 An index is named after its shard's path, size and modification time. Indexing that was interrupted continues where it
 stopped, a further shard takes only its own time, and processes that start at once (the ranks of a run) share the work.
+It has a row for each sample, those that can be trained on first (`samples_of`), and the others with the reason.
 """
 
 import hashlib
 import logging
 import os
 import stat as modes
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from data.records.shard_samples import samples
+from data.records.parquet import is_parquet
+from data.records.parquet_samples import parquet_samples, part_bytes
+from data.records.shard_samples import Row, samples
 from data.records.table import Columns, Store, joined, make_store, store_once, store_path
 from files import open_regular
+from settings import UserError
 
 logger = logging.getLogger("blip.data")
 
-_LAYOUT = 4  # raise it when the indices of older versions must not be used
-_COLUMNS: Columns = {"key": "string", "caption": "strings", "offset": "int64", "size": "int64"}
+_LAYOUT = 5  # raise it when the indices of older versions must not be used
+_COLUMNS: Columns = {
+    "key": "string",
+    "caption": "strings",
+    "part": "int64",
+    "offset": "int64",
+    "size": "int64",
+    "uid": "string",
+    "prompt": "string",
+    "problem": "string",
+}  # of a Row
 _WORKERS = 4  # indexing processes that each process starts; a node runs several of those
 _FEW = 8  # shards that are indexed in less time than starting such processes takes
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is read of shards at once: a tar as a whole, each row group of a Parquet file by itself.
+
+    Attributes:
+        shard: int64 [parts], the number of its shard.
+        samples: int64 [parts], those that can be trained on.
+        bytes: int64 [parts], of pictures that are in memory while one of them is read; 0 for a tar.
+    """
+
+    shard: np.ndarray
+    samples: np.ndarray
+    bytes: np.ndarray
 
 
 def index_key(shard: str) -> str:
@@ -32,32 +63,63 @@ def index_key(shard: str) -> str:
     stat = os.stat(shard)
     if not modes.S_ISREG(stat.st_mode):
         open_regular(shard).close()  # raises what says why
-    return _digest((_LAYOUT, os.path.abspath(shard), stat.st_size, stat.st_mtime_ns))
+    return digest((_LAYOUT, os.path.abspath(shard), stat.st_size, stat.st_mtime_ns))
 
 
 def shard_index(shard: str, key: str) -> Store:
     """A shard's index, made now if it is missing or damaged; while another process makes it, this one waits."""
-    return store_once("shards", key, _COLUMNS, lambda: samples(shard))
+    return store_once("shards", key, _COLUMNS, lambda: _rows(shard))
 
 
-def shard_sizes(shards: Sequence[str], keys: Sequence[str]) -> np.ndarray:
-    """The samples of each shard: int64 [shards]. Makes the indices that are missing.
+def samples_of(index: Store) -> int:
+    """The number of samples that can be trained on: the first rows of an index."""
+    return joined([index], "problem").null_count
 
-    The sizes are kept in a file of their own: a later start need not open thousands of indices for them.
+
+def shard_parts(shards: Sequence[str], keys: Sequence[str]) -> Parts:
+    """The parts of all shards, one shard after the other. Makes the indices that are missing.
+
+    They are kept in a file of their own: a later start need not open thousands of indices for them.
     """
 
-    def counted() -> Iterator[tuple[int]]:
-        return ((len(shard_index(*shard)),) for shard in zip(shards, keys, strict=True))
+    def counted() -> Iterator[tuple[int, int, int]]:
+        for number, (shard, key) in enumerate(zip(shards, keys, strict=True)):
+            index = shard_index(shard, key)
+            log_left_out(shard, index)
+            sizes = part_bytes(shard) if is_parquet(shard) else [0]
+            parts = np.array(joined([index], "part")[: samples_of(index)], np.int64)
+            for count, size in zip(np.bincount(parts, minlength=len(sizes)).tolist(), sizes, strict=True):
+                yield number, count, size
 
-    summary = _digest(keys)
+    summary = digest(keys)
     if not store_path("shards/sizes", summary).exists():
         _make_missing(shards, keys)
-    sizes = store_once("shards/sizes", summary, {"samples": "int64"}, counted)
-    return np.array(joined([sizes], "samples"), np.int64)
+    columns: Columns = {"shard": "int64", "samples": "int64", "bytes": "int64"}
+    store = store_once("shards/sizes", summary, columns, counted)
+    return Parts(*(np.array(joined([store], name), np.int64) for name in columns))
 
 
-def _digest(value: object) -> str:
+def log_left_out(shard: str, index: Store) -> None:
+    """Log what of a shard cannot be trained on, and why."""
+    left_out = Counter[str]()
+    for key, problem in zip(joined([index], "key").to_pylist(), joined([index], "problem").to_pylist(), strict=True):
+        if problem is not None and key is None:
+            logger.warning("%s: %s", shard, problem)
+        elif problem is not None:
+            left_out[problem] += 1
+    if left_out:
+        reasons = "; ".join(f"{count} {reason}" for reason, count in left_out.most_common())
+        count = left_out.total()
+        logger.warning("%s: %d of %d samples are left out: %s", shard, count, samples_of(index) + count, reasons)
+
+
+def digest(value: object) -> str:
+    """A name for what depends on `value`: 32 hexadecimal digits."""
     return hashlib.blake2b(repr(value).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+
+def _rows(shard: str) -> Sequence[Row]:
+    return parquet_samples(shard) if is_parquet(shard) else samples(shard)
 
 
 def _make_missing(shards: Sequence[str], keys: Sequence[str]) -> None:
@@ -87,4 +149,5 @@ class _MissingIndices(Dataset[None]):
 
     def __getitem__(self, number: int) -> None:
         shard, key = self.shards[number]
-        make_store("shards", key, _COLUMNS, lambda: samples(shard), wait=False)
+        with suppress(UserError):  # is raised where the index is needed; from a worker it would come as a traceback
+            make_store("shards", key, _COLUMNS, lambda: _rows(shard), wait=False)

@@ -1,13 +1,13 @@
-"""The samples in a WebDataset shard (a tar file), found by walking through it once; what is left out is counted."""
+"""The samples in a WebDataset shard (a tar file), found by walking through it once; the unusable ones with reasons."""
 
 import codecs
 import json
 import logging
 import os
 import tarfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from contextlib import suppress
+from typing import Any, BinaryIO, NamedTuple
 
 from data.records.formats import has_words, replace_lone_surrogates
 from data.records.layouts import COMPRESSED
@@ -24,21 +24,46 @@ _LONGEST_END = 1 << 20  # bytes of zeros that programs write after the last file
 _BROKEN = (tarfile.TarError, ValueError, ArithmeticError, LookupError, MemoryError, RecursionError)
 # What `tarfile` raises for headers of garbage
 
-Row = tuple[str, list[str], int, int]  # key, captions, offset and size of the picture
 Members = dict[str, tarfile.TarInfo]  # the files of a sample by their suffix, in lower case
+
+
+class Row(NamedTuple):
+    """One row of a shard's index: a sample, usable or not, or (without a key) what is wrong with the shard.
+
+    Attributes:
+        caption: those that hold a word; pre-training uses samples that have one.
+        part, offset: where the picture lies. In a tar: 0, and its first byte; in a Parquet file: the row group, and the
+            row in it. The offset is None without a picture.
+        size: bytes of the picture in a tar.
+        uid, prompt: the sample's own, if it has them.
+        problem: why the sample cannot be trained on; a picture without a caption can still be captioned.
+    """
+
+    key: str | None = None
+    caption: Sequence[str] = ()
+    part: int = 0
+    offset: int | None = None
+    size: int | None = None
+    uid: str | None = None
+    prompt: str | None = None
+    problem: str | None = None
 
 
 class _LeftOut(Exception):
     """A sample that cannot be used, and why."""
 
 
-def samples(shard: str) -> Iterator[Row]:
-    """Key, captions, and the place of the picture of each sample; those without one are left out, and counted."""
+def samples(shard: str) -> list[Row]:
+    """All samples of a shard in the order of their first files: those to train on before the others.
+
+    Problems of the shard as a whole, such as its end in the middle of a file, come last.
+    """
     with open_regular(shard) as file:
         try:
-            yield from _samples(file, shard)
+            rows = list(_samples(file, shard))
         except OSError as error:
             raise UserError(f"{shard}: cannot be read ({error.strerror or error})") from error
+    return sorted(rows, key=lambda row: row.problem is not None)
 
 
 def _samples(file: BinaryIO, shard: str) -> Iterator[Row]:
@@ -46,42 +71,78 @@ def _samples(file: BinaryIO, shard: str) -> Iterator[Row]:
     file.seek(0)
     for mark, program in COMPRESSED.items():
         if beginning.startswith(mark):
-            logger.warning("%s is compressed; the shard is left out: unpack it (%s)", shard, program)
+            yield _trouble(f"it is compressed; the shard is left out: unpack it ({program})")
             return
     try:
         tar = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 (only the opening may fail here)
     except _BROKEN as error:  # a download that broke off at once leaves an empty file
-        logger.warning("%s: %s; the shard is left out", shard, error)
+        yield _trouble(f"{error}; the shard is left out")
         return
-    used, left_out = 0, Counter[str]()
-    for key, members in _grouped(tar, shard).items():
+    troubles: list[str] = []
+    for key, members in _grouped(tar, shard, troubles).items():
         for name, parts in _parted(key, members):
-            try:
-                picture = _picture(parts)
-                captions = _captions(file, parts)
-            except _LeftOut as reason:
-                left_out[str(reason)] += 1
-                continue
-            used += 1
-            yield replace_lone_surrogates(name), captions, picture.offset_data, picture.size
-    if left_out:
-        reasons = "; ".join(f"{count} {reason}" for reason, count in left_out.most_common())
-        number = left_out.total()
-        logger.warning("%s: %d of %d samples are left out: %s", shard, number, used + number, reasons)
+            yield _row(file, replace_lone_surrogates(name), parts)
+    yield from map(_trouble, troubles)
 
 
-def _grouped(tar: tarfile.TarFile, shard: str) -> dict[str, Members]:
+def sample_files(file: BinaryIO, shard: str) -> Iterator[tuple[str, tarfile.TarInfo, Members]]:
+    """The key, the picture and all files of each sample with a picture in an opened shard."""
+    try:
+        tar = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 (only the opening may fail here)
+    except _BROKEN:
+        return
+    for key, members in _grouped(tar, shard, []).items():
+        for name, parts in _parted(key, members):
+            with suppress(_LeftOut):
+                yield replace_lone_surrogates(name), _picture(parts), parts
+
+
+def _trouble(problem: str) -> Row:
+    return Row(problem=problem)
+
+
+def _row(file: BinaryIO, key: str, members: Members) -> Row:
+    try:
+        picture = _picture(members)
+    except _LeftOut as reason:
+        return Row(key, problem=str(reason))
+    try:
+        described, problem = _described(file, members), None
+    except _LeftOut as reason:
+        described, problem = {}, reason
+    try:
+        captions = _captions(file, members, described, problem)
+        problem = None
+    except _LeftOut as reason:
+        captions, problem = [], reason
+    return Row(
+        key,
+        captions,
+        offset=picture.offset_data,
+        size=picture.size,
+        uid=text_of(described.get("uid")),
+        prompt=text_of(described.get("prompt")),
+        problem=None if problem is None else str(problem),
+    )
+
+
+def text_of(value: Any) -> str | None:
+    """A field of a .json as text; what is no text is kept as it is written there, to be named where it is used."""
+    return None if value is None else replace_lone_surrogates(value if isinstance(value, str) else json.dumps(value))
+
+
+def _grouped(tar: tarfile.TarFile, shard: str, troubles: list[str]) -> dict[str, Members]:
     """Key -> files of each sample: those whose names agree up to the first dot, as webdataset groups them.
 
     Of files with the same name the first is used. A file without a suffix, a hidden one (macOS's `._NAME` companions
-    too), or one that a file manager left belongs to no sample.
+    too), or one that a file manager left belongs to no sample. What is wrong with the shard is added to `troubles`.
     """
     with needs_extra("data", "reading shards"):
         from webdataset.tariterators import base_plus_ext
 
     groups: dict[str, Members] = {}
     repeated: list[str] = []
-    for member in _whole_members(tar, shard):
+    for member in _whole_members(tar, shard, troubles):
         prefix, suffix = base_plus_ext(member.name)
         *folders, name = member.name.split("/")
         if prefix is None or suffix is None or name.startswith(".") or "__MACOSX" in folders or name.lower() in _STRAY:
@@ -135,32 +196,50 @@ def _listed(members: Members) -> str:
     return ", ".join(f".{suffix}" for suffix in sorted(members)[:4])
 
 
-def _captions(file: BinaryIO, members: Members) -> list[str]:
-    """The sample's captions that hold a word: its .txt file, or `caption` (text or a list of it) of its .json file."""
-    if not _any(members, _CAPTIONS):
-        raise _LeftOut(f"without a caption (.txt or .json), only with {_listed(members)}")
-    if "txt" in members:
-        content = _content(file, members["txt"])
-        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        text = content.decode("utf-16" if is_utf16 else "utf-8-sig", errors="replace")
-        if "\0" in text:
-            raise _LeftOut("whose .txt is no text in UTF-8")
-        if has_words(text):
-            return [text]
+def _described(file: BinaryIO, members: Members) -> dict[str, Any]:
+    """The object in the sample's .json; without one, no fields."""
     if "json" not in members:
-        raise _LeftOut("whose caption is empty or holds no word")
+        return {}
     try:
         found = json.loads(_content(file, members["json"]))
     except (ValueError, RecursionError):
         raise _LeftOut("whose .json is not valid JSON") from None
-    caption = found.get("caption") if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _captions(
+    file: BinaryIO, members: Members, described: dict[str, Any], problem: _LeftOut | None = None
+) -> list[str]:
+    """The sample's captions that hold a word: a list in its .json, else its .txt, else the `caption` of its .json.
+
+    The list comes first because a .txt beside it holds one caption, for programs that know no more.
+    """
+    caption = described.get("caption")
     texts = [text for text in (caption if isinstance(caption, list) else [caption]) if isinstance(text, str)]
-    if not texts:
-        raise _LeftOut("whose .json has no 'caption' that is text, or a list of it")
     captions = [replace_lone_surrogates(text) for text in texts if has_words(text)]
-    if not captions:
-        raise _LeftOut("whose caption is empty or holds no word")
-    return captions
+    if isinstance(caption, list) and captions:
+        return captions
+    text = _text(_content(file, members["txt"])) if "txt" in members else ""
+    if text and has_words(text):
+        return [text]
+    if captions:
+        return captions
+    if problem is not None:
+        raise problem
+    if not _any(members, _CAPTIONS):
+        raise _LeftOut(f"without a caption (.txt or .json), only with {_listed(members)}")
+    if text is None:
+        raise _LeftOut("whose .txt is no text in UTF-8")
+    if "json" in members and not texts:
+        raise _LeftOut("whose .json has no 'caption' that is text, or a list of it")
+    raise _LeftOut("whose caption is empty or holds no word")
+
+
+def _text(content: bytes) -> str | None:
+    """The text of a .txt, in UTF-8 or UTF-16; None where it is none."""
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if is_utf16 else "utf-8-sig", errors="replace")
+    return None if "\0" in text else text
 
 
 def _content(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
@@ -170,8 +249,8 @@ def _content(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
     return file.read(member.size)
 
 
-def _whole_members(tar: tarfile.TarFile, shard: str) -> Iterator[tarfile.TarInfo]:
-    """The files in a tar, up to where it is cut off or broken."""
+def _whole_members(tar: tarfile.TarFile, shard: str, troubles: list[str]) -> Iterator[tarfile.TarInfo]:
+    """The files in a tar, up to where it is cut off or broken, which is added to `troubles`."""
     end = os.path.getsize(shard)
     try:
         for member in tar:
@@ -183,8 +262,7 @@ def _whole_members(tar: tarfile.TarFile, shard: str) -> Iterator[tarfile.TarInfo
                 yield member
         _check_end(shard, tar.offset)
     except _BROKEN as error:
-        reason = str(error) or type(error).__name__
-        logger.warning("%s: %s; only the samples before are used", shard, reason)
+        troubles.append(f"{str(error) or type(error).__name__}; only the samples before are used")
 
 
 def _check_end(shard: str, offset: int) -> None:

@@ -186,6 +186,8 @@ def _match(state: State, expected: State, reinitialized: Mapping[str, str], igno
 def _explain_missing(match: _Match, model: nn.Module, expected: State, reinitialized: Mapping[str, str]) -> None:
     """Add to `match` the model's keys that the checkpoint lacks, and tied tensors to which it gives two values."""
     tied = _tied_keys(expected)
+    found = {key.split(".")[0] for key in (*match.fitting, *match.explained)}
+    missing: dict[str, None] = {}
     done = {*match.fitting, *match.explained, *(key for keys in match.problems.values() for key in keys)}
     for key in expected:
         first = next((name for name in tied[key] if name in match.fitting), key)
@@ -194,9 +196,12 @@ def _explain_missing(match: _Match, model: nn.Module, expected: State, reinitial
             if reason := reason or _reason_for(key, reinitialized) or _why_missing(key, model):
                 match.explained[key] = reason
             else:
-                match.problems["in the model, but not in the checkpoint"].append(key)
+                part = key.split(".")[0]
+                missing.setdefault(key if part in found else f"{part} (the whole part)")
         elif first != key and key in match.fitting and not torch.equal(match.fitting[key], match.fitting[first]):
             match.problems[f"differs in the checkpoint from {first}, and both are one tensor in the model"].append(key)
+    if missing:
+        match.problems["in the model, but not in the checkpoint"] += missing
 
 
 def _double_cross_attention(state: State, expected: State) -> State:

@@ -126,7 +126,7 @@ def test_further_pretraining_files_are_those_of_a_folder_in_order(tmp_path):
     (tmp_path / "empty").mkdir()
     config = PretrainData(laion_path=str(tmp_path))
     assert config.laion_files() == [tmp_path / "a.jsonl", tmp_path / "b.json"]
-    with pytest.raises(MissingFile, match=r"holds no .json or .jsonl file"):
+    with pytest.raises(MissingFile, match=r"holds no .json, .jsonl or .parquet file"):
         PretrainData(laion_path=str(tmp_path / "empty")).laion_files()
     with pytest.raises(MissingFile, match=r"nowhere' is no folder"):
         PretrainData(laion_path=str(tmp_path / "nowhere")).laion_files()

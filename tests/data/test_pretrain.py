@@ -5,6 +5,8 @@ import json
 import tarfile
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import webdataset
@@ -14,6 +16,8 @@ from data.loaders import TrainLoader
 from data.pretrain import PretrainDataset, downloaded_name
 from data.records.annotations import AnnotationError
 from data.records.shards import Shards, shard_files
+from data.records.uids import UidList, uid_of
+from settings import ConfigError, UserError
 from transform.image import TrainTransform
 
 
@@ -202,3 +206,142 @@ def test_shards_feed_processes_and_workers_without_overlap_and_resume(tmp_path, 
     both = [batches(num_workers, rank=rank, world_size=2) for rank in range(2)]
     captions = [caption for share in both for batch in share for caption in batch["caption"]]
     assert sorted(captions) == sorted(f"shard caption {n}" for n in range(24))
+
+
+def write_everything(folder, count=12):
+    """Images 0, ..., with the captions "caption n", as a list, shards, and Parquet files with paths and with bytes."""
+    rows = [{"image": f"{n}.jpg", "caption": f"caption {n}"} for n in range(count)]
+    for n in range(count):
+        (folder / f"{n}.jpg").write_bytes(jpeg(n))
+    (folder / "list.json").write_text(json.dumps(rows))
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table.rename_columns(["path", "TEXT"]), folder / "list.parquet")
+    for shard in range(3):
+        part = range(shard * count // 3, (shard + 1) * count // 3)
+        with webdataset.TarWriter(str(folder / f"{shard}.tar")) as tar:
+            for n in part:
+                tar.write({"__key__": f"{n:04d}", "jpg": jpeg(n), "txt": f"caption {n}"})
+        columns = {"jpg": [jpeg(n) for n in part], "caption": [f"caption {n}" for n in part]}
+        pq.write_table(pa.table(columns), folder / f"bytes{shard}.parquet")
+    in_shards = [{"image": f"{n * 3 // count}.tar/{n:04d}", "caption": f"caption {n}"} for n in range(count)]
+    (folder / "in_shards.json").write_text(json.dumps(in_shards))
+    return {
+        "list": {"files": [folder / "list.json"], "image_root": folder},
+        "Parquet list": {"files": [folder / "list.parquet"], "image_root": folder},
+        "list of samples in shards": {"files": [folder / "in_shards.json"], "image_root": folder},
+        "shards": {"files": [], "shards": shard_files([str(folder / "{0..2}.tar")])},
+        "Parquet shards": {"files": [], "shards": shard_files([str(folder / "bytes{0..2}.parquet")])},
+    }
+
+
+def epoch(arguments, workers=0, start=0, **process):
+    """(gray levels, captions, bad images) of each batch of an epoch."""
+    dataset = PretrainDataset(**arguments, transform=level, seed=3)
+    loader = TrainLoader(dataset, process.pop("batch_size", 2), num_workers=workers, max_bad_images=1, **process)
+    loader.set_epoch(1, start_batch=start)
+    return [(batch["image"].tolist(), batch["caption"], batch["bad_images"]) for batch in loader]
+
+
+def test_tars_and_parquet_shards_and_all_lists_give_the_same_samples_in_the_same_order(tmp_path):
+    kinds = write_everything(tmp_path)
+    assert epoch(kinds["Parquet shards"]) == epoch(kinds["shards"])
+    assert epoch(kinds["Parquet list"]) == epoch(kinds["list of samples in shards"]) == epoch(kinds["list"])
+    for arguments in kinds.values():
+        pairs = [pair for levels, captions, _ in epoch(arguments) for pair in zip(levels, captions, strict=True)]
+        assert sorted(pairs) == [(n, f"caption {n}") for n in range(12)]
+
+
+@pytest.mark.parametrize("kind", ["Parquet list", "Parquet shards", "list of samples in shards"])
+def test_parquet_gives_two_processes_any_workers_and_a_resumed_run_the_same_batches(tmp_path, kind):
+    arguments = write_everything(tmp_path)[kind]
+    one = epoch(arguments, batch_size=4)
+    assert epoch(arguments, batch_size=4, workers=2) == one
+    assert epoch(arguments, batch_size=4, workers=2, start=1) == one[1:]
+    both = [epoch(arguments, rank=rank, world_size=2) for rank in range(2)]
+    joined = [(first[0] + second[0], first[1] + second[1], []) for first, second in zip(*both, strict=True)]
+    assert joined == one
+
+
+def test_bad_rows_of_a_parquet_shard_are_replaced_and_named(tmp_path):
+    columns = {"jpg": [jpeg(0), b"<html>", jpeg(2), jpeg(3)], "caption": [f"caption {n}" for n in range(4)]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    batches = epoch({"files": [], "shards": [tmp_path / "a.parquet"]}, batch_size=4)
+    assert {one for _, _, bad in batches for one in bad} == {(f"{tmp_path}/a.parquet/row 2", "not a picture")}
+    assert 1 not in batches[0][0]
+
+
+def test_a_list_names_samples_that_a_shard_does_not_have(tmp_path):
+    write_everything(tmp_path)
+    rows = [{"image": "0.tar/0001", "caption": "a"}, {"image": "0.tar/9", "caption": "b"}]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    ((levels, _, bad),) = epoch({"files": [tmp_path / "a.json"], "image_root": tmp_path})
+    assert levels == [1, 1]
+    assert set(bad) == {(f"{tmp_path}/0.tar/9", "the shard has no such sample with a picture")}
+
+
+def uid_list(file, uids):
+    numbers = sorted((int(uid[:16], 16), int(uid[16:], 16)) for uid in uids)
+    np.save(file, np.array(numbers, np.dtype("u8,u8")))
+    return file
+
+
+@pytest.mark.parametrize("kind", ["shards", "Parquet shards"])
+def test_a_list_of_uids_restricts_the_shards_and_nothing_else_changes(tmp_path, kind):
+    arguments = write_everything(tmp_path)[kind]
+    key, name = {
+        "shards": (lambda n: f"{n:04d}", "{}.tar"),
+        "Parquet shards": (lambda n: f"row {n % 4 + 1}", "bytes{}.parquet"),
+    }[kind]
+    kept = [0, 3, 4, 9, 10]
+    uids = uid_list(tmp_path / "uids.npy", [uid_of(f"{name.format(n // 4)}/{key(n)}") for n in kept] + ["f" * 32])
+    arguments["uids"] = uids
+    batches = epoch(arguments, batch_size=1)
+    assert sorted(levels[0] for levels, _, _ in batches) == kept
+    assert epoch(arguments, batch_size=1, workers=1, start=2) == batches[2:]
+    both = [epoch(arguments, batch_size=1, rank=rank, world_size=2) for rank in range(2)]
+    assert [batch for pair in zip(*both, strict=True) for batch in pair] == batches[:4]
+
+
+def test_uids_are_those_of_the_samples_own_json_if_there_are_any(tmp_path):
+    with webdataset.TarWriter(str(tmp_path / "a.tar")) as tar:
+        for n in range(6):
+            tar.write({"__key__": f"{n}", "jpg": jpeg(n), "txt": "a", "json": {"uid": f"{n // 3:016x}{n % 3:016x}"}})
+    listed = [f"{0:016x}{1:016x}", f"{1:016x}{0:016x}", f"{1:016x}{2:016x}", f"{2:016x}{0:016x}"]
+    shards = Shards([tmp_path / "a.tar"], UidList(uid_list(tmp_path / "uids.npy", listed)))
+    assert [shards[row]["name"].rpartition("/")[2] for row in range(len(shards))] == ["1", "3", "5"]
+
+
+def test_a_list_of_uids_of_other_shards_is_one_line(tmp_path):
+    arguments = write_everything(tmp_path)["shards"]
+    with pytest.raises(ConfigError, match=r"uids.npy lists 1, but none of the 12 samples of the shards") as error:
+        PretrainDataset(**arguments, transform=level, uids=uid_list(tmp_path / "uids.npy", ["0" * 32]))
+    assert str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it cannot be read"),
+        (b"text", "it cannot be read"),
+        (np.array([(2, 0), (1, 0)], "u8,u8"), "it is not sorted"),
+        (np.array([(1, 2), (1, 0)], "u8,u8"), "it is not sorted"),
+        (np.array([(1, 2)], "i8,i8"), "its type is "),
+        (np.array([(1, 2)], ">u8,>u8"), "its type is "),
+        (np.array([1, 2], "u8"), "its type is uint64"),
+        (np.array([["a"]], object), "it cannot be read"),
+        (np.zeros((1, 1), "u8,u8"), "it is no array of one dimension"),
+        (np.zeros(0, "u8,u8"), "it is empty|it cannot be read"),
+        (None, "there is no such file"),
+    ],
+)
+def test_a_file_that_is_no_list_of_uids_is_one_line(tmp_path, content, message):
+    file = tmp_path / "uids.npy"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content is not None:
+        np.save(file, content)
+    arguments = write_everything(tmp_path)["shards"]
+    with pytest.raises(UserError, match=message) as error:
+        PretrainDataset(**arguments, transform=level, uids=file)
+    assert str(file) in str(error.value)
+    assert "\n" not in str(error.value)

@@ -234,3 +234,19 @@ def test_no_images_give_no_captions(decoder, arrays):
 def test_a_caption_of_nothing_but_the_prompt_costs_nothing(decoder, arrays):
     assert decoder(arrays("caption/images.npy")[:1], ["a picture of"]).isfinite()
     assert decoder(arrays("caption/images.npy")[:1], [""]).item() == 0.0
+
+
+def test_a_prompt_in_place_of_the_models_own(golden, tiny, decoder, arrays):
+    image = arrays("caption/images.npy")
+    options = SearchOptions(num_beams=2, max_length=12, min_length=2)
+    other = blip_decoder(str(golden("caption/checkpoint.pth")), prompt="there are ", **tiny).eval()
+    assert decoder.generate_n_best(image, options, "there are")[0] == other.generate_n_best(image, options)[0]
+    assert decoder.generate_n_best(image, options)[0] == other.generate_n_best(image, options, decoder.prompt)[0]
+
+
+def test_images_of_a_memory_are_captioned_as_when_all_are(decoder, arrays):
+    options = SearchOptions(num_beams=2, max_length=12, min_length=2)
+    memory = decoder.text_decoder.project(decoder.visual_encoder(arrays("caption/images.npy")))
+    captions = decoder.generate_from(memory, options)[0]
+    chosen = decoder.generate_from(memory.select(torch.tensor([1, 0])), options)[0]
+    assert chosen == [captions[1], captions[0]]

@@ -100,3 +100,15 @@ def test_mixed_precision_leaves_the_cosine_of_vectors_in_full_precision(matcher,
     torch.testing.assert_close(scores.cosine.double(), exact, rtol=0, atol=1e-6)
     torch.testing.assert_close(itc.double(), exact, rtol=0, atol=1e-6)
     torch.testing.assert_close(scores.match, full.match, rtol=0, atol=0.05)
+
+
+@torch.no_grad()
+def test_every_image_with_texts_of_its_own(matcher, arrays, facts, close):
+    image, captions = arrays("itm/images.npy"), facts("itm/texts.json")["captions_short"]
+    own = [captions[:2], [], captions[2:0:-1]]
+    expected = matcher.score(image, captions)
+    scores = matcher.score_texts(matcher.visual_encoder(image), own)
+    pairs = [(row, captions.index(text)) for row, texts in enumerate(own) for text in texts]
+    for found, all_pairs in ((scores.match, expected.match), (scores.cosine, expected.cosine)):
+        close(found, torch.stack([all_pairs[row, column] for row, column in pairs]))
+    assert matcher.score_texts(matcher.visual_encoder(image), [[] for _ in image]).match.shape == (0,)

@@ -161,6 +161,47 @@ def test_a_seed_decides_the_samples(decoder, images):
     assert torch.equal(torch.get_rng_state(), state), "a generator of one's own leaves the global one alone"
 
 
+def test_given_numbers_choose_the_samples_of_each_text_alone(decoder, images):
+    options = {"sample": True, "num_return_sequences": 3, "max_length": 12, "top_k": 7, "top_p": 0.9}
+    uniforms = torch.rand(len(images) * 3, 12, generator=torch.Generator().manual_seed(5))
+    together = search(decoder, decoder.project(images), prompt_of(images), **options, uniforms=uniforms)
+    for i in range(len(images)):
+        one = images[i : i + 1]
+        alone = search(decoder, decoder.project(one), prompt_of(one), **options, uniforms=uniforms[3 * i : 3 * i + 3])
+        length = alone.ids.shape[2]
+        assert torch.equal(together.ids[i, :, :length], alone.ids[0])
+        assert (together.ids[i, :, length:] == PAD).all()
+        torch.testing.assert_close(together.log_probs[i], alone.log_probs[0])
+
+
+def test_evenly_spaced_numbers_draw_the_models_distribution(decoder, images):
+    number, image = 4000, images[:1]
+    spaced = ((torch.arange(number) + 0.5) / number)[:, None].expand(number, 2)
+    options = {"sample": True, "num_return_sequences": number, "max_length": 2, "uniforms": spaced, "top_p": 0.9}
+    ids = search(decoder, decoder.project(image), prompt_of(image), top_k=7, **options).ids[0, :, 1]
+    expected = filter_top_k_top_p(step_log_probs(decoder, images[0], [START])[None], 7, 0.9).softmax(dim=1)[0]
+    found = torch.bincount(ids, minlength=40) / number
+    torch.testing.assert_close(found, expected, rtol=0, atol=2 / number)
+
+
+def test_the_largest_and_the_smallest_number_choose_from_the_nucleus(decoder, images):
+    image = images[:1]
+    allowed = filter_top_k_top_p(step_log_probs(decoder, images[0], [START])[None], 0, 0.8)[0].isfinite()
+    for value in (0.0, 1.0 - 2**-24):
+        numbers = torch.full((1, 2), value)
+        ids = search(
+            decoder,
+            decoder.project(image),
+            prompt_of(image),
+            sample=True,
+            max_length=2,
+            top_p=0.8,
+            top_k=0,
+            uniforms=numbers,
+        ).ids
+        assert allowed[ids[0, 0, 1]]
+
+
 def test_truncation_keeps_the_nucleus_within_the_top_k():
     logits = torch.tensor([[0.4, 0.1, 0.3, 0.2]]).log()
 
@@ -208,6 +249,7 @@ def test_decoding_stops_when_every_image_is_done(decoder, images, monkeypatch):
         ({"num_beams": 2, "num_return_sequences": 3}, "num_return_sequences=3 exceeds num_beams=2"),
         ({"sample": True, "top_p": 0.0}, r"top_p=0.0 must lie in \(0, 1\]"),
         ({"sample": True, "top_k": -1}, "top_k=-1"),
+        ({"sample": True, "uniforms": torch.zeros(1, 3)}, r"uniforms of shape \[1, 3\] must be \[5, 8\]"),
         ({"repetition_penalty": 0.0}, "repetition_penalty=0.0 must be above 0"),
     ],
 )

@@ -325,10 +325,10 @@ def _open_and_count(arguments):
     file, barrier, reads = arguments
     read = data.records.annotations.records
 
-    def counted(source):
+    def counted(*source):
         with reads.get_lock():
             reads.value += 1
-        return read(source)
+        return read(*source)
 
     data.records.annotations.records = counted
     barrier.wait()

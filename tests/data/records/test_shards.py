@@ -103,7 +103,7 @@ def test_a_later_start_opens_no_index_and_no_shard(tmp_path, monkeypatch):
     Shards(files)
     with monkeypatch.context() as later:
         later.setattr(data.records.shard_index, "shard_index", None)
-        later.setattr("data.records.shards.shard_index", None)
+        later.setattr("data.records.open_shards.shard_index", None)
         shards = Shards(files)
         assert shards.sizes.tolist() == [2, 2, 2]
     for file in (tmp_path / "cache" / "shards").glob("*.arrow"):  # a cache may be deleted at any time
@@ -274,7 +274,7 @@ def test_a_compressed_shard_is_left_out_with_what_unpacks_it(tmp_path, caplog, o
     with open_file(tmp_path / "a.tar.x", "wb") as file:
         file.write(content)
     assert len(Shards([tmp_path / "a.tar.x"])) == 0
-    assert f"a.tar.x is compressed; the shard is left out: unpack it ({program})" in caplog.text
+    assert f"a.tar.x: it is compressed; the shard is left out: unpack it ({program})" in caplog.text
 
 
 def header(**fields):

@@ -1,0 +1,80 @@
+"""What a CapFilt run is of: its corpus, its checkpoints by hash, its settings. A restart must be of the same."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bootstrapping.scores import RUN_FILE
+from files import atomic_write, open_regular
+from models.weights.files import find
+from settings import ConfigError, MissingFile
+
+_BLOCK = 1 << 22
+
+
+def checkpoint_identity(source: str) -> dict[str, str]:
+    """The name of a checkpoint and the SHA-256 of its weights (of a folder: of all its files of weights, by name)."""
+    path = find(source)
+    weights = (file for file in path.iterdir() if file.suffix in (".safetensors", ".bin")) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in sorted(weights):
+        with open_regular(file) as content:
+            while block := content.read(_BLOCK):
+                digest.update(block)
+    return {"source": source, "sha256": digest.hexdigest()}
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of what computes and stores the scores."""
+    found = {"python": platform.python_version()}
+    for package in ("torch", "tokenizers", "pillow", "pyarrow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def claim_folder(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Note in the output folder what the run is of, or check that the run there is of the same.
+
+    Raises ConfigError for a folder of another run, with what differs.
+    """
+    file = folder / RUN_FILE
+    identity = json.loads(json.dumps(identity))  # as it is read back
+    try:
+        with open_regular(file) as content:
+            earlier = json.loads(content.read())
+    except MissingFile:
+        with atomic_write(file) as temporary:
+            temporary.write_text(json.dumps(identity, indent=1), encoding="utf-8")
+        return
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{file} is damaged: it is no JSON; choose another --output_dir") from None
+    differences = list(_differences(earlier, identity))
+    if differences:
+        raise ConfigError(
+            f"{folder} holds the scores of another run ({'; '.join(differences[:4])}): choose another --output_dir, or "
+            "delete the folder"
+        )
+
+
+def _differences(earlier: Any, now: Any, name: str = "") -> "list[str]":
+    """What differs, as `key: was X, is Y now`. How a checkpoint is called makes no difference; its hash does."""
+    if isinstance(earlier, dict) and isinstance(now, dict):
+        keys = [key for key in {**earlier, **now} if not ("sha256" in now and key == "source")]
+        return [
+            difference
+            for key in keys
+            for difference in _differences(earlier.get(key), now.get(key), f"{name}.{key}" if name else key)
+        ]
+    return [] if earlier == now else [f"{name} was {_short(earlier)}, is {_short(now)} now"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,110 @@
+"""A corpus of lists: JSON, JSON Lines, or Parquet files with paths or addresses of pictures."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.corpus.units import BadRecord, Corpus, CorpusImage, runs
+from data.records.annotations import AnnotationError, Annotations, content_digest
+from data.records.formats import Format, captions, path, text
+from data.records.pictures import downloaded_name, is_address, picture_at
+from data.records.shard_index import digest
+from data.records.uids import uid_of
+from settings import ConfigError, UserError
+
+FIELDS = (
+    path("image", required=False),
+    path("url", required=False),
+    captions("caption", required=False, or_none=True),
+    text("uid", required=False),
+    text("prompt", required=False),
+)
+
+
+class ListCorpus(Corpus):
+    """The images of lists in the order of their first records; all records of one image are one image."""
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        *,
+        sources: Sequence[str],
+        image_root: str,
+        url_root: str,
+        unit_size: int,
+        image_column: str = "",
+        text_column: str = "",
+    ) -> None:
+        named = tuple((field, name) for field, name in (("image", image_column), ("caption", text_column)) if name)
+        self._records = Annotations(files, Format("corpus", FIELDS, columns_of=named))
+        self.image_root, self.url_root = image_root, url_root
+        count = self._group()
+        urls = self._records.column("url")
+        if urls.null_count < len(urls) and not url_root:
+            raise ConfigError(
+                f"{', '.join(sources)}: there are records with `url`, but no url_root, the folder of their downloads; "
+                "docs/data.md says how to download them, better into shards"
+            )
+        self.units = runs("list", count, unit_size)
+        self.identity = {
+            "kind": "lists",
+            "sources": list(sources),
+            "sizes": [len(self._records)],
+            "digest": digest([content_digest(file) for file in files] + [named]),
+            "unit_size": unit_size,
+        }
+
+    def _group(self) -> int:
+        """Find the records of each image; returns the number of images."""
+        codes = self._records.factorize("image", "url")
+        count = int(codes.max(initial=-1)) + 1
+        if count == 1 and self._image(self._records[0]) is None:
+            raise AnnotationError(f"{self._records.place(0)}, and all others: has none of image, url")
+        self._order = self._starts = None  # image i is record i
+        if count < len(codes):
+            size = np.uint32 if len(codes) < 2**32 else np.int64
+            self._order = np.argsort(codes, kind="stable").astype(size)
+            self._starts = np.concatenate([[0], np.cumsum(np.bincount(codes))]).astype(size)
+        return count
+
+    def _rows(self, image: int) -> Sequence[int]:
+        if self._order is None or self._starts is None:
+            return [image]
+        return self._order[int(self._starts[image]) : int(self._starts[image + 1])].tolist()
+
+    @staticmethod
+    def _image(record: dict[str, Any]) -> str | None:
+        return record["image"] if record["image"] is not None else record["url"]
+
+    def _read(self, unit: Any) -> Iterator[CorpusImage | BadRecord]:
+        for number in range(unit.start, unit.stop):
+            rows = self._rows(number)
+            records = [self._records[row] for row in rows]
+            image = self._image(records[0])
+            if image is None:
+                yield from (BadRecord(self._records.place(row), "it has none of image, url") for row in rows)
+                continue
+            uids = {record["uid"]: row for record, row in zip(records, rows, strict=True) if record["uid"] is not None}
+            if len(uids) > 1:
+                (one, row), (other, other_row) = list(uids.items())[:2]
+                places = (
+                    f"{self._records.place(row)} says {one[:60]!a}, {self._records.place(other_row)} {other[:60]!a}"
+                )
+                yield BadRecord(image, f"it has several uids: {places}")
+                continue
+            try:
+                picture = self.picture(image)
+            except UserError as error:
+                yield BadRecord(image, str(error))
+                continue
+            texts = [caption for record in records for caption in record["caption"] or []]
+            prompt = next((record["prompt"] for record in records if record["prompt"] is not None), None)
+            yield CorpusImage(next(iter(uids), uid_of(image)), image, picture, tuple(dict.fromkeys(texts)), prompt)
+
+    def picture(self, image: str) -> str | bytes:
+        if is_address(image):
+            return os.path.join(self.url_root, downloaded_name(image))
+        return picture_at(os.path.join(self.image_root, image))

@@ -1,0 +1,97 @@
+"""Shards that a process keeps open to read pictures from: tar files, and Parquet files with their last row groups."""
+
+import functools
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from data.media.image_file import BadImage
+from data.records.parquet import is_parquet, open_parquet, readable
+from data.records.parquet_samples import picture_columns
+from data.records.shard_index import shard_index
+from files import open_regular
+from settings import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_OPEN_SHARDS = 64  # more than an epoch's order needs at a time
+MOST_KEPT = 2**30
+"""Bytes of row groups that a process keeps in memory, whatever number of files they are from."""
+
+
+class OpenTar:
+    """A tar and its index, closed when nothing refers to them any more."""
+
+    def __init__(self, file: str, key: str) -> None:
+        self.index = shard_index(file, key)
+        self._file = open_regular(file)  # closed with this object
+        self._lock = threading.Lock()
+        weakref.finalize(self, self._file.close)
+
+    def picture(self, sample: dict[str, Any]) -> bytes:
+        """The bytes of the picture of `sample`, a row of the index."""
+        if hasattr(os, "pread"):  # needs no position, which forked workers would share
+            return os.pread(self._file.fileno(), sample["size"], sample["offset"])
+        with self._lock:  # Windows, where processes share no open file, but threads do
+            self._file.seek(sample["offset"])
+            return self._file.read(sample["size"])
+
+
+class OpenParquet:
+    """A Parquet file and its index. Its row groups are decoded as a whole, and the last ones kept in memory."""
+
+    def __init__(self, file: str, key: str) -> None:
+        self.index = shard_index(file, key)
+        self._name = file
+        self._file = open_parquet(file)
+        self._picture = picture_columns(file, self._file)
+
+    def picture(self, sample: dict[str, Any]) -> bytes:
+        """The bytes of the picture of `sample`, a row of the index; raises BadImage where they cannot be decoded."""
+        group = _groups.get(self, sample["part"])
+        if isinstance(group, UserError):
+            raise BadImage(f"{self._name}/{sample['key']}", str(group))
+        return group[sample["offset"]].as_py()
+
+    def read_group(self, number: int) -> "pa.ChunkedArray | UserError":
+        """The pictures of a row group; an error where they cannot be decoded."""
+        try:
+            with readable(f"row group {number + 1}"):
+                table = self._file.read_row_group(number, [self._picture.picture], use_threads=False)
+        except UserError as error:
+            return error
+        column = table.column(0)
+        return column.combine_chunks().field(self._picture.member) if self._picture.member else column
+
+
+class _Groups:
+    """The row groups that were used last, as many as fit into MOST_KEPT bytes, but at least one."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[OpenParquet, int], pa.ChunkedArray | UserError] = OrderedDict()
+        self._lock = threading.Lock()  # else threads would decode the same group, each for itself
+
+    def get(self, shard: OpenParquet, number: int) -> "pa.ChunkedArray | UserError":
+        with self._lock:
+            if (shard, number) not in self._kept:
+                self._kept[shard, number] = shard.read_group(number)
+                while len(self._kept) > 1 and sum(map(_bytes, self._kept.values())) > MOST_KEPT:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end((shard, number))
+            return self._kept[shard, number]
+
+
+def _bytes(group: "pa.ChunkedArray | UserError") -> int:
+    return 0 if isinstance(group, UserError) else group.nbytes
+
+
+_groups = _Groups()
+
+
+@functools.lru_cache(_OPEN_SHARDS)
+def open_shard(file: str, key: str) -> OpenTar | OpenParquet:
+    """A shard with its index, opened once in a process as long as it is in use."""
+    return OpenParquet(file, key) if is_parquet(file) else OpenTar(file, key)

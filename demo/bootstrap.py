@@ -1,0 +1,162 @@
+"""CapFilt's worth, on the embedded world: the paper's Table 1 with a web of which 40% of the captions are wrong.
+
+    python -m demo.bootstrap [--quick] [--seed S] [--folder DIR]
+
+A model is pre-trained on the noisy web, and fine-tuned on a small clean set, once to caption and once to match: these
+are the captioner and the filter (and the arm `none` of the comparison). CapFilt captions and scores the web. Then a
+model is pre-trained anew on what is kept (arms `filter`, `captioner`, `both`) and fine-tuned in the same way. All arms
+are pre-trained on equally many pairs, at the same learning rates.
+"""
+
+import argparse
+import json
+import logging
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from data.shapes import build_world
+from demo.bootstrap_scores import arm_scores, filter_scores, plot, table, write_truth
+from demo.recipe import FULL, LEVEL, QUICK, Size, Step, execute, relocated, timed
+from files import REPOSITORY, atomic_write
+
+logger = logging.getLogger("blip.demo")
+
+NOISE = 0.4  # share of the web's captions that belong to another picture
+EPOCHS = {False: 5, True: 1}  # of pre-training, by whether the run is quick
+ARMS: Mapping[str, tuple[str, tuple[str, ...]]] = {  # arm -> the list it trains on, and the choice that makes it
+    "none": ("web/pretrain.json", ()),
+    "filter": ("filter/selected/filtered_web.json", ("threshold=0.5",)),
+    "captioner": ("captioner/selected/both.json", ("threshold=0",)),
+    "both": ("both/selected/both.json", ("threshold=0.5",)),
+}
+FINE_TUNED = ("caption", "retrieval")
+
+
+def run(folder: Path, size: Size, quick: bool, seed: int) -> Iterator[Step]:
+    """Run everything into `folder`, yielding each step when it is done."""
+    yield from _draw(folder, size, seed)
+    for arm, (file, choice) in ARMS.items():
+        if choice:
+            truth = folder / "truth.json"
+            if not truth.exists():
+                yield _step(f"CapFilt: caption and score {size.web_images:,} pictures", _capfilt(folder, seed))
+                write_truth(folder, truth)
+            keys = [f"out={folder / arm / 'selected'}", f"truth={truth}", *choice]
+            yield _step(f"{arm}: choose", ["python", "capfilt.py", "select", str(folder / "capfilt"), *keys])
+        _write_epochs(folder / arm / "pairs", _read(folder / file), size.web_images, EPOCHS[quick], seed)
+        lists = ["train_file=[]", f"laion_path={folder / arm / 'pairs'}", f"max_epoch={EPOCHS[quick]}"]
+        yield _step(f"{arm}: pre-train", _training(folder, arm, "pretrain", size, seed, lists))
+        for task in FINE_TUNED:
+            start = [f"pretrained={folder / arm / 'pretrain' / 'checkpoint_last.pth'}"]
+            yield _step(f"{arm}: fine-tune {task}", _training(folder, arm, task, size, seed, start))
+
+
+def _draw(folder: Path, size: Size, seed: int) -> Iterator[Step]:
+    for name, images, world_seed, noise in (
+        ("web", size.web_images, 2 * seed, NOISE),
+        ("world", size.task_images, 2 * seed + 1, 0.0),
+    ):
+        options = {"images": images, "seed": world_seed, "noise": noise, **LEVEL}
+        flags = [part for key, value in options.items() for part in (f"--{key}", str(value))]
+        command = ["python", "-m", "data.shapes", "--out", f"{folder / name}", *flags]
+        shutil.rmtree(folder / name, ignore_errors=True)
+        yield timed(f"Draw {images:,} scenes", command, lambda n=name, o=options: build_world(folder / n, **o))
+
+
+def _write_epochs(folder: Path, pairs: Sequence[Any], per_epoch: int, epochs: int, seed: int) -> None:
+    """Write the pairs of each epoch; over all epochs every pair comes equally often, or once more."""
+    rng = random.Random(seed)
+    drawn: list[Any] = []
+    while len(drawn) < epochs * per_epoch:
+        drawn += rng.sample(pairs, len(pairs))
+    folder.mkdir(parents=True, exist_ok=True)
+    for epoch in range(epochs):
+        with atomic_write(folder / f"{epoch}.json") as file:
+            file.write_text(json.dumps(drawn[epoch * per_epoch : (epoch + 1) * per_epoch]), encoding="utf-8")
+
+
+def _capfilt(folder: Path, seed: int) -> list[str]:
+    config = "configs/demo/capfilt.yaml"
+    flags = ["--config", config, "--output_dir", str(folder / "capfilt"), "--seed", str(seed), "--device", "cpu"]
+    return [*_launch(2), "capfilt.py", *flags, *relocated(config, folder)]
+
+
+def _training(folder: Path, arm: str, task: str, size: Size, seed: int, overrides: Sequence[str]) -> list[str]:
+    """The command of a phase, in a folder of its arm; its overrides replace those of the recipe."""
+    config = f"configs/demo/{task}.yaml"
+    given = {override.partition("=")[0] for override in overrides}
+    moved = [one for one in (*relocated(config, folder), *size.overrides) if one.partition("=")[0] not in given]
+    script = "pretrain.py" if task == "pretrain" else f"train_{task}.py"
+    output = folder / arm / task
+    shutil.rmtree(output, ignore_errors=True)
+    flags = ["--config", config, "--output_dir", str(output), "--seed", str(seed), "--device", "cpu"]
+    return [*_launch(2 if task == "pretrain" else size.processes), script, *flags, *moved, *overrides]
+
+
+def _launch(processes: int) -> list[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    return ["python", *(launcher if processes > 1 else [])]
+
+
+def _step(title: str, command: list[str]) -> Step:
+    return timed(title, command, lambda: execute(command))
+
+
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def report(folder: Path) -> None:
+    """Log and write the table of one run, with what the filter found."""
+    record = _read(folder / "run.json")
+    results = {
+        "seed": record["seed"],
+        "minutes": sum(step["seconds"] for step in record["steps"]) / 60,
+        "arms": {arm: arm_scores(folder, arm) for arm in ARMS},
+        "filter": filter_scores(folder),
+    }
+    with atomic_write(folder / "results.json") as file:
+        file.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    logger.info("%s", table([results]))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m demo.bootstrap", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="small worlds and few steps: shows that all parts work")
+    parser.add_argument("--seed", type=int, default=0, help="of the worlds and of every training (default 0)")
+    parser.add_argument("--folder", help="where everything is written (default output/bootstrap/seed_S)")
+    parser.add_argument(
+        "--table", nargs="+", metavar="DIR", help="run nothing: print the table of these folders' runs, with a plot"
+    )
+    flags = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    if flags.table:
+        found = [_read(Path(folder) / "results.json") for folder in flags.table]
+        plot(found, Path("capfilt.png"))
+        sys.exit(table(found))
+    folder = Path(flags.folder or f"output/bootstrap/{'quick_' if flags.quick else ''}seed_{flags.seed}")
+    os.chdir(REPOSITORY)  # the configs' paths start from there
+    for name in ("capfilt", *ARMS):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / "truth.json").unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        steps = list(run(folder, QUICK if flags.quick else FULL, flags.quick, flags.seed))
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"demo.bootstrap: {error.cmd[-1]} ended with status {error.returncode}; its output stands above")
+    with atomic_write(folder / "run.json") as file:
+        file.write_text(json.dumps({"seed": flags.seed, "steps": [asdict(step) for step in steps]}, indent=1))
+    report(folder)
+
+
+if __name__ == "__main__":
+    main()
