@@ -103,7 +103,8 @@ def identity(run: engine.Run[Config], corpus: Corpus) -> dict[str, Any]:
     config = run.config
     captioner = checkpoint_identity(config.captioner) if config.captions_per_image else None
     checkpoints = {"captioner": captioner, "filter": checkpoint_identity(config.filter)}
-    return {"corpus": corpus.identity, **checkpoints, "config": {**config.deciding(), "seed": run.seed}}
+    deciding = {**config.deciding(), "seed": run.seed}
+    return {"corpus": corpus.identity, "units": len(corpus.units), **checkpoints, "config": deciding}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

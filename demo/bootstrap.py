@@ -63,7 +63,7 @@ def _draw(folder: Path, size: Size, seed: int) -> Iterator[Step]:
         ("web", size.web_images, 2 * seed, NOISE),
         ("world", size.task_images, 2 * seed + 1, 0.0),
     ):
-        options = {"images": images, "seed": world_seed, "noise": noise, **LEVEL}
+        options: dict[str, Any] = {"images": images, "seed": world_seed, "noise": noise, **LEVEL}
         flags = [part for key, value in options.items() for part in (f"--{key}", str(value))]
         command = ["python", "-m", "data.shapes", "--out", f"{folder / name}", *flags]
         shutil.rmtree(folder / name, ignore_errors=True)

@@ -5,11 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 from bootstrapping.scores import SYNTHETIC, open_scores, read_columns
 from data.shapes import caption_is_right, read_scenes
@@ -96,6 +92,11 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
 
 def plot(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw the arms' scores, a dot a run, and the filter's calibration."""
+    import matplotlib  # not above: the recipe runs without it
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
     figure, axes = plt.subplots(1, len(SCORES) + 1, figsize=(13, 2.8), layout="constrained")
     for axis, (title, key) in zip(axes, SCORES.items(), strict=False):
         arms = list(results[0]["arms"])
