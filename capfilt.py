@@ -52,7 +52,7 @@ class Config(engine.RunConfig, CorpusData):
 
     def __post_init__(self) -> None:
         check(bool(self.filter), "filter", "''", "a checkpoint with a matching head, which scores the texts")
-        check(self.captions_per_image >= 0, "captions_per_image", self.captions_per_image, "0 or more")
+        check(0 <= self.captions_per_image <= 1000, "captions_per_image", self.captions_per_image, "from 0 to 1,000")
         if self.captions_per_image and not self.captioner:
             raise ConfigError("captioner: name a checkpoint that writes captions, or set captions_per_image: 0")
         check(0 <= self.threshold <= 1, "threshold", self.threshold, "a probability, from 0 to 1")

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from data.media.image_file import BadImage, ImageFile, TooManyBadImages, open_image
 from data.records.annotations import Annotations
 from data.sampler import shuffled
-from settings import UserError
+from settings import ConfigError, UserError
 
 Sample = dict[str, Any]
 TrainImage = Callable[[ImageFile, np.random.Generator], torch.Tensor]  # -> uint8 [3, S, S]
@@ -142,6 +142,11 @@ class EvalDataset(_ErrorsAsValues):
 
     def __len__(self) -> int:
         return len(self.annotations)
+
+    def check_not_empty(self) -> None:
+        """Raise ConfigError, with the files, where there is no record."""
+        if not len(self):
+            raise ConfigError(f"nothing to evaluate: no record in {', '.join(map(str, self.annotations.sources))}")
 
     def files(self, row: int) -> list[str]:
         """The picture files (or the clip) of a sample, for reports."""

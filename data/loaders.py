@@ -147,8 +147,7 @@ def eval_loader(
 
     Raises ConfigError for a split without a record.
     """
-    if not len(dataset):
-        raise ConfigError(f"nothing to evaluate: no record in {', '.join(map(str, dataset.annotations.sources))}")
+    dataset.check_not_empty()
     sampler = EvalSampler(len(dataset), batch_size, rank, world_size)
     return EvalLoader(dataset, _loader(dataset, sampler, num_workers, pin_memory))
 

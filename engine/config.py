@@ -49,7 +49,7 @@ class TrainConfig(RunConfig):
     def __post_init__(self) -> None:
         check(self.init_lr > 0, "init_lr", self.init_lr, "above 0")
         check(0 <= self.min_lr <= self.init_lr, "min_lr", self.min_lr, f"from 0 to init_lr = {self.init_lr}")
-        check(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+        check(0 <= self.weight_decay <= 100, "weight_decay", self.weight_decay, "from 0 to 100")
         check(self.max_epoch >= 1, "max_epoch", self.max_epoch, "at least 1")
         check(self.accumulation_steps >= 1, "accumulation_steps", self.accumulation_steps, "at least 1")
         positive = self.clip_grad_norm is None or self.clip_grad_norm > 0

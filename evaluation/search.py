@@ -46,6 +46,8 @@ def evaluate_retrieval(
     Returns:
         the metrics and, for `evaluate.txt`, figures that were published; on the first process.
     """
+    for split in splits.values():
+        split.check_not_empty()
     metrics: dict[str, Any] = {}
     for name, split in splits.items():
         found = search_split(run, model, split, encode, batch_size)

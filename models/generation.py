@@ -14,6 +14,7 @@ from models.attention import Memory, SelfAttentionCache
 from models.errors import ConfigError, UserError, check
 from models.med import TextDecoder
 
+MOST_BEAMS = 1000  # more would search for hours, or fill the memory
 SAMPLING_REPETITION_PENALTY = 1.1  # of the released captioner's samples
 
 
@@ -58,6 +59,8 @@ class SearchOptions:
         if self.num_beams < 1 or self.num_return_sequences < 1:
             counts = f"num_beams={self.num_beams} and num_return_sequences={self.num_return_sequences}"
             raise ConfigError(f"{counts} must be at least 1")
+        if self.num_beams > MOST_BEAMS:
+            raise ConfigError(f"num_beams={self.num_beams} must be at most {MOST_BEAMS:,}")
         if self.sample and (self.top_k < 0 or not 0 < self.top_p <= 1):
             raise ConfigError(f"top_k={self.top_k} must not be negative and top_p={self.top_p} must lie in (0, 1]")
         if self.repetition_penalty is not None and self.repetition_penalty <= 0:

@@ -39,7 +39,13 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
         UserError: this process has too many open files, whichever they are.
     """
     try:
-        return open(path, "rb", opener=_open_if_regular)
+        file = open(path, "rb", opener=_open_if_regular)  # noqa: SIM115 (the caller closes it)
+        try:
+            file.peek(1)  # what cannot be read, such as /proc/self/mem, is found while its name is known
+        except OSError:
+            file.close()
+            raise
+        return file
     except FileNotFoundError as error:
         raise MissingFile(f"{path}: there is no such file") from error
     except UnreadableFile:

@@ -17,7 +17,7 @@ from models.base import VisionLanguageModel
 from models.blip import BLIPDecoder
 from models.blip_itm import BLIPMatcher
 from models.blip_vqa import BLIPVQA
-from models.generation import SearchOptions
+from models.generation import MOST_BEAMS, SearchOptions
 from prediction.json_lines import Record, finished
 from prediction.writers import Write, check_sidecars, feature_writer, line_writer, sidecar_writer
 from settings import ConfigError
@@ -26,7 +26,6 @@ from settings.flags import at_least, file_path, flag, seed
 Model = TypeVar("Model", bound=VisionLanguageModel)
 
 _PENALTIES = 0.001, 1000.0  # beyond, a token's probability is 0 or 1 whatever the model says, or no number
-_MAX_BEAMS = 1000  # more would search for hours, or fill the memory
 
 
 class PredictionTask(ABC, Generic[Model]):
@@ -143,8 +142,8 @@ class Caption(LineTask[BLIPDecoder]):
                 raise ConfigError(f"--sidecar {self.sidecar} would write captions over pictures")
         _check_texts("prompt", [self.prompt or ""])
         for name, count in (("num_beams", self.num_beams), ("n_best", self.n_best)):
-            if count > _MAX_BEAMS:
-                raise ConfigError(f"--{name} {count} must be at most {_MAX_BEAMS}")
+            if count > MOST_BEAMS:
+                raise ConfigError(f"--{name} {count} must be at most {MOST_BEAMS}")
         if self.min_length > self.max_length:
             raise ConfigError(f"--min_length {self.min_length} must not be above --max_length {self.max_length}")
         if not 0 < self.top_p <= 1:

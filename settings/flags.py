@@ -65,6 +65,8 @@ def values_of(kind: type, flags: argparse.Namespace) -> dict[str, Any]:
 def file_path(text: str) -> Path:
     """A type of flags: a path, in which `~` is the home (a shell expands it only where a word begins with it)."""
     path = os.path.expanduser(text)
+    if "\0" in path:
+        raise argparse.ArgumentTypeError(f"{text!a}: no name of a file")
     if path.startswith("~") and "/" in path:
         raise argparse.ArgumentTypeError(f"{text!a}: there is no such user; a folder of this name is ./{text}")
     return Path(path)

@@ -34,7 +34,8 @@ _QUEUES = {"image_queue", "text_queue", "idx_queue", "queue_ptr", "ptr_queue"}
 # Tensors with a row for each token of the vocabulary.
 BY_VOCABULARY = ("word_embeddings.weight", "cls.predictions.decoder.weight", "predictions.bias", "decoder.bias")
 _OTHER_QUEUE = "the queue has another size and is reinitialized"
-_NAMED = 50  # most lines of keys for each problem
+_NAMED = 20  # most lines of keys for each problem
+_LONGEST = 30  # lines of a message
 _TWIN_KEY = re.compile(r"(.*\.crossattention\.(?:self|output\.dense))[01](\..*)")
 
 
@@ -293,4 +294,6 @@ def _problem_message(source: str, problems: Mapping[str, Sequence[str]]) -> str:
         named = [same[0] if len(same) == 1 else f"{name} ({len(same)} keys)" for name, same in alike.items()]
         lines += [f"    {one_line(name)}" for name in named[:_NAMED]]
         lines += [f"    and {len(named) - _NAMED:,} others"] if len(named) > _NAMED else []
+    if len(lines) > _LONGEST:
+        lines[_LONGEST:] = [f"and {len(lines) - _LONGEST} lines more"]
     return "\n".join(lines)

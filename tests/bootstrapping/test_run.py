@@ -192,7 +192,7 @@ def test_what_cannot_be_used_is_listed_with_its_reason(run, corpus, tmp_path):
         ),
         ({"filter": ""}, "filter = '': must be a checkpoint with a matching head"),
         ({"decoding": "beam", "captions_per_image": 4}, "num_return_sequences=4 exceeds num_beams=3"),
-        ({"captions_per_image": -1}, "captions_per_image = -1: must be 0 or more"),
+        ({"captions_per_image": -1}, "captions_per_image = -1: must be from 0 to 1,000"),
         ({"prompt": "word " * 30}, "max_length=20 leaves no room after a prompt of 31 tokens"),
     ],
 )

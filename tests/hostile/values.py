@@ -99,7 +99,7 @@ YAML_FILES: dict[str, bytes] = {
     "HTML": b"<!DOCTYPE html>\n<html><body>404: Not Found</body></html>\n",
     "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n",
     "2 MB": b"# comment\n" * 200_000,
-    "a line of 900 KB": b"image_root: " + b"x" * 900_000 + b"\n",
+    "a line of 900 KB": b"x" * 900_000 + b": 1\n",
     "a set": b"image_size: !!set {32}\n",
     "an ordered map": b"image_size: !!omap [a: 1]\n",
     "a question mark": b"? image_size\n: [\n",
