@@ -209,6 +209,9 @@ def _check_shards(
 def _check_ground_truth(config: CaptionData, split: str, result: SplitCheck) -> None:
     """Check that every image of the split has a caption in the split's ground truth."""
     file = config.ground_truth(split)
+    if file is None and not result.counts.get("captions"):
+        files = ", ".join(map(str, config.annotations(split)))
+        result.problem("no caption to score by", f"{files}: give its records a 'caption', or name {split}_gt_file")
     if file is None or result.problems:  # with wrong records or ids there is nothing to compare
         return
     try:
