@@ -113,7 +113,8 @@ def _coco_records(text: "_Text") -> Iterator[Any]:
     text.count = 0
     for image_id, file_name in names.items():
         text.count += 1
-        texts = {"caption": captions[image_id]} if image_id in captions else {}
+        # An image without captions, among others with some, is left out of training, and counted there.
+        texts = {"caption": captions.get(image_id, [""])} if captions else {}
         yield {"image": file_name, "image_id": image_id, **texts}
 
 

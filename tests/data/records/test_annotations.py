@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 import multiprocessing
 import pickle
 import shlex
@@ -11,7 +12,7 @@ import pytest
 
 import data.records.annotations
 import data.records.json_values
-from data import nlvr
+from data import caption, nlvr
 from data.records.annotations import AnnotationError, Annotations, records
 from data.records.formats import Format, captions, identifier, path, text, texts, truth
 
@@ -352,3 +353,15 @@ def test_of_eight_processes_that_start_at_once_one_reads_the_file(tmp_path):
         process.join()
     assert reads.value == 1
     assert len(stored(tmp_path)) == 1
+
+
+def test_images_of_cocos_layout_without_a_caption_are_left_out_of_training(tmp_path, caplog):
+    images = [{"id": number, "file_name": f"{number}.jpg"} for number in range(3)]
+    annotations = [{"id": 7, "image_id": 1, "caption": "a cat"}]
+    file = tmp_path / "captions.json"
+    file.write_text(json.dumps({"images": images, "annotations": annotations}))
+    with caplog.at_level(logging.WARNING, "blip.data"):
+        kept = list(Annotations([file], caption.TRAIN))
+    assert [record["image"] for record in kept] == ["1.jpg"]
+    assert "2 of 3 records are left out, since their caption is empty" in caplog.text
+    assert len(Annotations([file], caption.EVAL)) == 3
