@@ -50,7 +50,7 @@ test: lint
 
 # Kills, full disks, hangs and the like, caused; the counts go into docs/reliability.md.
 test-faults: $(READY)
-	$(RUN) -m pytest tests/faults -m faults --write-counts
+	$(RUN) -m pytest tests/faults tests/hostile tests/engine -m faults --write-counts
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

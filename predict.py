@@ -47,7 +47,7 @@ from prediction.tasks import Answer, Caption, Features, Match, Model, Prediction
 from prediction.writers import check_outputs
 from settings import ConfigError, UserError
 from settings.flags import Parser, add_flags, at_least, flag, values_of
-from settings.messages import message
+from settings.messages import message, printable
 from transform.image import normalize
 
 
@@ -117,7 +117,9 @@ def run(shared: SharedFlags, task: PredictionTask[Model]) -> int:
     ):
         for names, pixels, broken in batches:
             for error in broken:
-                tqdm.write(f"predict.py: skipped {message(error, sys.stderr.encoding)}", file=sys.stderr)
+                tqdm.write(
+                    f"predict.py: skipped {message(printable(str(error)), sys.stderr.encoding)}", file=sys.stderr
+                )
             predicted = task.predict(model, normalize(pixels.to(device))) if names else []
             for name, record in zip(names, predicted, strict=True):
                 write({"image": str(name), **record})

@@ -179,9 +179,23 @@ def _parse(
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="values that replace those of the config")
     parser.add_argument("--config", default=config, help="YAML file (default: %(default)s)")
     parser.add_argument("--output_dir", default=output_dir, help="where everything is written (default: %(default)s)")
-    parser.add_argument("--evaluate", action="store_true", help="evaluate only")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
     parser.add_argument("--seed", type=seed, default=42, help="of every random choice (default: %(default)s)")
+    parser.set_defaults(evaluate=False, checkpoint=None, resume=None, replay=None)
+    if issubclass(kind, TrainConfig) or "pretrained" in {field.name for field in dataclasses.fields(kind)}:
+        _add_model_flags(parser)
+    flags = parser.parse_intermixed_args(arguments)
+    if flags.resume and "=" in flags.resume and not os.path.exists(flags.resume):
+        flags.overrides.append(flags.resume)  # `--resume key=value`: argparse gave the override to --resume
+        flags.resume = ""
+    if flags.checkpoint:
+        flags.overrides.append(f"pretrained={json.dumps(flags.checkpoint)}")
+    return flags
+
+
+def _add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of scripts that train or evaluate a model."""
+    parser.add_argument("--evaluate", action="store_true", help="evaluate only")
     parser.add_argument("--checkpoint", help="weights to start from or to evaluate; the same as pretrained=...")
     parser.add_argument(
         "--resume",
@@ -193,13 +207,6 @@ def _parse(
     parser.add_argument(
         "--replay", metavar="FOLDER", help="only do a step again that was not finite: FOLDER is what that run names"
     )
-    flags = parser.parse_intermixed_args(arguments)
-    if flags.resume and "=" in flags.resume and not os.path.exists(flags.resume):
-        flags.overrides.append(flags.resume)  # `--resume key=value`: argparse gave the override to --resume
-        flags.resume = ""
-    if flags.checkpoint:
-        flags.overrides.append(f"pretrained={json.dumps(flags.checkpoint)}")
-    return flags
 
 
 def _output_folder(flags: argparse.Namespace) -> Path:

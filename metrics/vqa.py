@@ -110,11 +110,11 @@ def read_annotations(
     """Annotations by question_id: {answers: list[str], answer_type, question_type (where named)} each.
 
     Takes the official file (`annotations` with `answers: [{answer}]`) or a training list (`{question_id, answer: [..]}`
-    each), as a path or as its content. Entries without a question_id (Visual Genome's), and
-    those whose answers are blank, are left out.
+    each), as a path or as its content. A list's entries without a question_id (Visual Genome's), and those whose
+    answers are blank, are left out.
 
-    Raises GroundTruthError where an entry has no answers or the question_id of another, or none is about one of the
-    `questions` (ids).
+    Raises GroundTruthError where an entry has no answers or the question_id of another, one of the official file has
+    none, or none is about one of the `questions` (ids).
     """
     content = read_json(source) if isinstance(source, str | Path) else source
     entries = content.get("annotations") if isinstance(content, Mapping) else content
@@ -124,6 +124,8 @@ def read_annotations(
     annotations: dict[Any, dict[str, Any]] = {}
     for row, entry in enumerate(entries):
         if "question_id" not in entry:
+            if isinstance(content, Mapping):
+                raise GroundTruthError(f"{where}: annotation {row} has no question_id, as the official layout has")
             continue
         question = entry["question_id"]
         if not is_id(question):
@@ -138,7 +140,7 @@ def read_annotations(
         annotations[question] = {"answers": _answers(entry, f"{where}: annotation {row} (question_id {question!r})")}
         annotations[question] |= types
     if questions is not None:
-        _check_split(questions, annotations)
+        _check_split(questions, annotations, where)
     scored = {question: entry for question, entry in annotations.items() if entry["answers"]}
     if annotations and not scored:
         raise GroundTruthError(f"{where}: the answers to all {len(annotations)} questions are blank")
@@ -160,11 +162,11 @@ def _answers(entry: Mapping[str, Any], where: str) -> list[str]:
     return [text for text in texts if text.strip()]
 
 
-def _check_split(questions: Collection[Any], annotations: Mapping[Any, Any]) -> None:
+def _check_split(questions: Collection[Any], annotations: Mapping[Any, Any], where: str) -> None:
     if not any(question in annotations for question in questions):
         raise GroundTruthError(
-            f"none of {len(questions)} questions has a question_id among the {len(annotations)} annotated ones: are "
-            "these the annotations of the split that is answered?"
+            f"{where}: none of {len(questions)} questions has a question_id among the {len(annotations)} annotated "
+            "ones: are these the annotations of the split that is answered?"
         )
 
 
@@ -174,7 +176,7 @@ def score_vqa(predictions: Iterable[Mapping[str, Any]], annotations: Mapping[Any
     Predictions for questions without annotations are not counted; none in common is a GroundTruthError.
     """
     answers = {entry["question_id"]: entry["answer"] for entry in predictions}
-    _check_split(answers, annotations)
+    _check_split(answers, annotations, "the ground truth")
     unanswered = sum(question not in answers for question in annotations)
     accuracy = {
         question: answer_accuracy(answers[question], entry["answers"]) if question in answers else 0.0

@@ -72,12 +72,16 @@ def file_path(text: str) -> Path:
     return Path(path)
 
 
+_MOST = 10**12  # of a number of things
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """A type of flags: whole numbers from `least` on."""
 
     def whole_number(text: str) -> int:
-        if int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text} must be at least {least}")
+        if not least <= int(text) <= _MOST:
+            rule = f"at least {least}" if int(text) < least else f"at most {_MOST:,}"
+            raise argparse.ArgumentTypeError(f"{text} must be {rule}")
         return int(text)
 
     return whole_number

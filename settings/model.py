@@ -81,7 +81,8 @@ class CaptionSettings(PromptSettings):
     num_beams: int = setting(3, "beams of the search; 1 is greedy")
 
     def __post_init__(self) -> None:
-        check(1 <= self.num_beams <= MOST_BEAMS, "num_beams", self.num_beams, f"from 1 to {MOST_BEAMS:,}")
+        check(self.num_beams >= 1, "num_beams", self.num_beams, "at least 1")
+        check(self.num_beams <= MOST_BEAMS, "num_beams", self.num_beams, f"at most {MOST_BEAMS:,}")
         words = len(self.prompt.split())  # of which each is a token or more; the search itself counts them
         check(
             self.max_length > 1 + words, "max_length", self.max_length, f"above {1 + words}, the start and the prompt"

@@ -34,8 +34,8 @@ _QUEUES = {"image_queue", "text_queue", "idx_queue", "queue_ptr", "ptr_queue"}
 # Tensors with a row for each token of the vocabulary.
 BY_VOCABULARY = ("word_embeddings.weight", "cls.predictions.decoder.weight", "predictions.bias", "decoder.bias")
 _OTHER_QUEUE = "the queue has another size and is reinitialized"
-_NAMED = 20  # most lines of keys for each problem
-_LONGEST = 30  # lines of a message
+_LINES = 13  # of the message about keys that do not fit
+_PROBLEMS = 4  # that it tells of
 _TWIN_KEY = re.compile(r"(.*\.crossattention\.(?:self|output\.dense))[01](\..*)")
 
 
@@ -272,7 +272,7 @@ def _resizable(key: str, tensor: Tensor, wanted: Tensor) -> bool:
 
 
 def _shape_problem(key: str, tensor: Tensor, wanted: Tensor) -> str:
-    if key.endswith(BY_VOCABULARY) and tensor.shape[1:] == wanted.shape[1:]:
+    if key.endswith(BY_VOCABULARY) and tensor.dim() and tensor.shape[1:] == wanted.shape[1:]:
         return (
             f"the checkpoint's vocabulary has {tensor.shape[0]:,} entries and the model's {wanted.shape[0]:,}: build "
             "the model with the tokenizer file (vocab_file) that the checkpoint was trained with"
@@ -284,16 +284,18 @@ def _shape_problem(key: str, tensor: Tensor, wanted: Tensor) -> str:
 
 
 def _problem_message(source: str, problems: Mapping[str, Sequence[str]]) -> str:
-    """The error message: the keys by problem. Keys that differ only in the layer's number share a line."""
+    """The error message: the first keys of each problem. Keys that differ only in the layer's number share a line."""
     lines = [f"{source} does not fit the model, and nothing was loaded:"]
-    for problem, keys in problems.items():
+    shown = list(problems.items())[:_PROBLEMS]
+    most = max(1, _LINES // len(shown) - 2)  # keys of each
+    for problem, keys in shown:
         lines.append(f"- {problem}:")
         alike = defaultdict(list)
         for key in sorted(keys):
             alike[re.sub(r"\b(layer|blocks)\.\d+\.", r"\1.*.", key)].append(key)
         named = [same[0] if len(same) == 1 else f"{name} ({len(same)} keys)" for name, same in alike.items()]
-        lines += [f"    {one_line(name)}" for name in named[:_NAMED]]
-        lines += [f"    and {len(named) - _NAMED:,} others"] if len(named) > _NAMED else []
-    if len(lines) > _LONGEST:
-        lines[_LONGEST:] = [f"and {len(lines) - _LONGEST} lines more"]
+        lines += [f"    {one_line(name)}" for name in named[:most]]
+        lines += [f"    and {len(named) - most:,} others"] if len(named) > most else []
+    if len(problems) > _PROBLEMS:
+        lines.append(f"- and {len(problems) - _PROBLEMS:,} other problems of the kind")
     return "\n".join(lines)

@@ -205,7 +205,7 @@ def test_units_of_two_runs(tmp_path, capsys):
     ("keys", "message"),
     [
         (["threshold=2"], "command line: threshold = 2.0: must be from 0 to 1"),
-        (["threshold=.nan"], "command line: threshold = nan: must be from 0 to 1"),
+        (["threshold=.nan"], "threshold is nan, which is no number to work with"),
         (["threshold=high"], "command line: threshold is 'high' (text), expected a number or null"),
         (["keep=0"], "command line: keep = 0.0: must be above 0, at most 1"),
         (["keep=30"], "command line: keep = 30.0: must be above 0, at most 1"),

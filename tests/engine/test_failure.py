@@ -79,7 +79,7 @@ def test_a_bug_of_one_of_two_processes_keeps_its_traceback(torchrun, tmp_path):
     assert "RuntimeError: this cannot happen\n" in result.stderr
 
 
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.faults("a process of three stands", ""))])
 def test_a_process_that_stands_still_is_named_after_the_time_that_the_config_gives(torchrun, tmp_path, processes):
     """The last process stops itself; the launcher kills it in the end."""
     settings = [*SETTINGS, "stop_by=SIGSTOP", "timeout_minutes=0.1", "stop_at=3"]
