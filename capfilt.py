@@ -28,6 +28,9 @@ from models.weights.build import build_from_checkpoint
 from models.weights.files import CheckpointError
 from settings import ConfigError, check, setting
 
+_LARGEST_BATCH = 100_000  # images; more would fill any memory
+_LONGEST = 1_000  # tokens of a caption
+
 
 @dataclass
 class Config(engine.RunConfig, CorpusData):
@@ -55,6 +58,10 @@ class Config(engine.RunConfig, CorpusData):
         check(0 <= self.captions_per_image <= 1000, "captions_per_image", self.captions_per_image, "from 0 to 1,000")
         if self.captions_per_image and not self.captioner:
             raise ConfigError("captioner: name a checkpoint that writes captions, or set captions_per_image: 0")
+        check(1 <= self.batch_size <= _LARGEST_BATCH, "batch_size", self.batch_size, f"from 1 to {_LARGEST_BATCH:,}")
+        check(2 <= self.max_length <= _LONGEST, "max_length", self.max_length, f"from 2 to {_LONGEST:,}")
+        rule = f"from 0 to max_length = {self.max_length}"
+        check(0 <= self.min_length <= self.max_length, "min_length", self.min_length, rule)
         check(0 <= self.threshold <= 1, "threshold", self.threshold, "a probability, from 0 to 1")
         self.search()
         super().__post_init__()

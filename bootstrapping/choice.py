@@ -31,6 +31,8 @@ from bootstrapping.uids import UidSet, write_uids
 from bootstrapping.whole_files import write_whole
 from files import resolve
 from settings import ConfigError, Settings, UserError, check, describe, load_config, setting
+from settings.flags import Parser, file_path
+from settings.messages import message
 
 if TYPE_CHECKING:
     from bootstrapping.shards import ShardWriter
@@ -86,23 +88,23 @@ class Selection(Settings):
 
 def select(arguments: Sequence[str]) -> int:
     """Run `capfilt.py select` with these arguments; its exit status: 0, or 1 after an error, which is printed."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="capfilt.py select",
         description=__doc__,
         epilog=f"keys:\n{describe(Selection)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, help="the output folder of capfilt.py")
+    parser.add_argument("folder", type=file_path, help="the output folder of capfilt.py")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="see the keys below")
     flags = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         write_selection(flags.folder, load_config(Selection, None, flags.overrides))
     except Exception as error:
-        message = _explained(error)
-        if message is None:
+        explanation = _explained(error)
+        if explanation is None:
             raise
-        print(f"capfilt.py select: {message}", file=sys.stderr)
+        print(f"capfilt.py select: {message(explanation, sys.stderr.encoding)}", file=sys.stderr)
         return 1
     return 0
 

@@ -62,8 +62,9 @@ class ShardWriter:
             raise ConfigError(f"shards = True: must be false for a corpus of kind {kind}: pre-train on both.json")
         files = list_files(sources, "corpus")
         _, names = relative_names(files)
+        of_unit = _scores_by_unit(scores, in_parts=kind == "parquet")
         found = [
-            _Shard(file, name, out / FOLDER / name, _scores_of(scores, unit, is_parquet(file)))
+            _Shard(file, name, out / FOLDER / name, of_unit.get(unit, []))
             for file, name, unit in zip(files, names, unit_names(names), strict=True)
         ]
         originals = {os.path.realpath(file) for file in files}
@@ -84,10 +85,13 @@ class ShardWriter:
                 _write_tar(shard, kept)
 
 
-def _scores_of(scores: Scores, unit: str, in_parts: bool) -> list[ScoreFile]:
-    """The scores of a file of the corpus: one unit's, or those of its parts, `UNIT-000000` and so on."""
-    stems = ((file, file.path.stem) for file in scores.files)
-    return [file for file, stem in stems if (stem.rpartition("-")[0] if in_parts else stem) == unit]
+def _scores_by_unit(scores: Scores, *, in_parts: bool) -> dict[str, list[ScoreFile]]:
+    """The scores of each file of the corpus: one unit's, or those of its parts, `UNIT-000000` and so on."""
+    of_unit: dict[str, list[ScoreFile]] = {}
+    for file in scores.files:
+        stem = file.path.stem
+        of_unit.setdefault(stem.rpartition("-")[0] if in_parts else stem, []).append(file)
+    return of_unit
 
 
 def kept_texts(files: Sequence[ScoreFile], rule: Rule) -> Kept:

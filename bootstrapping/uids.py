@@ -11,13 +11,13 @@ import numpy as np
 
 from bootstrapping.arrow import compute
 from bootstrapping.whole_files import write_whole
+from data.records.uids import DTYPE
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _DIGITS = 32
 _NUMBER = "S16"
-_FILE = np.dtype([("f0", "<u8"), ("f1", "<u8")])  # the upper and the lower half, as DataComp's resharder reads them
 
 _VALUES = np.full(256, 255, np.uint8)  # of a digit's character; 255 for others
 _VALUES[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
@@ -83,7 +83,7 @@ class UidSet:
 def write_uids(file: Path, numbers: np.ndarray) -> None:
     """Write sorted numbers as a NumPy file of pairs of unsigned 64-bit numbers, (upper half, lower half)."""
     halves = np.ascontiguousarray(numbers).view(">u8").reshape(-1, 2)
-    pairs = np.empty(len(halves), _FILE)
+    pairs = np.empty(len(halves), DTYPE)
     pairs["f0"], pairs["f1"] = halves[:, 0], halves[:, 1]
     with write_whole(file) as opened:
         np.save(opened, pairs)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 import demo
-from demo.recipe import FOLDER, FULL, QUICK, Step, run
+from demo.recipe import FOLDER, FULL, QUICK, SEEDS, Step, run
 from engine.failure import exit_on_user_error
 from files import REPOSITORY, atomic_write, open_regular
 from settings import MissingPackage, needs_extra
@@ -23,7 +23,6 @@ from settings.messages import message
 
 logger = logging.getLogger("blip.demo")
 
-_SEEDS = 2**62  # the worlds take twice a seed and one more, and seeds have 64 bits
 _OPTIONAL = ("av", "matplotlib", "pyarrow", "pycocoevalcap", "tensorboard")  # what the recipe or its report needs
 
 
@@ -36,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--folder", help=f"where everything is written (default {FOLDER}, with --quick {FOLDER}_quick)")
     parser.add_argument("--report", action="store_true", help="run nothing: write the report of what was run before")
     flags = parser.parse_args(arguments)
-    if flags.seed >= _SEEDS:
+    if flags.seed >= SEEDS:
         parser.error(f"--seed {flags.seed} must be below 2**62")
     try:
         _check_packages()

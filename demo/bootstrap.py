@@ -23,8 +23,11 @@ from typing import Any
 
 from data.shapes import build_world
 from demo.bootstrap_scores import arm_scores, filter_scores, plot, table, write_truth
-from demo.recipe import FULL, LEVEL, QUICK, Size, Step, execute, relocated, timed
+from demo.recipe import FULL, LEVEL, QUICK, SEEDS, Size, Step, execute, relocated, timed
+from engine.failure import exit_on_user_error
 from files import REPOSITORY, atomic_write
+from settings import ConfigError, UserError
+from settings.flags import Parser, seed
 
 logger = logging.getLogger("blip.demo")
 
@@ -72,6 +75,8 @@ def _draw(folder: Path, size: Size, seed: int) -> Iterator[Step]:
 
 def _write_epochs(folder: Path, pairs: Sequence[Any], per_epoch: int, epochs: int, seed: int) -> None:
     """Write the pairs of each epoch; over all epochs every pair comes equally often, or once more."""
+    if not pairs:
+        raise UserError(f"{folder}: there is no pair to train on, as no text was kept")
     rng = random.Random(seed)
     drawn: list[Any] = []
     while len(drawn) < epochs * per_epoch:
@@ -128,34 +133,49 @@ def report(folder: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m demo.bootstrap", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="small worlds and few steps: shows that all parts work")
-    parser.add_argument("--seed", type=int, default=0, help="of the worlds and of every training (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the worlds and of every training (default 0)")
     parser.add_argument("--folder", help="where everything is written (default output/bootstrap/seed_S)")
     parser.add_argument(
         "--table", nargs="+", metavar="DIR", help="run nothing: print the table of these folders' runs, with a plot"
     )
     flags = parser.parse_args(arguments)
+    if flags.seed >= SEEDS:
+        parser.error(f"--seed {flags.seed} must be below 2**62")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    if flags.table:
-        found = [_read(Path(folder) / "results.json") for folder in flags.table]
-        plot(found, Path("capfilt.png"))
-        sys.exit(table(found))
-    folder = Path(flags.folder or f"output/bootstrap/{'quick_' if flags.quick else ''}seed_{flags.seed}")
-    os.chdir(REPOSITORY)  # the configs' paths start from there
+    with exit_on_user_error(None, 0):
+        if flags.table:
+            found = [_read(Path(folder) / "results.json") for folder in flags.table]
+            plot(found, Path("capfilt.png"))
+            print(table(found))
+            return
+        name = f"output/bootstrap/{'quick_' if flags.quick else ''}seed_{flags.seed}"
+        here = not flags.folder and Path.cwd() == REPOSITORY  # then the printed commands have short paths
+        folder = Path(name) if here else Path(flags.folder or name).absolute()
+        _claim(folder)
+        os.chdir(REPOSITORY)  # the configs' paths start from there
+        try:
+            steps = list(run(folder, QUICK if flags.quick else FULL, flags.quick, flags.seed))
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"demo.bootstrap: {error.cmd[-1]} ended with status {error.returncode}; its output stands above")
+        with atomic_write(folder / "run.json") as file:
+            file.write_text(json.dumps({"seed": flags.seed, "steps": [asdict(step) for step in steps]}, indent=1))
+        report(folder)
+
+
+def _claim(folder: Path) -> None:
+    """Empty the folder of an earlier comparison, or make it; raises ConfigError for one that holds anything else."""
+    mark = folder / ".bootstrap"
+    if folder.is_dir() and any(folder.iterdir()) and not mark.exists():
+        raise ConfigError(f"--folder {folder} holds files of others, which would be deleted: choose another")
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.touch()
     for name in ("capfilt", *ARMS):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "truth.json").unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        steps = list(run(folder, QUICK if flags.quick else FULL, flags.quick, flags.seed))
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"demo.bootstrap: {error.cmd[-1]} ended with status {error.returncode}; its output stands above")
-    with atomic_write(folder / "run.json") as file:
-        file.write_text(json.dumps({"seed": flags.seed, "steps": [asdict(step) for step in steps]}, indent=1))
-    report(folder)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from files import REPOSITORY
 
 logger = logging.getLogger("blip.demo")
 
+SEEDS = 2**62  # the worlds take twice a seed and one more, and seeds have 63 bits
 FOLDER = Path("output/demo")  # where configs/demo/*.yaml look for the worlds and for each other's checkpoints
 LEVEL = {"level": 1, "max_objects": 2}  # shape, color and place of one or two things
 

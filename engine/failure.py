@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from torch.distributed.distributed_c10d import Store
 
 from engine.distributed import ROLL_CALL, is_timeout, missing_processes, roll_call_began
@@ -59,6 +60,7 @@ _PLACES = {  # what the user's machine refuses, and what to do about it
     errno.EIO: "the disk or the file server fails",
     errno.ESTALE: "the file server no longer knows it: mount it anew",
 }
+_CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # torch's error is a plain RuntimeError
 
 
 def explain(error: Exception) -> str | None:
@@ -68,6 +70,8 @@ def explain(error: Exception) -> str | None:
         cache = "; BLIP_CACHE names another cache" if any(_in_cache(place) for place in places) else ""
         return f"{' -> '.join(places) or 'a file'}: {os.strerror(error.errno)}; {_PLACES[error.errno]}{cache}"
     text = str(error).strip().partition("\n")[0]
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or _CPU_MEMORY in text:
+        return f"the memory is too small: lower batch_size, or see docs/scaling.md ({text or 'no more can be had'})"
     if isinstance(error, RuntimeError) and text.startswith(
         "DataLoader worker"
     ):  # torch's, in the midst of whatever runs

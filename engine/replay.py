@@ -82,8 +82,9 @@ class _WrittenStep:
 def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise ConfigError(f"--replay: {path} does not exist; give the folder that the run named, with all its files")
+    content = checkpoint.read(path)  # first, as it refuses what is no file
     verify_zip(path)
-    return checkpoint.read(path)
+    return content
 
 
 class Watch:

@@ -31,7 +31,10 @@ class NotFinite(UserError, FloatingPointError):
 
 @dataclass
 class _Step:
-    """What this process was given for a step, and the guard's answer: on the host as soon as `arrived` has happened."""
+    """What this process was given for a step, and the guard's answer.
+
+    The answer of a CUDA device is on the host as soon as `arrived` has happened; that of another device stays there.
+    """
 
     progress: Progress
     lr: float
@@ -43,7 +46,9 @@ class _Step:
     @property
     def was_finite(self) -> bool | None:
         """None as long as the host does not know."""
-        if self.broken is None or (self.arrived is not None and not self.arrived.query()):
+        if self.broken is None or self.broken.device.type != "cpu":
+            return None
+        if self.arrived is not None and not self.arrived.query():
             return None
         return not self.broken
 
@@ -62,12 +67,12 @@ class StepRecorder:
     def end(self, broken: Tensor) -> None:
         """Fetch the guard's answer to the step that has just been given to the device: a scalar, 0 if it is finite."""
         step = self._steps[-1]
-        if broken.device.type == "cpu":
-            step.broken = broken.clone()
-        elif broken.device.type == "cuda":
+        if broken.device.type == "cuda":
             step.broken = torch.empty_like(broken, device="cpu", pin_memory=True).copy_(broken, non_blocking=True)
             step.arrived = torch.cuda.Event()
             step.arrived.record()
+        else:
+            step.broken = broken.clone()
 
     def drop_finite(self) -> None:
         """Forget the steps that are known to be finite by now; after one that is not, forget all that follow."""
@@ -91,7 +96,7 @@ class StepRecorder:
 
     def _write(self, model: nn.Module) -> str:
         """Write the first step that was not finite into a folder of its own; returns what to tell the user."""
-        step = next(step for step in self._steps if not step.was_finite)
+        step = next(step for step in self._steps if step.broken is not None and step.broken)  # all have arrived
         folder = self.run.output_dir / f"nonfinite_step_{step.progress.step}"
         reason = None
         try:

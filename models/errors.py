@@ -50,7 +50,8 @@ def one_line(text: object, longest: int = 200) -> str:
 
     What is cut out of a longer text is its middle, since names differ at their ends.
     """
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)[: 10 * longest])
-    if len(line) <= longest and len(str(text)) <= 10 * longest:
-        return line
-    return f"{line[: longest // 2]}...{line[-longest // 2 :]}"
+    shown = str(text)
+    if len(shown) > 2 * longest:  # what lies between is left out below
+        shown = shown[:longest] + shown[-longest:]
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return line if len(line) <= longest else f"{line[: longest // 2]}...{line[-longest // 2 :]}"

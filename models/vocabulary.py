@@ -168,7 +168,10 @@ def folder_tokens(folder: Path) -> list[str] | None:
     try:
         with open_regular(file) as opened:
             ids = json.loads(opened.read(_LARGEST))["model"]["vocab"]
-        return sorted(ids, key=ids.__getitem__)
+        tokens = sorted(ids, key=ids.__getitem__)
+        if [ids[token] for token in tokens] != list(range(len(tokens))):
+            raise ValueError(f"its ids are not 0 to {len(tokens) - 1}, each once")
+        return tokens
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{file} holds no WordPiece vocabulary ({type(error).__name__}: {error})") from None
 

@@ -3,4 +3,5 @@
 image_file      a picture file: opened, checked, turned upright, read as RGB
 video           frames taken evenly from a clip, and a writer of small clips
 folder          pictures from files, folders and globs, in batches
+read_ahead      pictures decoded in threads, ahead of their use
 """

@@ -28,8 +28,8 @@ def find_pictures(names: Iterable[str]) -> list[Path]:
     """The picture files that `names` stand for, in their order.
 
     A name is a file, a folder (its pictures at any depth, those in linked folders and those without a suffix too) or a
-    glob. HEIC and JPEG XL and JPEG XL pictures are
-    among them also where they cannot be read, so that they are named instead of passed over.
+    glob. HEIC and JPEG XL pictures are among them also where they cannot be read, so that they are named instead of
+    passed over.
 
     Raises:
         MissingFile: for a name that matches nothing.

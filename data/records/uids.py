@@ -68,14 +68,14 @@ class UidList:
     def contain(self, uids: np.ndarray) -> np.ndarray:
         """Whether each of `uids` [N], of DTYPE, is in the list: bool [N]."""
         first, second = self._halves
-        found = np.zeros(len(uids), bool)
-        place = np.searchsorted(first, uids["f0"])
-        left = np.arange(len(uids))
-        while len(left):  # mostly once: uids seldom agree in their first half
-            left = left[place[left] < len(self)]
-            left = left[first[place[left]] == uids["f0"][left]]
-            same = second[place[left]] == uids["f1"][left]
-            found[left[same]] = True
-            left = left[~same]
-            place[left] += 1
+        low, end = (np.searchsorted(first, uids["f0"], side) for side in ("left", "right"))
+        high = end.copy()
+        # Uids that were drawn seldom agree in their first half; those that were counted all do, and are bisected here.
+        while len(rows := np.flatnonzero(low < high)):
+            middle = (low[rows] + high[rows]) // 2
+            below = second[middle] < uids["f1"][rows]
+            low[rows] = np.where(below, middle + 1, low[rows])
+            high[rows] = np.where(below, high[rows], middle)
+        found = low < end
+        found[found] = second[low[found]] == uids["f1"][found]
         return found

@@ -5,9 +5,7 @@ python -m data.shapes.poster --out docs/shapes.png
 
 from __future__ import annotations
 
-import argparse
 import random
-from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -15,6 +13,7 @@ from data.shapes.captions import write_caption
 from data.shapes.questions import ASKERS
 from data.shapes.render import render
 from data.shapes.scene import LEVELS, SEEN, sample_kinds, sample_scene, seeded_rng
+from settings.flags import Parser, file_path, seed
 
 COLUMNS, ROWS = 4, 3
 PICTURE, PADDING, TEXT = 256, 20, 92  # pixels; TEXT is the height below a picture
@@ -68,11 +67,9 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m data.shapes.poster", description=(__doc__ or "").partition("\n")[0]
-    )
-    parser.add_argument("--out", type=Path, required=True, help="PNG file to write")
-    parser.add_argument("--seed", type=int, default=1)
+    parser = Parser(prog="python -m data.shapes.poster", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--out", type=file_path, required=True, help="PNG file to write")
+    parser.add_argument("--seed", type=seed, default=1)
     arguments = parser.parse_args()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     draw_poster(arguments.seed).save(arguments.out, optimize=True)

@@ -193,6 +193,10 @@ def test_what_cannot_be_used_is_listed_with_its_reason(run, corpus, tmp_path):
         ({"filter": ""}, "filter = '': must be a checkpoint with a matching head"),
         ({"decoding": "beam", "captions_per_image": 4}, "num_return_sequences=4 exceeds num_beams=3"),
         ({"captions_per_image": -1}, "captions_per_image = -1: must be from 0 to 1,000"),
+        ({"batch_size": 0}, "batch_size = 0: must be from 1 to 100,000"),
+        ({"batch_size": 10**9}, "batch_size = 1000000000: must be from 1 to 100,000"),
+        ({"max_length": 10**9}, "max_length = 1000000000: must be from 2 to 1,000"),
+        ({"max_length": 8, "min_length": 9}, "min_length = 9: must be from 0 to max_length = 8"),
         ({"prompt": "word " * 30}, "max_length=20 leaves no room after a prompt of 31 tokens"),
     ],
 )

@@ -33,6 +33,10 @@ def test_a_folder_that_is_not_there(tmp_path, capsys):
     assert said(capsys, folder) == f"{folder}: no such folder; expected the output folder of capfilt.py"
 
 
+def test_a_name_cannot_control_the_terminal(tmp_path, capsys):
+    assert said(capsys, tmp_path / "a\x1b[31m").startswith(f"{tmp_path}/a\\x1b[31m: no such folder")
+
+
 def test_a_file_for_a_folder(run, capsys):
     file = run / "capfilt.json"
     assert said(capsys, file) == f"{file}: no such folder; expected the output folder of capfilt.py"

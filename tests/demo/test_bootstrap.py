@@ -8,6 +8,7 @@ import pytest
 from demo import bootstrap
 from demo.bootstrap_scores import plot, table
 from demo.recipe import FULL
+from settings import UserError
 
 
 @pytest.mark.parametrize("pairs", [7, 40, 100])
@@ -19,6 +20,29 @@ def test_every_arm_sees_equally_many_pairs_and_each_pair_equally_often(tmp_path,
     seen = Counter(pair["image"] for epoch in epochs for pair in epoch)
     assert len(seen) == min(pairs, 100)
     assert max(seen.values()) - min(seen.values()) <= 1
+
+
+def test_an_arm_without_a_pair_ends_instead_of_drawing_for_ever(tmp_path):
+    with pytest.raises(UserError, match="no pair to train on"):
+        bootstrap._write_epochs(tmp_path, [], 20, 5, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--seed", "-1"], "argument --seed: -1 must be a whole number"),
+        (["--seed", str(2**62)], "must be below 2**62"),
+        (["--table", "nowhere"], "nowhere/results.json: No such file"),
+        (["--folder", "."], "holds files of others, which would be deleted"),
+    ],
+)
+def test_impossible_flags_and_folders_are_refused_and_nothing_is_deleted(tmp_path, monkeypatch, capsys, flags, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "world").mkdir()
+    with pytest.raises(SystemExit) as ended:
+        bootstrap.main(flags)
+    assert said in f"{ended.value.code} {capsys.readouterr().err}"
+    assert (tmp_path / "world").is_dir()
 
 
 def test_an_arm_differs_from_another_in_its_pairs_alone(tmp_path):

@@ -139,6 +139,17 @@ def test_what_the_machine_refuses_is_said_in_one_line_with_the_place_and_a_remed
     assert f": /there/file: {os.strerror(number)}; " in stopped.value.code
 
 
+def test_too_little_memory_is_said_with_what_to_do():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 55, dtype=torch.uint8)
+    for error in (caught.value, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), MemoryError()):
+        said = explain(error)
+        assert said is not None
+        assert said.startswith("the memory is too small: lower batch_size")
+    with pytest.raises(SystemExit, match="CUDA out of memory"), exit_on_user_error(None, 0):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
 def test_an_error_that_only_a_bug_can_cause_is_not_the_users():
     assert explain(OSError(errno.EBADF, "bad")) is None
     assert explain(RuntimeError("this cannot happen")) is None

@@ -122,12 +122,18 @@ def test_a_run_that_cannot_write_the_step_down_still_names_its_samples(toy, tmp_
     assert "The step cannot be replayed, for it cannot be written down (" in text
 
 
+def pipe_in_place_of(file):
+    file.unlink()
+    os.mkfifo(file)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda folder: (folder / "process_0.pth").unlink(), "process_0.pth does not exist"),
         (lambda folder: (folder / "step.pth").unlink(), "step.pth does not exist"),
         (lambda folder: (folder / "step.pth").write_bytes(b"x"), "step.pth is damaged"),
+        (lambda folder: pipe_in_place_of(folder / "step.pth"), "step.pth: a named pipe, not a file"),
         (lambda folder: torch.save({"model": {}}, folder / "step.pth"), "is no step of this script"),
         (lambda folder: torch.save([1], folder / "process_0.pth"), "is no step of this script"),
         (lambda folder: os.truncate(folder / "process_0.pth", 9000), "process_0.pth is damaged"),

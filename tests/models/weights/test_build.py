@@ -185,6 +185,17 @@ def test_a_hugging_face_folder_carries_its_vocabulary(tmp_path, german, left):
         load(folder, written(tmp_path / "other.txt", "hund", "ein"))
 
 
+def test_a_tokenizer_whose_ids_have_a_gap_is_refused(tmp_path, german):
+    model = BLIPDecoder(image_size=32, vit=VIT, med_config=TEXT, vocab_file=german)
+    folder = save_huggingface(model, tmp_path / "folder")
+    (folder / "vocab.txt").unlink()
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["hund"] += 1
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ConfigError, match="tokenizer.json holds no WordPiece vocabulary .*ids are not 0 to"):
+        build_from_checkpoint(BLIPDecoder, folder)
+
+
 def test_a_file_saved_from_inside_a_wrapper_builds_its_model(tmp_path):
     model = BLIPDecoder(image_size=32, vit=VIT, med_config=TEXT)
     wrapped = {f"module.{key}": tensor for key, tensor in model.state_dict().items()}
