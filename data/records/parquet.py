@@ -58,6 +58,8 @@ def readable(place: str | Path) -> Iterator[None]:
         raise
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if "decrypt" in reason.lower():
+            raise AnnotationError(f"{place}: is encrypted: write it anew without encryption") from error
         raise AnnotationError(f"{place}: cannot be read as Parquet ({reason})") from error
 
 
@@ -76,7 +78,7 @@ def open_parquet(source: str | Path) -> "pq.ParquetFile":
     if not beginning:
         raise AnnotationError(f"{source} is empty")
     if _ENCRYPTED in (beginning, end):
-        raise AnnotationError(f"{source} is encrypted: write it anew without encryption")
+        raise AnnotationError(f"{source}: is encrypted: write it anew without encryption")
     if beginning != _MARK:
         raise AnnotationError(f"{source} is no Parquet file, of which the first bytes are PAR1")
     if end != _MARK:
@@ -137,7 +139,7 @@ def find_columns(
 def _picture_column(source: str | Path, schema: "pa.Schema", named: str) -> tuple[str | None, bool]:
     """The column of pictures, and whether it holds their bytes; else it holds their paths."""
     if named:
-        kind = _kind(_field_type(source, schema, named))
+        kind = _kind(column_type(source, schema, named))
         if kind not in ("bytes", "text", "null"):
             raise _wrong_type(source, schema, named, "bytes of pictures, or paths or addresses as text")
         return named, kind == "bytes"
@@ -157,7 +159,7 @@ def field_column(source: str | Path, schema: "pa.Schema", field: str, named: str
     Raises AnnotationError where it holds another type than the field, or pictures where their paths are expected.
     """
     if named:
-        _field_type(source, schema, named)
+        column_type(source, schema, named)
     names = [named] if named else [field] if field in schema.names else _candidates(field, schema)
     if field == "image" and not named:
         names.sort(key=lambda name: _kind(schema.field(name).type) != "bytes")
@@ -179,7 +181,7 @@ def field_column(source: str | Path, schema: "pa.Schema", field: str, named: str
 
 def check_texts(source: str | Path, schema: "pa.Schema", name: str) -> None:
     """Raise AnnotationError unless the column holds texts or lists of texts."""
-    if _kind(_field_type(source, schema, name)) not in ("text", "texts", "null"):
+    if _kind(column_type(source, schema, name)) not in ("text", "texts", "null"):
         raise _wrong_type(source, schema, name, "text or lists of text")
 
 
@@ -217,6 +219,18 @@ def batches(
         yield batch
 
 
+def check_decrypted(source: str | Path, file: "pq.ParquetFile", column: str) -> None:
+    """Raise AnnotationError for an encrypted column of a file with a footer that is not.
+
+    It must be called before the column's metadata is asked for, where pyarrow would end the process.
+    """
+    try:
+        next(batches(source, file, [column], rows=1), None)
+    except AnnotationError as error:
+        if "is encrypted" in str(error):
+            raise
+
+
 def values_of(column: "pa.Array") -> list[Any]:
     """The values of a column of a batch; in texts that are no UTF-8, the replacement mark for what is none."""
     try:
@@ -243,7 +257,8 @@ def _candidates(field: str, schema: "pa.Schema") -> list[str]:
     return sorted(found, key=lambda name: wanted.index(name.lower()))
 
 
-def _field_type(source: str | Path, schema: "pa.Schema", name: str) -> "pa.DataType":
+def column_type(source: str | Path, schema: "pa.Schema", name: str) -> "pa.DataType":
+    """The type of the column `name`; raises AnnotationError unless there is exactly one."""
     if schema.names.count(name) != 1:
         several = "several columns" if name in schema.names else "no column"
         raise AnnotationError(f"{source} has {several} {name!r}; {listed(schema)}")

@@ -177,7 +177,7 @@ def test_all_records_of_an_image_are_one_and_uids_are_hashes_of_names_where_ther
 
 def test_addresses_need_the_folder_of_their_downloads(tmp_path):
     pq.write_table(pa.table({"URL": ["http://x/a.jpg"], "TEXT": ["a"]}), tmp_path / "a.parquet")
-    with pytest.raises(ConfigError, match="there are records with `url`, but no url_root"):
+    with pytest.raises(ConfigError, match="there are addresses, but no url_root"):
         open_corpus([str(tmp_path / "a.parquet")])
 
 
@@ -226,6 +226,16 @@ def test_samples_without_a_picture_and_with_odd_uids_are_listed(tmp_path):
             "a.tar/b",
             "a sample without a picture (.jpg, .jpeg, .png, .webp, .gif, .bmp, .tif, .tiff), only with .txt",
         ),
+    ]
+
+
+def test_uids_of_bytes_are_read_and_those_of_other_types_named(tmp_path):
+    for name, uids in (("a", [bytes(range(16))]), ("b", [17])):
+        pq.write_table(pa.table({"jpg": [png(1)], "uid": uids}), tmp_path / f"{name}.parquet")
+    (image,) = read(open_corpus([str(tmp_path / "a.parquet")]))
+    assert image.uid == "000102030405060708090a0b0c0d0e0f"
+    assert read(open_corpus([str(tmp_path / "b.parquet")])) == [
+        BadRecord("b.parquet/row 1", "its uid is '17', expected 32 hexadecimal digits")
     ]
 
 
