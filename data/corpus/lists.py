@@ -41,6 +41,8 @@ class ListCorpus(Corpus):
         named = tuple((field, name) for field, name in (("image", image_column), ("caption", text_column)) if name)
         self._records = Annotations(files, Format("corpus", FIELDS, columns_of=named))
         self.image_root, self.url_root = image_root, url_root
+        if not len(self._records):
+            raise ConfigError(f"corpus: there is no record in {', '.join(sources)}")
         count = self._group()
         if not url_root and self._has_addresses():
             raise ConfigError(

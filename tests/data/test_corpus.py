@@ -339,6 +339,8 @@ def test_names_of_units_are_distinct_and_fit_every_file_system():
         (["none.json"], "annotation file none.json does not exist"),
         (["none{0..3}.tar"], "no file none0.tar"),
         (["none*.parquet"], r"no file none\*.parquet"),
+        (["empty.json"], "there is no record in empty.json"),
+        (["fields.json"], "fields.json, record 1, and all others: has none of image, url"),
         (["empty.parquet"], "there is no row in empty.parquet"),
         (["x.parquet"], "x.parquet: a folder, not a file"),
     ],
@@ -349,6 +351,8 @@ def test_sources_that_make_no_corpus_are_one_line(tmp_path, monkeypatch, sources
         write_corpus(tmp_path, kind)
     for name in ("a.txt", "a.tar.gz"):
         (tmp_path / name).write_text("x")
+    (tmp_path / "empty.json").write_text("[]")
+    (tmp_path / "fields.json").write_text('[{"file": "a.jpg"}, {"file": "b.jpg"}]')
     pq.write_table(pa.table({"jpg": pa.array([], pa.binary())}), tmp_path / "empty.parquet")
     (tmp_path / "x.parquet").mkdir()
     (tmp_path / "cache").mkdir(exist_ok=True)
