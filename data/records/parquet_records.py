@@ -6,16 +6,8 @@ from typing import Any
 
 from data.records.formats import Format
 from data.records.json_values import AnnotationError
-from data.records.parquet import (
-    batches,
-    column_type,
-    field_column,
-    listed,
-    open_parquet,
-    readable,
-    values_of,
-    wanted_names,
-)
+from data.records.parquet import batches, open_parquet, readable, values_of
+from data.records.parquet_columns import column_type, field_column, listed, wanted_names
 
 
 def parquet_records(source: Path, format: Format | None = None) -> Iterator[dict[str, Any]]:

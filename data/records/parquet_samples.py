@@ -7,17 +7,8 @@ import numpy as np
 
 from data.records.formats import has_words, replace_lone_surrogates
 from data.records.json_values import AnnotationError
-from data.records.parquet import (
-    ParquetColumns,
-    batches,
-    check_decrypted,
-    find_columns,
-    listed,
-    open_parquet,
-    readable,
-    values_of,
-    wanted_names,
-)
+from data.records.parquet import batches, check_decrypted, open_parquet, readable, values_of
+from data.records.parquet_columns import ParquetColumns, find_columns, listed, wanted_names
 from data.records.shard_samples import Row, text_of
 
 if TYPE_CHECKING:

@@ -206,6 +206,19 @@ def test_columns_of_one_name_are_told(tmp_path):
             Annotations([tmp_path / "a.parquet"], format) if format else list(records(tmp_path / "a.parquet"))
 
 
+def test_columns_of_pictures_of_one_name_are_told_and_others_passed_over(tmp_path):
+    for names in ("jpg jpg caption n", "jpg n n caption"):
+        table = pa.Table.from_arrays(
+            [pa.array([b"1"]) if n != "caption" else pa.array(["x"]) for n in names.split()], names.split()
+        )
+        pq.write_table(table, tmp_path / "a.parquet")
+        if names.startswith("jpg jpg"):
+            with pytest.raises(AnnotationError, match="a.parquet has several columns 'jpg'"):
+                Shards([tmp_path / "a.parquet"])
+        else:
+            assert len(Shards([tmp_path / "a.parquet"])) == 1
+
+
 @pytest.mark.parametrize("groups", [0, 1])
 def test_a_file_without_rows_holds_nothing(tmp_path, groups):
     for name, kind in (("image", pa.string()), ("jpg", pa.binary())):
