@@ -116,7 +116,7 @@ class ImageTextModel(VisionLanguageModel):
         return Scores(match, cosine)
 
     @torch.no_grad()
-    def score_texts(self, image_embeds: Tensor, texts: Sequence[Sequence[str]]) -> Scores:
+    def score_texts(self, image_embeds: Tensor, texts: Sequence[Sequence[str]], batch_size: int = 1024) -> Scores:
         """Matching probability and cosine of every image with its own texts, of which each may have any number.
 
         Keys and values of an image are computed once, and all its texts attend to them together.
@@ -124,21 +124,27 @@ class ImageTextModel(VisionLanguageModel):
         Args:
             image_embeds: the states of B images `[B, T, D]`.
             texts: the texts of each image; those over 35 tokens are cut.
+            batch_size: how many texts are scored at once.
 
         Returns:
             `match` and `cosine`, each `[K]`: the scores of all texts, one image after the other.
         """
         counts = torch.tensor([len(one) for one in texts], device=self.device)
-        owner = torch.arange(len(texts), device=self.device).repeat_interleave(counts)  # the image of each text
         flat = [text for one in texts for text in one]
         match = image_embeds.new_zeros(len(flat), dtype=torch.float32)
         if not flat:
             return Scores(match, match.clone())
-        cosine = (self.encode_text(flat) * self.project_image(image_embeds)[owner]).sum(dim=1)
+        owner = torch.arange(len(texts), device=self.device).repeat_interleave(counts)  # the image of each text
+        vectors = torch.cat([self.encode_text(flat[i : i + batch_size]) for i in range(0, len(flat), batch_size)])
+        cosine = (vectors * self.project_image(image_embeds)[owner]).sum(dim=1)
         first = self.special.enc
         ids, mask = tokenize(self.tokenizer, flat, self.device, first_token=first, max_length=MAX_TEXT_LENGTH)
+        first_text = counts.cumsum(0) - counts  # of each image
         for count in sorted({len(one) for one in texts} - {0}):  # images with equally many texts need no copies
-            images, rows = (counts == count).nonzero()[:, 0], (counts[owner] == count).nonzero()[:, 0]
-            memory = self.text_encoder.project(image_embeds[images])
-            match[rows] = self.match_logits(memory, ids[rows], mask[rows]).softmax(dim=1)[:, MATCH]
+            for images in (counts == count).nonzero()[:, 0].split(max(1, batch_size // count)):
+                memory = self.text_encoder.project(image_embeds[images])
+                numbers = first_text[images, None] + torch.arange(count, device=self.device)  # [images, count]
+                for rows in (part.flatten() for part in numbers.split(batch_size, dim=1)):
+                    logits = self.match_logits(memory, ids[rows], mask[rows])
+                    match[rows] = logits.softmax(dim=1)[:, MATCH]
         return Scores(match, cosine)

@@ -9,6 +9,9 @@ import sys
 import tarfile
 from functools import partial
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -61,6 +64,22 @@ def test_shards_are_read_as_the_config_names_them(in_demo_folder, quick, tmp_pat
     assert torch.load(tmp_path / "run" / "checkpoint_last.pth", weights_only=True)["step"] == 16 // 4
     with pytest.raises(SystemExit, match="no shard .*00002.tar"):
         pretrain.main([*arguments, str(tmp_path / "none"), f"shards=['{tmp_path}/00002.tar']"])
+
+
+def test_parquet_files_and_a_list_of_uids_are_read_as_the_config_names_them(in_demo_folder, quick, tmp_path):
+    pairs = json.loads((in_demo_folder / "output/demo/web/pretrain.json").read_text())
+    pictures = [(in_demo_folder / "output/demo/web/images" / pair["image"]).read_bytes() for pair in pairs[:12]]
+    texts = [pair["caption"] for pair in pairs[:12]]
+    columns = {"jpg": pictures, "TEXT": texts, "uid": [f"{n:032x}" for n in range(12)]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    pq.write_table(
+        pa.table({"image": [f"a.parquet/row {n}" for n in range(1, 5)], "caption": texts[:4]}), tmp_path / "b.parquet"
+    )
+    np.save(tmp_path / "uids.npy", np.array([(0, n) for n in range(4, 12)], "u8,u8"))
+    keys = [f"train_file=['{tmp_path}/b.parquet']", f"image_root={tmp_path}", f"shards=['{tmp_path}/a.parquet']"]
+    arguments = ["--config", CONFIG, *quick, "max_epoch=1", "batch_size=4", *keys, f"uids={tmp_path}/uids.npy"]
+    pretrain.main([*arguments, "--output_dir", str(tmp_path / "run")])
+    assert torch.load(tmp_path / "run" / "checkpoint_last.pth", weights_only=True)["step"] == (4 + 8) // 4
 
 
 def test_the_rate_rises_along_a_line_then_falls_with_each_epoch(facts):

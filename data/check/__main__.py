@@ -28,7 +28,7 @@ from data.media.video import read_frames
 from data.nlvr import MAX_WORDS as NLVR_WORDS
 from data.records.annotations import AnnotationError, records
 from data.records.formats import has_words
-from data.records.pictures import open_picture, picture_exists
+from data.records.pictures import picture_at, picture_exists
 from data.records.shards import Shards, shard_files
 from data.records.uids import UidList
 from data.text import CAPTION_WORDS, clean_caption, least_tokens
@@ -171,7 +171,7 @@ def _read_picture(config: DataConfig, place: str, files: list[str], result: Spli
         if isinstance(config, VideoData):
             return read_frames(files[0], config.num_frm_test)[0]
         if isinstance(config, PretrainData):
-            return open_picture(files[0]).read()
+            return open_image(picture_at(files[0]), files[0])
         pictures = [open_image(file) for file in files]
     except BadImage as error:
         result.problem("unreadable image", f"{place}: {error}")

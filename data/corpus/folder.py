@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data.corpus.units import BadRecord, Corpus, CorpusImage, Unit, runs
+from data.corpus.units import BadRecord, Corpus, CorpusImage, Unit, is_utf8, runs
 from data.media.folder import find_pictures
 from data.records.formats import has_words
 from data.records.shard_index import digest
@@ -36,7 +36,7 @@ class FolderCorpus(Corpus):
 
     def _read(self, unit: Unit) -> Iterator[CorpusImage | BadRecord]:
         for image in self._names[unit.start : unit.stop]:
-            if not _is_utf8(image):
+            if not is_utf8(image):
                 yield BadRecord(ascii(image)[1:-1], "its name is no UTF-8 text, which lists of images need")
                 continue
             picture = os.path.join(self.image_root, image)
@@ -69,11 +69,3 @@ def _size(file: Path) -> int:
         return os.path.getsize(file)
     except OSError:  # a link to nothing; it is named when it is opened
         return 0
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -41,11 +41,12 @@ class ListCorpus(Corpus):
         named = tuple((field, name) for field, name in (("image", image_column), ("caption", text_column)) if name)
         self._records = Annotations(files, Format("corpus", FIELDS, columns_of=named))
         self.image_root, self.url_root = image_root, url_root
+        if not len(self._records):
+            raise ConfigError(f"corpus: there is no record in {', '.join(sources)}")
         count = self._group()
-        urls = self._records.column("url")
-        if urls.null_count < len(urls) and not url_root:
+        if not url_root and self._has_addresses():
             raise ConfigError(
-                f"{', '.join(sources)}: there are records with `url`, but no url_root, the folder of their downloads; "
+                f"{', '.join(sources)}: there are addresses, but no url_root, the folder of their downloads; "
                 "docs/data.md says how to download them, better into shards"
             )
         self.units = runs("list", count, unit_size)
@@ -69,6 +70,15 @@ class ListCorpus(Corpus):
             self._order = np.argsort(codes, kind="stable").astype(size)
             self._starts = np.concatenate([[0], np.cumsum(np.bincount(codes))]).astype(size)
         return count
+
+    def _has_addresses(self) -> bool:
+        import pyarrow.compute as pc  # is there: the records were opened with it
+
+        urls, images = self._records.column("url"), self._records.column("image")
+        starts = pc.call_function("starts_with", [images], pc.MatchSubstringOptions("http"))
+        return urls.null_count < len(urls) or any(
+            is_address(images[row].as_py()) for row in np.flatnonzero(starts.fill_null(False))[:1000]
+        )
 
     def _rows(self, image: int) -> Sequence[int]:
         if self._order is None or self._starts is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data.corpus.units import BadRecord, Corpus, CorpusImage, Unit, unit_names
+from data.media.image_file import BadImage
 from data.records.open_shards import open_shard
 from data.records.pictures import picture_at
 from data.records.shard_index import digest, index_key
@@ -48,7 +49,12 @@ class ShardCorpus(Corpus):
                 if row["problem"] is not None and not any(mark in row["problem"] for mark in _NO_TEXT):
                     unread[row["problem"]] += 1
                 uid = uid_of(image) if row["uid"] is None else row["uid"]
-                yield CorpusImage(uid, image, shard.picture(row), tuple(row["caption"]), row["prompt"])
+                try:
+                    picture = shard.picture(row)
+                except BadImage as error:
+                    yield BadRecord(image, error.reason)
+                    continue
+                yield CorpusImage(uid, image, picture, tuple(row["caption"]), row["prompt"])
         for problem, count in unread.items():
             logger.warning("%s: %d samples have no text, being those %s", file, count, problem)
 

@@ -12,7 +12,8 @@ from data.corpus.parquet import ParquetCorpus
 from data.corpus.shards import ShardCorpus
 from data.corpus.units import Corpus
 from data.records.annotations import list_files
-from data.records.parquet import find_columns, is_parquet, open_parquet
+from data.records.parquet import is_parquet, open_parquet
+from data.records.parquet_columns import find_columns
 from settings import ConfigError, check, setting
 
 _KINDS = {

@@ -16,7 +16,7 @@ from typing import Any
 from data.media.image_file import ImageFile
 from data.records.shard_index import digest
 from data.records.uids import UID
-from settings import UserError
+from settings import ConfigError, UserError
 
 _NAME = 80  # characters of a unit's name
 
@@ -124,14 +124,26 @@ def unit_names(names: Sequence[str]) -> list[str]:
     """A name for the unit of each file: the file's own without folder and suffix, where these differ.
 
     Otherwise the folders are a part of it; what a file's name cannot be everywhere is replaced, and a hash added where
-    that makes names alike.
+    that makes names alike. Raises ConfigError for a file whose name is no text.
     """
+    for name in names:
+        if not is_utf8(name):
+            raise ConfigError(f"corpus: {name!a} is no UTF-8 text, which lists of images need: rename the file")
     bare = [name.rpartition("/")[2].partition(".")[0] for name in names]
     for candidates in (bare, [name.rpartition(".")[0] or name for name in names]):
         safe = [re.sub(r"[^A-Za-z0-9_-]", "_", candidate)[-_NAME:] for candidate in candidates]
         if _distinct(safe) and all(safe):
             return safe
     return [f"{name}-{digest(full)[:12]}" for name, full in zip(safe, names, strict=True)]
+
+
+def is_utf8(name: str) -> bool:
+    """Whether lists and tables can hold a file's name."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _distinct(names: Iterable[str]) -> bool:

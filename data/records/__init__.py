@@ -4,7 +4,8 @@ formats         the fields of a task's records, and how each is checked and stor
 annotations     JSON, JSON Lines and Parquet files as a sequence of records
 json_values     the values of large JSON files one by one; other tools' layouts
 layouts         annotation files of other tools, named with what converts them
-parquet         Parquet files opened, their columns found, their rows read
+parquet         Parquet files opened, their rows read a few at a time
+parquet_columns which of their columns hold pictures and texts
 parquet_records a Parquet file in place of a JSON list
 table           memory-mapped tables on disk (Arrow files), which check themselves
 shards          WebDataset shards and Parquet files with pictures as a sequence of samples

@@ -32,12 +32,15 @@ class OpenTar:
         weakref.finalize(self, self._file.close)
 
     def picture(self, sample: dict[str, Any]) -> bytes:
-        """The bytes of the picture of `sample`, a row of the index."""
-        if hasattr(os, "pread"):  # needs no position, which forked workers would share
-            return os.pread(self._file.fileno(), sample["size"], sample["offset"])
-        with self._lock:  # Windows, where processes share no open file, but threads do
-            self._file.seek(sample["offset"])
-            return self._file.read(sample["size"])
+        """The bytes of the picture of `sample`, a row of the index; raises BadImage where they cannot be read."""
+        try:
+            if hasattr(os, "pread"):  # needs no position, which forked workers would share
+                return os.pread(self._file.fileno(), sample["size"], sample["offset"])
+            with self._lock:  # Windows, where processes share no open file, but threads do
+                self._file.seek(sample["offset"])
+                return self._file.read(sample["size"])
+        except OSError as error:
+            raise BadImage(f"{self._file.name}/{sample['key']}", error.strerror or str(error)) from error
 
 
 class OpenParquet:
@@ -63,6 +66,8 @@ class OpenParquet:
                 table = self._file.read_row_group(number, [self._picture.picture], use_threads=False)
         except UserError as error:
             return error
+        if table.num_rows != self._file.metadata.row_group(number).num_rows:
+            return UserError(f"row group {number + 1} has {table.num_rows:,} rows, other than the footer says")
         column = table.column(0)
         return column.combine_chunks().field(self._picture.member) if self._picture.member else column
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from data.records.formats import Format
 from data.records.json_values import AnnotationError
-from data.records.parquet import batches, field_column, listed, open_parquet, readable, values_of, wanted_names
+from data.records.parquet import batches, open_parquet, readable, values_of
+from data.records.parquet_columns import column_type, field_column, listed, wanted_names
 
 
 def parquet_records(source: Path, format: Format | None = None) -> Iterator[dict[str, Any]]:
@@ -16,7 +17,7 @@ def parquet_records(source: Path, format: Format | None = None) -> Iterator[dict
     """
     file = open_parquet(source)
     if format is None:
-        columns = {name: name for name in file.schema_arrow.names}
+        columns = {name: name for name in file.schema_arrow.names if column_type(source, file.schema_arrow, name)}
     else:
         columns = _columns(source, file.schema_arrow, format)
     needed = format.needed if format else ""

@@ -7,16 +7,8 @@ import numpy as np
 
 from data.records.formats import has_words, replace_lone_surrogates
 from data.records.json_values import AnnotationError
-from data.records.parquet import (
-    ParquetColumns,
-    batches,
-    find_columns,
-    listed,
-    open_parquet,
-    readable,
-    values_of,
-    wanted_names,
-)
+from data.records.parquet import batches, check_decrypted, open_parquet, readable, values_of
+from data.records.parquet_columns import ParquetColumns, find_columns, listed, wanted_names
 from data.records.shard_samples import Row, text_of
 
 if TYPE_CHECKING:
@@ -37,6 +29,7 @@ def parquet_samples(shard: str) -> list[Row]:
     if not file.metadata.num_rows:  # whatever its columns are
         return []
     columns = picture_columns(shard, file)
+    check_decrypted(shard, file, columns.picture)
     lacking = (
         ""
         if columns.caption
@@ -87,14 +80,14 @@ def part_bytes(shard: str) -> list[int]:
     if not file.metadata.num_rows:
         return [0] * file.num_row_groups
     columns = picture_columns(shard, file)
+    check_decrypted(shard, file, columns.picture)
     return [_column_of(file, columns, group).total_uncompressed_size for group in range(file.num_row_groups)]
 
 
 def _column_of(file: "pq.ParquetFile", columns: ParquetColumns, group: int) -> Any:
     """What the footer says of the pictures in a row group."""
-    metadata = file.metadata.row_group(group)
-    paths = [metadata.column(i).path_in_schema for i in range(metadata.num_columns)]
-    return metadata.column(paths.index(columns.picture))
+    paths = [file.schema.column(i).path for i in range(len(file.schema))]
+    return file.metadata.row_group(group).column(paths.index(columns.picture))
 
 
 def _present(shard: str, file: "pq.ParquetFile", columns: ParquetColumns, group: int) -> np.ndarray:

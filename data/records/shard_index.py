@@ -60,9 +60,13 @@ class Parts:
 
 def index_key(shard: str) -> str:
     """The name of a shard's index; a changed shard has another one."""
-    stat = os.stat(shard)
-    if not modes.S_ISREG(stat.st_mode):
+    try:
+        stat = os.stat(shard)
+    except OSError:
         open_regular(shard).close()  # raises what says why
+        raise
+    if not modes.S_ISREG(stat.st_mode):
+        open_regular(shard).close()
     return digest((_LAYOUT, os.path.abspath(shard), stat.st_size, stat.st_mtime_ns))
 
 

@@ -127,8 +127,10 @@ def _row(file: BinaryIO, key: str, members: Members) -> Row:
 
 
 def text_of(value: Any) -> str | None:
-    """A field of a .json as text; what is no text is kept as it is written there, to be named where it is used."""
-    return None if value is None else replace_lone_surrogates(value if isinstance(value, str) else json.dumps(value))
+    """A field as text: bytes as hexadecimal digits, all else as JSON has it, to be named where it is used."""
+    if value is None or isinstance(value, bytes):
+        return value.hex() if value else None
+    return replace_lone_surrogates(value if isinstance(value, str) else json.dumps(value, default=str))
 
 
 def _grouped(tar: tarfile.TarFile, shard: str, troubles: list[str]) -> dict[str, Members]:

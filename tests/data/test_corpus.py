@@ -177,7 +177,7 @@ def test_all_records_of_an_image_are_one_and_uids_are_hashes_of_names_where_ther
 
 def test_addresses_need_the_folder_of_their_downloads(tmp_path):
     pq.write_table(pa.table({"URL": ["http://x/a.jpg"], "TEXT": ["a"]}), tmp_path / "a.parquet")
-    with pytest.raises(ConfigError, match="there are records with `url`, but no url_root"):
+    with pytest.raises(ConfigError, match="there are addresses, but no url_root"):
         open_corpus([str(tmp_path / "a.parquet")])
 
 
@@ -226,6 +226,16 @@ def test_samples_without_a_picture_and_with_odd_uids_are_listed(tmp_path):
             "a.tar/b",
             "a sample without a picture (.jpg, .jpeg, .png, .webp, .gif, .bmp, .tif, .tiff), only with .txt",
         ),
+    ]
+
+
+def test_uids_of_bytes_are_read_and_those_of_other_types_named(tmp_path):
+    for name, uids in (("a", [bytes(range(16))]), ("b", [17])):
+        pq.write_table(pa.table({"jpg": [png(1)], "uid": uids}), tmp_path / f"{name}.parquet")
+    (image,) = read(open_corpus([str(tmp_path / "a.parquet")]))
+    assert image.uid == "000102030405060708090a0b0c0d0e0f"
+    assert read(open_corpus([str(tmp_path / "b.parquet")])) == [
+        BadRecord("b.parquet/row 1", "its uid is '17', expected 32 hexadecimal digits")
     ]
 
 
@@ -329,6 +339,8 @@ def test_names_of_units_are_distinct_and_fit_every_file_system():
         (["none.json"], "annotation file none.json does not exist"),
         (["none{0..3}.tar"], "no file none0.tar"),
         (["none*.parquet"], r"no file none\*.parquet"),
+        (["empty.json"], "there is no record in empty.json"),
+        (["fields.json"], "fields.json, record 1, and all others: has none of image, url"),
         (["empty.parquet"], "there is no row in empty.parquet"),
         (["x.parquet"], "x.parquet: a folder, not a file"),
     ],
@@ -339,6 +351,8 @@ def test_sources_that_make_no_corpus_are_one_line(tmp_path, monkeypatch, sources
         write_corpus(tmp_path, kind)
     for name in ("a.txt", "a.tar.gz"):
         (tmp_path / name).write_text("x")
+    (tmp_path / "empty.json").write_text("[]")
+    (tmp_path / "fields.json").write_text('[{"file": "a.jpg"}, {"file": "b.jpg"}]')
     pq.write_table(pa.table({"jpg": pa.array([], pa.binary())}), tmp_path / "empty.parquet")
     (tmp_path / "x.parquet").mkdir()
     (tmp_path / "cache").mkdir(exist_ok=True)

@@ -108,6 +108,9 @@ def test_every_image_with_texts_of_its_own(matcher, arrays, facts, close):
     own = [captions[:2], [], captions[2:0:-1]]
     expected = matcher.score(image, captions)
     scores = matcher.score_texts(matcher.visual_encoder(image), own)
+    in_parts = matcher.score_texts(matcher.visual_encoder(image), own, batch_size=1)
+    close(in_parts.match, scores.match)
+    close(in_parts.cosine, scores.cosine)
     pairs = [(row, captions.index(text)) for row, texts in enumerate(own) for text in texts]
     for found, all_pairs in ((scores.match, expected.match), (scores.cosine, expected.cosine)):
         close(found, torch.stack([all_pairs[row, column] for row, column in pairs]))

@@ -5,6 +5,8 @@ import shutil
 import weakref
 from dataclasses import dataclass
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import webdataset
 from PIL import Image
@@ -174,6 +176,41 @@ def test_shards_are_looked_over(world, capsys):
     printed = capsys.readouterr().out
     assert "1 shards, 2 samples in shards" in printed
     assert f"1 x unreadable image\n      {world / '0.tar'}/b: not a picture" in printed
+
+
+def test_parquet_files_are_looked_over_like_lists_and_shards(world, capsys):
+    records = json.loads((world / "pretrain.json").read_text())[:6]
+    pictures = [(world / "images" / record["image"]).read_bytes() for record in records]
+    texts = [record["caption"] for record in records]
+    write = pyarrow.parquet.write_table
+    columns = {"path": [record["image"] for record in records[:5]] + ["none.jpg"], "TEXT": [*texts[:5], None]}
+    write(pyarrow.table(columns), world / "list.parquet")
+    write(pyarrow.table({"jpg": pictures, "caption": texts}), world / "whole.parquet")
+    shards = {"shards": [str(world / "whole.parquet")]}
+    assert check(world, "pretrain", train_file=[], **shards) == 0
+    assert "1 shards, 6 samples in shards" in capsys.readouterr().out
+    write(pyarrow.table({"jpg": [*pictures[:5], b"nothing"], "caption": texts}), world / "whole.parquet")
+    assert check(world, "pretrain", train_file=[str(world / "list.parquet")], **shards) == 1
+    printed = capsys.readouterr().out
+    assert "6 records, 5 captions, 5 records whose images were read, 1 shards, 6 samples in shards" in printed
+    assert f"1 x missing image\n      {world / 'list.parquet'}, record 6: {world / 'images' / 'none.jpg'}\n" in printed
+    assert f"1 x caption that is empty or holds no word\n      {world / 'list.parquet'}, record 6: ''" in printed
+    assert f"1 x unreadable image\n      {world / 'whole.parquet'}/row 6: not a picture" in printed
+    (world / "whole.parquet").write_bytes(b"PAR1")
+    assert check(world, "pretrain", train_file=[], **shards) == 1
+    assert f"broken file\n      {world / 'whole.parquet'}: cannot be read as Parquet (" in capsys.readouterr().out
+
+
+def test_records_that_name_samples_of_shards_are_looked_for_there(world, capsys):
+    picture = next((world / "images").rglob("*.jpg")).read_bytes()
+    with webdataset.TarWriter(str(world / "0.tar")) as tar:
+        tar.write({"__key__": "a", "jpg": picture, "txt": "x"})
+    (world / "list.json").write_text(json.dumps([{"image": f"0.tar/{key}", "caption": "x"} for key in "ab"]))
+    assert check(world, "pretrain", train_file=[str(world / "list.json")], image_root=str(world)) == 1
+    printed = capsys.readouterr().out
+    assert f"1 x missing image\n      {world / 'list.json'}, record 2: {world / '0.tar'}/b\n" in printed
+    assert "1 records whose images were read" in printed
+    assert "unreadable" not in printed
 
 
 def test_no_more_pictures_stay_in_memory_than_are_shown(world, monkeypatch):

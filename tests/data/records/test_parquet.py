@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as pe
 import pytest
 
 import data.records.open_shards
@@ -137,7 +138,7 @@ DAMAGES = {
     "empty": "is empty",
     "cut": "is cut off: a Parquet file ends in PAR1",
     "text": "is no Parquet file, of which the first bytes are PAR1",
-    "encrypted": "is encrypted: write it anew without encryption",
+    "encrypted": ": is encrypted: write it anew without encryption",
     "footer": r"cannot be read as Parquet \(",
     "no footer": r"cannot be read as Parquet \(",
     "short": r"cannot be read as Parquet \(",
@@ -157,6 +158,29 @@ def test_a_damaged_file_is_one_line(tmp_path, kind, use):
     assert "\n" not in str(error.value)
 
 
+class _Keys(pe.KmsClient):
+    """Keeps keys in the file, in plain text."""
+
+    def __init__(self, _):
+        super().__init__()
+
+    def wrap_key(self, key_bytes, _):
+        return key_bytes.hex()
+
+
+@pytest.mark.parametrize("plaintext_footer", [False, True])
+@pytest.mark.parametrize("use", ["list", "shard"])
+def test_an_encrypted_column_is_one_line(tmp_path, plaintext_footer, use):
+    how = pe.EncryptionConfiguration(
+        footer_key="a", column_keys={"b": ["image"]}, plaintext_footer=plaintext_footer, double_wrapping=False
+    )
+    keys = pe.CryptoFactory(_Keys).file_encryption_properties(pe.KmsConnectionConfig(), how)
+    pictures = {"list": {"image": ["a"]}, "shard": {"image": [b"a"]}}[use]
+    file = write(tmp_path / "a.parquet", pictures | {"caption": ["a"]}, encryption_properties=keys)
+    with pytest.raises(AnnotationError, match=f"^{file}.*: is encrypted: write it anew without encryption$"):
+        Annotations([file], PAIR) if use == "list" else Shards([file])
+
+
 @pytest.mark.parametrize("kind", ["folder", "pipe", "missing"])
 def test_what_is_no_file_is_refused_at_once(tmp_path, kind):
     file = tmp_path / "x.parquet"
@@ -170,6 +194,29 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, kind):
     if kind != "missing":
         with pytest.raises(UserError, match=message):
             Shards([file])
+
+
+def test_columns_of_one_name_are_told(tmp_path):
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["x"]), pa.array(["y"])], ["image", "caption", "caption"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    for format in (PAIR, None):
+        with pytest.raises(
+            AnnotationError, match="a.parquet has several columns 'caption'; its columns: image, caption"
+        ):
+            Annotations([tmp_path / "a.parquet"], format) if format else list(records(tmp_path / "a.parquet"))
+
+
+def test_columns_of_pictures_of_one_name_are_told_and_others_passed_over(tmp_path):
+    for names in ("jpg jpg caption n", "jpg n n caption"):
+        table = pa.Table.from_arrays(
+            [pa.array([b"1"]) if n != "caption" else pa.array(["x"]) for n in names.split()], names.split()
+        )
+        pq.write_table(table, tmp_path / "a.parquet")
+        if names.startswith("jpg jpg"):
+            with pytest.raises(AnnotationError, match="a.parquet has several columns 'jpg'"):
+                Shards([tmp_path / "a.parquet"])
+        else:
+            assert len(Shards([tmp_path / "a.parquet"])) == 1
 
 
 @pytest.mark.parametrize("groups", [0, 1])

@@ -220,6 +220,10 @@ def test_files_of_a_sample_need_not_follow_each_other(tmp_path):
     ("files", "captions"),
     [
         ({"json": b'{"caption": ["one", "", "two"]}'}, ["one", "two"]),
+        ({"txt": b"one", "json": b'{"caption": ["one", "two"]}'}, ["one", "two"]),
+        ({"txt": b"one", "json": b'{"caption": "two"}'}, ["one"]),
+        ({"txt": b"one", "json": b'{"caption": ["!", 5]}'}, ["one"]),
+        ({"txt": b"one", "json": b"{broken"}, ["one"]),
         ({"txt": b"", "json": b'{"caption": "good"}'}, ["good"]),
         ({"txt": b" \n", "json": b'{"caption": "good"}'}, ["good"]),
         ({"txt": "\ufeffgood".encode()}, ["good"]),
