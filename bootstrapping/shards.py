@@ -19,7 +19,8 @@ from bootstrapping.selection import Rule, choose
 from bootstrapping.whole_files import write_whole
 from data.corpus.units import unit_names
 from data.records.annotations import list_files
-from data.records.parquet import find_columns, is_parquet, open_parquet, readable
+from data.records.parquet import is_parquet, open_parquet, readable
+from data.records.parquet_columns import find_columns
 from data.records.parquet_samples import row_key
 from data.records.shard_samples import Members, sample_files
 from data.records.shards import relative_names
