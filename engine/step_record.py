@@ -24,6 +24,8 @@ from engine.run import CONFIG, REPLAYED, Run
 from files import atomic_write
 from settings import UserError
 
+_FILES_ON_A_LINE = 4  # of a message
+
 
 class NotFinite(UserError, FloatingPointError):
     """A loss or a gradient became infinite or NaN."""
@@ -145,6 +147,7 @@ def _save(path: Path, state: dict[str, Any]) -> None:
 
 
 def report(rank: int, values: dict[str, float], files: list[str]) -> str:
-    """One line: what a process computed in a step that is not finite, from which files."""
+    """What a process computed in a step that is not finite, from which files; a few on a line, lest it be cut."""
     listed = " ".join(f"{name}={value:g}" for name, value in values.items())
-    return f"process {rank}: {listed}; files: {', '.join(files) or 'not named by the batch'}"
+    lines = [", ".join(files[i : i + _FILES_ON_A_LINE]) for i in range(0, len(files), _FILES_ON_A_LINE)]
+    return f"process {rank}: {listed}; files:\n      " + ("\n      ".join(lines) or "not named by the batch")

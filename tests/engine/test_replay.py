@@ -36,7 +36,7 @@ def replay_flags(text: str) -> list[str]:
 
 def reports(text: str) -> list[str]:
     """The step, and what each guilty process computed from which files."""
-    return [*re.findall(r"step \d+", text)[:1], *re.findall(r"process \d+: .*", text)]
+    return [*re.findall(r"step \d+", text)[:1], *re.findall(r"process \d+: .*(?:\n {6}.*)*", text)]
 
 
 def place_of(toy, sample: int) -> int:

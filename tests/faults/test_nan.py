@@ -37,7 +37,7 @@ def test_a_sample_that_is_not_finite(demo_folder, with_dropout, tmp_path, name, 
     command = script("tests/faults/poisoned.py", *arguments, "--output_dir", tmp_path, processes=processes)
     status, printed = run(command, demo_folder, **driver)
     assert status == 1
-    assert picture in printed
+    assert picture in printed, printed
     assert re.search(
         r"poisoned.py( \(process \d\))?: step \d+: the loss or its gradient", one_line_of(printed, "poisoned.py")
     )
@@ -53,9 +53,8 @@ def test_a_sample_that_is_not_finite(demo_folder, with_dropout, tmp_path, name, 
     for place in found:
         assert re.fullmatch(r"'image' of the batch, \[\d+, 3, 64, 64\], in rows (\d+ \(\S+\)(, )?)+", place)
         assert f"{picture})" in place
-    guilty = [
-        set(re.findall(r"^  (process \d): (.*); files: (.*)$", text, re.MULTILINE)) for text in (printed, replayed)
-    ]
+    named = re.compile(r"^  (process \d): (.*); files:\n((?: {6}.*\n)+)", re.MULTILINE)
+    guilty = [set(named.findall(text)) for text in (printed, replayed)]
     at_replay = {process: (losses, files) for process, losses, files in guilty[1]}
     at_first = {process: (losses, files) for process, losses, files in guilty[0]}
     assert at_replay
