@@ -190,9 +190,9 @@ def test_the_process_with_the_bad_loss_is_the_one_that_is_named(toy, torchrun, t
     assert result.returncode != 0
     place = toy.shuffled(48, (42, 0)).tolist().index(7)
     assert f"step {place // 8}: the loss" in result.stderr
-    report = next(line for line in result.stderr.splitlines() if "files:" in line)
-    assert f"process {place // 4 % 2}: loss=" in report
-    assert "sample7.jpg" in report
+    before, _, files = result.stderr.partition("files:\n")
+    assert f"process {place // 4 % 2}: loss=" in before.splitlines()[-1]
+    assert "sample7.jpg" in files.splitlines()[0]
 
 
 def test_figures_that_a_person_reads_are_in_the_lines(toy, tmp_path, capsys, monkeypatch):
