@@ -51,6 +51,8 @@ def run(folder: Path, size: Size, quick: bool, seed: int) -> Iterator[Step]:
             if not truth.exists():
                 yield _step(f"CapFilt: caption and score {size.web_images:,} pictures", _capfilt(folder, seed))
                 write_truth(folder, truth)
+            if quick and "threshold=0.5" in choice:  # its filter has learned nothing: all may be on one side of it
+                choice = ("keep=0.6", "by_source=true")
             keys = [f"out={folder / arm / 'selected'}", f"truth={truth}", *choice]
             yield _step(f"{arm}: choose", ["python", "capfilt.py", "select", str(folder / "capfilt"), *keys])
         _write_epochs(folder / arm / "pairs", _read(folder / file), size.web_images, EPOCHS[quick], seed)
