@@ -1,6 +1,5 @@
 """The tokens of a tokenizer: read from a file, or from the checkpoint that carries them."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,8 +8,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from models.errors import ConfigError, MissingFile
-from models.paths import open_regular
+from models.errors import ConfigError
+from models.token_files import folder_tokens, read_tokens
 
 BERT_BASE_UNCASED = Path(__file__).parent / "vocab.txt"
 STANDARD = "bert-base-uncased"  # in a checkpoint, in place of the tokens of that file, which every copy has
@@ -23,9 +22,6 @@ SPECIAL_TOKENS = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
-
-_LARGEST = 64 * 2**20  # bytes of a vocabulary file
-_ZIP = b"PK\x03\x04"  # how a file of torch.save begins
 
 
 @dataclass(frozen=True)
@@ -71,27 +67,8 @@ class Vocabulary:
         path = Path(str(source))
         if os.path.isdir(path) and (tokens := folder_tokens(path)):
             return cls(tuple(tokens), f"the vocabulary of {path}")
-        try:
-            opened = open_regular(path)
-        except MissingFile:
-            raise MissingFile(
-                f"vocabulary file {path} does not exist; it should hold one token a line, or be a checkpoint that "
-                "carries its vocabulary"
-            ) from None
-        with opened as file:
-            start = file.read(len(_ZIP))
-            content = start if start == _ZIP else start + file.read(_LARGEST)
-        if start == _ZIP:
-            return cls._of_checkpoint(path)
-        if len(content) > _LARGEST:
-            raise ConfigError(f"vocabulary file {path} has more than {_LARGEST:,} bytes: it is no list of tokens")
-        try:
-            lines = content.decode("utf-8-sig").split("\n")
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"vocabulary file {path} is not UTF-8 text ({error.reason})") from None
-        if not lines[-1]:  # what follows the last line's end
-            del lines[-1]
-        return cls(tuple(line.rstrip("\r") for line in lines), f"vocabulary file {path}")
+        tokens = read_tokens(path)
+        return cls._of_checkpoint(path) if tokens is None else cls(tuple(tokens), f"vocabulary file {path}")
 
     @classmethod
     def _of_checkpoint(cls, path: Path) -> "Vocabulary":
@@ -156,24 +133,6 @@ def stored_vocabulary(checkpoint: Mapping[str, Any], source: str) -> Vocabulary 
     if isinstance(config, Mapping) and config.get("vocab_file") == "":  # written before checkpoints carried it
         return standard_vocabulary()
     return None
-
-
-def folder_tokens(folder: Path) -> list[str] | None:
-    """The tokens of a folder in the Hugging Face layout, from `vocab.txt` or `tokenizer.json`; None without either."""
-    if os.path.exists(folder / "vocab.txt"):
-        return list(Vocabulary.read(folder / "vocab.txt").tokens)
-    file = folder / "tokenizer.json"
-    if not os.path.exists(file):
-        return None
-    try:
-        with open_regular(file) as opened:
-            ids = json.loads(opened.read(_LARGEST))["model"]["vocab"]
-        tokens = sorted(ids, key=ids.__getitem__)
-        if [ids[token] for token in tokens] != list(range(len(tokens))):
-            raise ValueError(f"its ids are not 0 to {len(tokens) - 1}, each once")
-        return tokens
-    except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{file} holds no WordPiece vocabulary ({type(error).__name__}: {error})") from None
 
 
 def _shown(token: str | None) -> str:

@@ -1,5 +1,6 @@
 """The config keys of the models. A script's config inherits from them, and passes their values to a constructor."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -68,8 +69,16 @@ class ModelSettings(Settings):
             "vit_grad_ckpt": self.vit_grad_ckpt,
             "vit_ckpt_layer": self.vit_ckpt_layer,
             "med_config": self.med_config,
-            "vocab_file": resolve(self.vocab_file) if self.vocab_file else None,
+            "vocab_file": self._vocabulary(),
         }
+
+    def _vocabulary(self) -> Path | None:
+        """The file of the vocabulary: where `vocab_file` is gone, the checkpoint, which carries its own."""
+        file = resolve(self.vocab_file) if self.vocab_file else None
+        checkpoint = resolve(self.pretrained)
+        if file is not None and self.pretrained and not os.path.exists(file) and os.path.exists(checkpoint):
+            return checkpoint
+        return file
 
 
 @dataclass

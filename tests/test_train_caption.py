@@ -58,6 +58,17 @@ def test_another_vocabulary_than_the_checkpoints_is_refused_and_its_own_taken_fr
     assert list(train_caption.build_model(config).vocabulary.tokens) == words
 
 
+def test_where_the_vocabulary_file_is_gone_the_checkpoints_own_is_taken(arguments, pretrained, tmp_path):
+    words = torch.load(pretrained, weights_only=True)["architecture"]["vocabulary"]
+    gone = f"vocab_file={tmp_path / 'gone.txt'}"
+    config = load_config(train_caption.Config, CONFIG, [*arguments[2:], gone])
+    assert list(train_caption.build_model(config).vocabulary.tokens) == words
+    train_caption.main([*arguments, "--evaluate", "--output_dir", str(tmp_path / "out"), gone])
+    assert "test_CIDEr" in json.loads((tmp_path / "out" / "evaluate.txt").read_text())
+    with pytest.raises(SystemExit, match=r"vocabulary file .*gone.txt does not exist"):
+        train_caption.main([*arguments, "--output_dir", str(tmp_path / "new"), gone, "pretrained=''"])
+
+
 def test_two_processes_train_as_one_on_the_same_batches(arguments, tmp_path, torchrun_script):
     # Accumulated, not one large batch: the loss is a mean over the words of a batch, and captions differ in length.
     small = [*arguments, "batch_size=4"]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.errors import one_line
 from models.paths import open_regular
-from models.vocabulary import folder_tokens
+from models.token_files import folder_tokens
 from models.weights.address import is_web_address, request_address
 from models.weights.download import DownloadError, cache_dir, download, offline
 from models.weights.integrity import CheckpointError, DamagedFile, verify_digest, verify_tensors
