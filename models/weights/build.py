@@ -46,8 +46,10 @@ def build_from_checkpoint(
     stored, metadata = read_state(source)
     state, _ = without_wrappers(stored)
     config = metadata.get("config")
-    check_kinds({} if config is None else config, str(source))
-    architecture = read_architecture(state, {**(config or {}), **_described_sizes(metadata)}, str(source))
+    config = {} if config is None else config
+    if isinstance(config, Mapping):
+        config = {**config, **_described_sizes(metadata)}
+    architecture = read_architecture(state, config, str(source))
     vocabulary = vocab_file or stored_vocabulary(metadata, str(source)) or architecture.vocab_file
     if isinstance(vocabulary, str | Path) and not vocab_file and not os.path.exists(vocabulary):
         raise CheckpointError(

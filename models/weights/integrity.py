@@ -49,6 +49,8 @@ def verify_zip(path: Path) -> bool:
         DamagedFile: a record (the first one is named) differs from what was written, or the file is no whole zip.
         OSError: the file cannot be read.
     """
+    # Beside BadZipFile, what zipfile raises of a damaged record: a method or a version that there is not, an encrypted
+    # record (RuntimeError), numbers and names that cannot be, an end that comes too early.
     damages = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error, zlib.error)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -59,17 +61,18 @@ def verify_zip(path: Path) -> bool:
                 for record in records
                 if record.compress_type != zipfile.ZIP_STORED or record.external_attr & _FOLDER
             ]
-            if len(records) > _MOST_RECORDS:
-                raise ValueError(f"it has {len(records):,} records, and torch.save writes one for each tensor")
+            too_many = len(records) > _MOST_RECORDS
             overlap = sum(record.file_size for record in records) > path.stat().st_size  # reading might take for ever
             has_checksums = any(record.CRC for record in records)
-            broken = archive.testzip() if has_checksums and not odd and not overlap else None
+            broken = archive.testzip() if has_checksums and not (odd or overlap or too_many) else None
     except damages as error:
         raise DamagedFile(f"{path} is damaged or cut off ({error or 'it ends too early'})") from None
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
         raise DamagedFile(f"{path} is damaged: it points outside of itself") from None
+    if too_many:
+        raise DamagedFile(f"{path} is damaged: it has {len(records):,} records, where torch.save writes one a tensor")
     if odd:
         raise DamagedFile(f"{path} is damaged: its record {odd[0]!r} is packed or a folder, as torch.save writes none")
     if overlap:
