@@ -1,6 +1,7 @@
 """Errors that the user can fix, as opposed to bugs."""
 
 import os
+import unicodedata
 from typing import Any
 
 _LONGEST = 200  # characters of a value that a message shows
@@ -45,6 +46,13 @@ def check(holds: bool, key: str, value: Any, rule: str) -> None:
         raise ConfigError(f"{key} = {text if len(text) <= _LONGEST else f'{text[:_LONGEST]}...'}: must be {rule}")
 
 
+def printable(text: str) -> str:
+    """The text with escapes for what a terminal would obey; blanks of every width stay."""
+    return "".join(
+        c if c.isprintable() or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
 def one_line(text: object, longest: int = 200) -> str:
     """Text of others (a file's, a server's) for a message: escapes for control characters, and no more than `longest`.
 
@@ -53,5 +61,5 @@ def one_line(text: object, longest: int = 200) -> str:
     shown = str(text)
     if len(shown) > 2 * longest:  # what lies between is left out below
         shown = shown[:longest] + shown[-longest:]
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    line = printable(shown)
     return line if len(line) <= longest else f"{line[: longest // 2]}...{line[-longest // 2 :]}"

@@ -1,17 +1,14 @@
 """Messages for a terminal: what came from outside, such as a file's name, can neither control it nor flood it."""
 
-import unicodedata
+from models import errors
 
 _LONGEST_LINE = 1000  # characters; a path has up to 4,096, and what is wrong stands at the ends
 
 
 def printable(text: str, encoding: str | None = None) -> str:
     """The text with escapes for what a terminal would obey (control characters) or what its encoding lacks."""
-    seen = "".join(
-        c if c.isprintable() or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode() for c in text
-    )
     encoding = encoding or "utf-8"
-    return seen.encode(encoding, "backslashreplace").decode(encoding)
+    return errors.printable(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def printable_lines(text: str, encoding: str | None = None) -> str:
