@@ -23,19 +23,10 @@ from models.blip import blip_decoder
 from models.blip_itm import blip_itm
 from models.blip_vqa import blip_vqa
 from models.generation import SearchOptions
+from tests.small_model import TEXT, VIT
 from transform.image import EvalTransform, normalize
 
-SIZES = {
-    "image_size": 32,
-    "vit": {"embed_dim": 32, "depth": 2, "num_heads": 2, "patch_size": 16},
-    "med_config": {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "max_position_embeddings": 64,
-    },
-}
+SIZES = {"image_size": 32, "vit": VIT, "med_config": TEXT}
 TEXTS = ["a red square", "something else entirely"]
 
 

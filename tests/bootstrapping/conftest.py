@@ -5,17 +5,7 @@ import torch
 
 from models.blip import blip_decoder
 from models.blip_itm import blip_itm
-
-VIT = {"embed_dim": 32, "depth": 2, "num_heads": 2, "patch_size": 16}
-TEXT = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "max_position_embeddings": 64,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-}
+from tests.small_model import TEXT, VIT
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import torch
 from engine import PREEMPTED
 from engine.distributed import Preemption
 from files import REPOSITORY
+from tests.mounts import in_own_mounts
 
 SETTINGS = ["max_epoch=2", "print_freq=5", "tensorboard=false", "num_workers=2"]
 
@@ -42,15 +42,10 @@ with exit_on_user_error(None, 0):
 
 def in_small_shared_memory(size, code, *arguments):
     """Run Python code where /dev/shm is so small, in a mount namespace of its own."""
-    if os.geteuid() != 0 or shutil.which("unshare") is None:
-        pytest.skip("needs root and unshare")
     script = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'
-    command = ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-c", code, *arguments]
+    command = in_own_mounts(script, "sh", sys.executable, "-c", code, *arguments)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90, check=False)
-    if "mount:" in result.stderr or "unshare:" in result.stderr:
-        pytest.skip("no file system can be mounted here")
-    return result
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90, check=False)
 
 
 def test_small_shared_memory_ends_the_run_with_the_remedy():

@@ -28,6 +28,7 @@ from demo.__main__ import main as demo
 from demo.emoji import main as demo_emoji
 from engine.failure import exit_on_user_error
 from files import REPOSITORY
+from tests.small_model import TEXT, VIT
 
 SCRIPTS = {
     "pretrain": pretrain,
@@ -43,16 +44,8 @@ TASK = {script: script.split("_")[-1] for script in SCRIPTS}
 TRAININGS = tuple(script for script in SCRIPTS if not script.startswith("eval"))
 
 _SMALL = {
-    "vit": {"embed_dim": 32, "depth": 2, "num_heads": 2, "patch_size": 16},
-    "med_config": {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "max_position_embeddings": 64,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-    },
+    "vit": VIT,
+    "med_config": TEXT,
     "image_size": 32,
     "num_workers": 0,
 }

@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.hostile.harness import Arguments, Case
 from tests.hostile.home import PICTURE
-from tests.hostile.values import PATHS, bad_paths
+from tests.hostile.values import PATHS, WRITABLE, bad_paths
 
 _CHECKPOINTS = {"caption": "caption.pth", "vqa": "vqa.pth", "match": "retrieval.pth", "features": "retrieval.pth"}
 _OF_TASK = {"caption": [], "vqa": ["--question=what?"], "match": ["--text=a cat"], "features": ["--out=out.npz"]}
@@ -76,15 +76,7 @@ def cases() -> Iterator[Case]:
             yield _predicted(task, ["--checkpoint", what], "path", "refused", path=True)
             if what != "a folder":
                 yield _predicted(task, [what], "path", "either", path=True)
-            if what not in (
-                "missing",
-                "an address",
-                "half a character",
-                "an escape",
-                "a line end",
-                "a user without a home",
-                "a dangling link",
-            ):
+            if what not in (*WRITABLE, "a dangling link"):
                 yield _predicted(task, ["--out", what], "path", "either", path=True)
     for flag in ("num_beams", "n_best", "max_length", "min_length", "top_k", "seed"):
         for value in _WRONG_NUMBERS:

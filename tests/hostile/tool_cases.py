@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+import models
 from tests.hostile.harness import Arguments, Case
-from tests.hostile.values import PATHS, bad_paths
+from tests.hostile.values import PATHS, WRITABLE, bad_paths
 
 
 def cases() -> Iterator[Case]:
@@ -58,28 +59,13 @@ def _tools() -> Iterator[Case]:
                 "either" if flag in ("seed", "size") else "refused",
             )
     for what in PATHS:
-        if what not in (
-            "missing",
-            "a folder",
-            "a user without a home",
-            "an address",
-            "half a character",
-            "an escape",
-            "a line end",
-        ):
+        if what not in (*WRITABLE, "a folder"):
 
             def placed(folder: Path, _: np.random.Generator, what: str = what) -> Arguments:
                 return [f"--out={bad_paths(folder)[what]}", "--images=24"]
 
             yield Case("data.shapes", "path", what, placed, "either")
-        if what not in (
-            "missing",
-            "an address",
-            "half a character",
-            "an escape",
-            "a line end",
-            "a user without a home",
-        ):
+        if what not in WRITABLE:
             yield Case(
                 "demo",
                 "path",
@@ -202,15 +188,7 @@ def _factories() -> Iterator[Case]:
         "vit": {"embed_dim": 32, "depth": 1, "num_heads": 2, "patch_size": 16},
         "med_config": "configs/demo/med_config.json",
     }
-    names = (
-        "blip_decoder",
-        "blip_feature_extractor",
-        "blip_itm",
-        "blip_nlvr",
-        "blip_pretrain",
-        "blip_retrieval",
-        "blip_vqa",
-    )
+    names = [name for name in models.__all__ if name.startswith("blip_")]
     changes: list[dict[str, Any]] = [
         *({"image_size": value} for value in (0, -1, 33, 10**30)),
         *(

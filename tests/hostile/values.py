@@ -152,6 +152,8 @@ PATHS = (
     *("the null device", "a terminal", "a user without a home", "a name of 300 characters"),
     *("a path of 5,000 characters", "memory", "half a character", "an escape", "a line end", "an address"),
 )
+WRITABLE = ("missing", "an address", "half a character", "an escape", "a line end", "a user without a home")
+"""Of the paths, those at which a file or folder can be made."""
 
 
 INVALID = object()
