@@ -2,10 +2,10 @@
 
     python -m demo.bootstrap [--quick] [--seed S] [--folder DIR]
 
-A model is pre-trained on the noisy web, and fine-tuned on a small clean set, once to caption and once to match: these
-are the captioner and the filter (and the arm `none` of the comparison). CapFilt captions and scores the web. Then a
-model is pre-trained anew on what is kept (arms `filter`, `captioner`, `both`) and fine-tuned in the same way. All arms
-are pre-trained on equally many pairs, at the same learning rates.
+A model is pre-trained on the noisy web (the arm `none`), and fine-tuned on a small clean set, once as the captioner and
+once as the filter. CapFilt captions and scores the web. Then a model is pre-trained anew on what is kept (the arms
+`filter`, `captioner`, `both`). All arms are pre-trained on equally many pairs at the same learning rates, then
+fine-tuned for captioning and retrieval in the same way, shorter than captioner and filter are.
 """
 
 import argparse
@@ -40,6 +40,10 @@ ARMS: Mapping[str, tuple[str, tuple[str, ...]]] = {  # arm -> the list it trains
     "both": ("both/selected/both.json", ("threshold=0.5",)),
 }
 FINE_TUNED = ("caption", "retrieval")
+MODELS: Mapping[str, tuple[str, ...]] = {  # of CapFilt, by task: what they are trained longer or otherwise with
+    "caption": ("max_epoch=10", "init_lr=6e-4"),
+    "retrieval": ("max_epoch=6", "init_lr=8e-4"),
+}
 
 
 def run(folder: Path, size: Size, quick: bool, seed: int) -> Iterator[Step]:
@@ -49,7 +53,8 @@ def run(folder: Path, size: Size, quick: bool, seed: int) -> Iterator[Step]:
         if choice:
             truth = folder / "truth.json"
             if not truth.exists():
-                yield _step(f"CapFilt: caption and score {size.web_images:,} pictures", _capfilt(folder, seed))
+                yield from _train_models(folder, size, seed)
+                yield _step("CapFilt: caption and score the web", _capfilt(folder, seed))
                 write_truth(folder, truth)
             if quick and "threshold=0.5" in choice:  # its filter has learned nothing: all may be on one side of it
                 choice = ("keep=0.6", "by_source=true")
@@ -61,6 +66,19 @@ def run(folder: Path, size: Size, quick: bool, seed: int) -> Iterator[Step]:
         for task in FINE_TUNED:
             start = [f"pretrained={folder / arm / 'pretrain' / 'checkpoint_last.pth'}"]
             yield _step(f"{arm}: fine-tune {task}", _training(folder, arm, task, size, seed, start))
+
+
+def _train_models(folder: Path, size: Size, seed: int) -> Iterator[Step]:
+    """Fine-tune the captioner and the filter from the model that was pre-trained on the noisy web."""
+    start = f"pretrained={folder / 'none' / 'pretrain' / 'checkpoint_last.pth'}"
+    # The web's captions are shorter than those that tell a picture from all others: the filter has to know both kinds.
+    clean = [record for name in FINE_TUNED for record in _read(folder / "world" / f"{name}_train.json")]
+    with atomic_write(folder / "world" / "filter_train.json") as file:
+        file.write_text(json.dumps(clean), encoding="utf-8")
+    for task, longer in MODELS.items():
+        texts = [f"train_file={folder / 'world' / 'filter_train.json'}"] if task == "retrieval" else []
+        overrides = [start, *texts, *(size.overrides or longer)]
+        yield _step(f"CapFilt: fine-tune its model of {task}", _training(folder, "models", task, size, seed, overrides))
 
 
 def _draw(folder: Path, size: Size, seed: int) -> Iterator[Step]:
@@ -92,7 +110,10 @@ def _write_epochs(folder: Path, pairs: Sequence[Any], per_epoch: int, epochs: in
 def _capfilt(folder: Path, seed: int) -> list[str]:
     config = "configs/demo/capfilt.yaml"
     flags = ["--config", config, "--output_dir", str(folder / "capfilt"), "--seed", str(seed), "--device", "cpu"]
-    return [*_launch(2), "capfilt.py", *flags, *relocated(config, folder)]
+    models = zip(("captioner", "filter"), MODELS, strict=True)
+    best = [f"{key}={folder / 'models' / task / 'checkpoint_best.pth'}" for key, task in models]
+    moved = [one for one in relocated(config, folder) if one.partition("=")[0] not in ("captioner", "filter")]
+    return [*_launch(2), "capfilt.py", *flags, *moved, *best]
 
 
 def _training(folder: Path, arm: str, task: str, size: Size, seed: int, overrides: Sequence[str]) -> list[str]:
@@ -175,7 +196,7 @@ def _claim(folder: Path) -> None:
         raise ConfigError(f"--folder {folder} holds files of others, which would be deleted: choose another")
     folder.mkdir(parents=True, exist_ok=True)
     mark.touch()
-    for name in ("capfilt", *ARMS):
+    for name in ("capfilt", "models", *ARMS):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "truth.json").unlink(missing_ok=True)
 

@@ -1,6 +1,9 @@
 """The comparison of CapFilt's arms: all are trained on equally many pairs, and the table says what was measured."""
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from demo import bootstrap
 from demo.bootstrap_scores import plot, table
 from demo.recipe import FULL
+from files import REPOSITORY
 from settings import UserError
 
 
@@ -52,6 +56,33 @@ def test_an_arm_differs_from_another_in_its_pairs_alone(tmp_path):
 
     assert [part.replace("both", "none") for part in command("both")] == command("none")
     assert sum(part.startswith("pretrained=") for part in command("none")) == 1
+
+
+def test_the_quick_comparison_runs_whole_and_its_table_says_what_its_files_say(tmp_path):
+    folder = tmp_path / "comparison"
+    done = subprocess.run(
+        [sys.executable, "-m", "demo.bootstrap", "--quick", "--folder", folder],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": ""},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((folder / "results.json").read_text())
+    assert done.stdout.rstrip().endswith(table([found]))
+    kept = {arm: json.loads((folder / file).read_text()) for arm, (file, _) in bootstrap.ARMS.items()}
+    web, swapped = kept["none"], json.loads((folder / "web" / "noise.json").read_text())
+    assert len(kept["captioner"]) > len(kept["both"]) > len(kept["filter"]) > 0
+    assert all(pair in web for pair in kept["filter"])
+    assert found["filter"]["kept_web"] == pytest.approx(len(kept["filter"]) / len(web))
+    wrong = {entry["image"] for entry in swapped}
+    dropped = {pair["image"] for pair in web} - {pair["image"] for pair in kept["filter"]}
+    truth = json.loads((folder / "truth.json").read_text())
+    assert sum(not right for right in truth.values()) == len(wrong)
+    assert 0 < len(dropped & wrong) <= len(wrong)
+    for arm in bootstrap.ARMS:
+        evaluated = json.loads((folder / arm / "caption" / "evaluate.txt").read_text())
+        assert found["arms"][arm]["caption_cider"] == evaluated["test_CIDEr"]
 
 
 def results(seed, add):
