@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.packing import Packing
+
 KeyValue = tuple[Tensor, Tensor]  # each [N, heads, T, d]
 
 
@@ -35,6 +37,21 @@ class Memory:
         """The keys and values of some of the images, given by their numbers [M]."""
         layers = [[(key[images], value[images]) for key, value in layer] for layer in self.layers]
         return Memory(layers, None if self.mask is None else self.mask[images])
+
+
+@dataclass
+class LayerMemory:
+    """One layer's part of a `Memory`.
+
+    Attributes:
+        key_values: one (key, value) pair for each cross-attention.
+        mask: the memory's.
+        index: the image of each text, as in `attend`.
+    """
+
+    key_values: list[KeyValue]
+    mask: Tensor | None
+    index: Tensor | None
 
 
 @dataclass
@@ -97,20 +114,19 @@ class AttentionInputs:
 
     Attributes:
         mask: where the self-attention may attend, as in `attend`; None for everywhere.
-        memory, memory_mask: the layer's part of a `Memory`, and its mask.
-        index: the image of each text, as in `attend`.
+        memories: the images; beside the first, there may be a memory of the last texts, with an image for each.
         causal: the self-attention is causal.
         append: adds the keys and values of new tokens to the layer's cache, and returns those of all tokens.
+        packing: where the tokens stand, if all texts are packed into one row.
         groups: where all texts are packed into one row, its groups of equally long texts: `(texts, tokens of each)`.
         maps: collects the attention probabilities, if given.
     """
 
     mask: Tensor | None = None
-    memory: list[KeyValue] | None = None
-    memory_mask: Tensor | None = None
-    index: Tensor | None = None
+    memories: Sequence[LayerMemory] = ()
     causal: bool = False
     append: Callable[[Tensor, Tensor], KeyValue] | None = None
+    packing: Packing | None = None
     groups: Sequence[tuple[int, int]] | None = None
     maps: AttentionMaps | None = None
 

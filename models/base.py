@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.config import ModelConfig
 from models.errors import check
-from models.tokenizer import SpecialTokens, build_tokenizer, tokenize
+from models.tokenizer import SpecialTokens, Tokens, build_tokenizer, tokenize_and_count
 from models.vit import VisionTransformer
 from models.vocabulary import stored_vocabulary
 
@@ -80,8 +80,22 @@ class VisionLanguageModel(nn.Module):
             ValueError: the numbers of images and texts differ, and neither is one.
             TypeError, ValueError: as `VisionTransformer.as_input` and `as_texts`.
         """
-        ids, mask = tokenize(self.tokenizer, text, self.device, first_token=first_token, max_length=max_length)
-        images, texts = len(self.visual_encoder.as_input(image)), len(ids)
+        tokens = self.tokens_for(image, text, first_token=first_token, max_length=max_length)
+        return tokens.ids, tokens.mask
+
+    def tokens_for(
+        self,
+        image: Tensor,
+        text: str | Sequence[str],
+        *,
+        first_token: int | None = None,
+        max_length: int | None = None,
+    ) -> Tokens:
+        """Do what `tokenize_for` does, and keep the lengths on the host."""
+        tokens = tokenize_and_count(self.tokenizer, text, self.device, first_token=first_token, max_length=max_length)
+        images, texts = len(self.visual_encoder.as_input(image)), len(tokens.ids)
         if images != texts and 1 not in (images, texts):
             raise ValueError(f"{texts} texts do not fit {images} images: give as many, or one for all")
-        return (ids.repeat(images, 1), mask.repeat(images, 1)) if texts == 1 else (ids, mask)
+        if texts != 1:
+            return tokens
+        return Tokens(tokens.ids.repeat(images, 1), tokens.mask.repeat(images, 1), tokens.lengths * images)

@@ -138,11 +138,13 @@ class BLIPDecoder(VisionLanguageModel):
 
         Captions are cut after `max_caption_length` tokens, an attribute: 40, unless it is set.
         """
-        ids, mask = self.tokenize_for(image, caption, first_token=self.special.dec, max_length=self.max_caption_length)
+        texts = self.tokens_for(image, caption, first_token=self.special.dec, max_length=self.max_caption_length)
         memory = self.text_decoder.project(self.visual_encoder(image))
-        labels = ids.masked_fill(mask == 0, -100)
+        labels = texts.ids.masked_fill(texts.mask == 0, -100)
         labels[:, : self.prompt_length] = -100
-        return self.text_decoder.mean_loss(ids, labels, memory, label_smoothing=self.label_smoothing)
+        return self.text_decoder.mean_loss(
+            texts.ids, labels, memory, self.label_smoothing, lengths=texts.lengths, unscored=self.prompt_length
+        )
 
     def generate(
         self,

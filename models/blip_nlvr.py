@@ -12,7 +12,8 @@ from models.config import ModelConfig
 from models.face import make_callable
 from models.med import TextModel
 from models.names_2022 import load_checkpoint as load_checkpoint
-from models.tokenizer import tokenize
+from models.packing import Packing
+from models.tokenizer import tokenize_and_count
 from models.vocabulary import Vocabulary
 from models.weights.load import load_checkpoint as load_weights
 
@@ -69,8 +70,14 @@ class BLIPNLVR(VisionLanguageModel):
         if len(image) != 2 * len(text):
             raise ValueError(f"{len(text)} sentences need {2 * len(text)} images, and there are {len(image)}")
         first, second = self.visual_encoder(image).chunk(2)
-        ids, mask = tokenize(self.tokenizer, text, image.device, first_token=self.special.enc)
-        states = self.text_encoder(ids, mask, self.text_encoder.project(first, second), first_only=True)
+        tokens = tokenize_and_count(self.tokenizer, text, image.device, first_token=self.special.enc)
+        states = self.text_encoder(
+            tokens.ids,
+            tokens.mask,
+            self.text_encoder.project(first, second),
+            packing=Packing.of(tokens.lengths, tokens.ids.shape[1], image.device),
+            first_only=True,
+        )
         logits = self.cls_head(states[:, 0]).float()
         if not train:
             return logits

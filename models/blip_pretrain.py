@@ -73,11 +73,11 @@ class BLIPPretrain(MomentumModel):
         Returns:
             loss_ita, loss_itm, loss_lm: contrastive, matching and language-model loss.
         """
-        ids, mask = self.tokenize(caption, MAX_TEXT_LENGTH)
-        batch = len(ids)
+        texts = self.tokenize(caption, MAX_TEXT_LENGTH)
+        batch = len(texts.ids)
         diagonal = torch.eye(batch, device=image.device)
         positive = torch.cat([diagonal, diagonal.new_zeros(batch, self.queue_size)], dim=1)
-        loss_ita, image_embeds, features = self.contrast(image, ids, mask, alpha, positive)
+        loss_ita, image_embeds, features = self.contrast(image, texts, alpha, positive)
         self.enqueue(image_queue=features["image_m"], text_queue=features["text_m"])
 
         memory = self.text_encoder.project(image_embeds)
@@ -88,19 +88,18 @@ class BLIPPretrain(MomentumModel):
             negative_text, text_exists = sample_negatives(
                 similarities(features["image"], features["text_m"]) / self.temp, diagonal.bool(), NEGATIVE_FLOOR
             )
-        grounded = self.with_enc_token(ids)
         loss_itm = self.matching_loss(
             memory,
-            (torch.arange(batch, device=ids.device), negative_image),
-            (grounded, grounded[negative_text]),
-            (mask, mask[negative_text]),
+            memory.select(negative_image),
+            texts,
+            (texts.ids[negative_text], texts.mask[negative_text]),
             (image_exists, text_exists),
         )
 
-        decoded = ids.clone()
+        decoded = texts.ids.clone()
         decoded[:, 0] = self.special.dec
-        labels = decoded.masked_fill(mask == 0, -100)
-        loss_lm = self.text_decoder.mean_loss(decoded, labels, memory, self.label_smoothing)
+        labels = decoded.masked_fill(texts.mask == 0, -100)
+        loss_lm = self.text_decoder.mean_loss(decoded, labels, memory, self.label_smoothing, lengths=texts.lengths)
         return loss_ita, loss_itm, loss_lm
 
 

@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from models.config import ModelConfig
+from models.exchange import DrawnRows, gather, process_count
 from models.face import make_callable
 from models.image_text import MAX_TEXT_LENGTH, similarities
-from models.momentum import MomentumModel, gather, gather_with_gradient, sample_negatives
+from models.momentum import MomentumModel, sample_negatives
 from models.names_2022 import load_checkpoint as load_checkpoint
+from models.tokenizer import Tokens
 from models.vocabulary import Vocabulary
 from models.weights.load import load_checkpoint as load_weights
 
@@ -73,55 +76,48 @@ class BLIPRetrieval(MomentumModel):
             loss_ita, loss_itm: contrastive and matching loss.
         """
         idx = idx.view(-1, 1)
-        # Processes can only gather token ids of equal length.
-        ids, mask = self.tokenize(caption, MAX_TEXT_LENGTH, pad_to_max_length=self.negative_all_rank)
+        texts = self.tokenize(caption, MAX_TEXT_LENGTH)
         same_image = idx == torch.cat([idx.T, self.idx_queue], dim=1)
-        loss_ita, image_embeds, features = self.contrast(image, ids, mask, alpha, same_image.float())
+        loss_ita, image_embeds, features = self.contrast(image, texts, alpha, same_image.float())
         self.enqueue(image_queue=features["image_m"], text_queue=features["text_m"], idx_queue=idx)
-        choose = self._all_rank_matching if self.negative_all_rank else self._own_rank_matching
-        return loss_ita, choose(image_embeds, features, self.with_enc_token(ids), mask, idx)
+        across = self.negative_all_rank and process_count() > 1
+        choose = self._all_rank_matching if across else self._own_rank_matching
+        return loss_ita, choose(image_embeds, features, texts, idx)
 
     def _own_rank_matching(
-        self, image_embeds: Tensor, features: dict[str, Tensor], ids: Tensor, mask: Tensor, idx: Tensor
+        self, image_embeds: Tensor, features: dict[str, Tensor], texts: Tokens, idx: Tensor
     ) -> Tensor:
-        positive = idx == idx.T
-        negative_image, image_exists, negative_text, text_exists = self._negatives(
-            features, features["image"], features["text"], positive
-        )
-        own = torch.arange(len(ids), device=ids.device)
-        return self.matching_loss(
-            self.text_encoder.project(image_embeds),
-            (own, negative_image),
-            (ids, ids[negative_text]),
-            (mask, mask[negative_text]),
-            (image_exists, text_exists),
-        )
+        """The matching loss with negatives from this process's batch."""
+        image, text, exists = self._negatives(features, features["image"], features["text"], idx == idx.T)
+        memory = self.text_encoder.project(image_embeds)
+        return self.matching_loss(memory, memory.select(image), texts, (texts.ids[text], texts.mask[text]), exists)
 
     def _all_rank_matching(
-        self, image_embeds: Tensor, features: dict[str, Tensor], ids: Tensor, mask: Tensor, idx: Tensor
+        self, image_embeds: Tensor, features: dict[str, Tensor], texts: Tokens, idx: Tensor
     ) -> Tensor:
-        positive = idx == gather(idx).T
-        negative_image, image_exists, negative_text, text_exists = self._negatives(
-            features, gather(features["image"]), gather(features["text"]), positive
+        """The matching loss with negatives from the batches of all processes."""
+        image, text, exists = self._negatives(
+            features, gather(features["image"]), gather(features["text"]), idx == gather(idx).T
         )
-        embeds = gather_with_gradient(image_embeds)[negative_image]
-        own = torch.arange(len(ids), device=ids.device)
-        return self.matching_loss(
-            self.text_encoder.project(torch.cat([image_embeds, embeds])),
-            (own, own + len(ids)),
-            (ids, gather(ids)[negative_text]),
-            (mask, gather(mask)[negative_text]),
-            (image_exists, text_exists),
-        )
+        # Processes can only gather token ids of equal length.
+        ids, mask = (gather(F.pad(x, (0, MAX_TEXT_LENGTH - x.shape[1])))[text] for x in (texts.ids, texts.mask))
+        drawn = DrawnRows(image, len(image_embeds))
+        memory = self.text_encoder.project(image_embeds)
+        negatives = self.text_encoder.project(drawn.fetch(image_embeds))
+        return self.matching_loss(memory, negatives, texts, (ids, mask), exists)
 
     @torch.no_grad()
     def _negatives(
         self, features: dict[str, Tensor], images: Tensor, texts: Tensor, positive: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Draw for each text a negative from `images`, and for each image one from `texts`; see `sample_negatives`."""
-        negative_image, image_exists = sample_negatives(similarities(features["text"], images) / self.temp, positive)
-        negative_text, text_exists = sample_negatives(similarities(features["image"], texts) / self.temp, positive)
-        return negative_image, image_exists, negative_text, text_exists
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """Draw for each text a negative from `images`, and for each image one from `texts`; see `sample_negatives`.
+
+        Returns:
+            the images' numbers `[B]`, the texts' numbers `[B]`, and whether either has a negative.
+        """
+        image, image_exists = sample_negatives(similarities(features["text"], images) / self.temp, positive)
+        text, text_exists = sample_negatives(similarities(features["image"], texts) / self.temp, positive)
+        return image, text, (image_exists, text_exists)
 
 
 def blip_retrieval(

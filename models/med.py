@@ -19,6 +19,7 @@ from models.attention import (
     AttentionInputs,
     AttentionMaps,
     KeyValue,
+    LayerMemory,
     Memory,
     SelfAttentionCache,
     attend,
@@ -29,6 +30,7 @@ from models.bert_calls import BERT_NAMES, call_decoder, call_encoder, resize_dec
 from models.config import TextConfig
 from models.errors import ConfigError
 from models.face import lazy_names
+from models.packing import Packing
 
 # In NLVR2, layers before this one average the contexts of the two images; the others merge them by a linear layer.
 FIRST_MERGING_LAYER = 6
@@ -56,33 +58,52 @@ class QueryKeyValue(nn.Module):
         return self._split(self.key(source)).transpose(1, 2), self._split(self.value(source)).transpose(1, 2)
 
     def attend_to_text(
-        self, hidden: Tensor, key_value: KeyValue, inputs: AttentionInputs
+        self, hidden: Tensor, key_value: KeyValue, inputs: AttentionInputs, packing: Packing | None
     ) -> tuple[Tensor, Tensor | None]:
-        """hidden [B, L, D] attends to the keys and values of its own text -> context [B, L, D], probabilities."""
+        """hidden [B, L, D] attends to the keys and values of its own text -> context [B, L, D], probabilities.
+
+        With a packing, hidden and context are `[1, P, D]`; keys and values are laid out as a padded batch in any case.
+        """
         query = self._split(self.query(hidden))
         if inputs.groups is not None:
             return attend_packed(query, *key_value, inputs.groups), None
-        return attend(
-            query,
+        context, weights = attend(
+            query if packing is None else packing.spread(query),
             *key_value,
             inputs.mask,
             causal=inputs.causal,
             dropout=self._dropout_now,
             need_weights=inputs.maps is not None,
         )
+        return context if packing is None else packing.pack(context), weights
 
-    def attend_to_image(
-        self, hidden: Tensor, key_value: KeyValue, inputs: AttentionInputs
-    ) -> tuple[Tensor, Tensor | None]:
-        """hidden [B, L, D] attends to the keys and values of its image -> context [B, L, D], probabilities."""
-        return attend(
-            self._split(self.query(hidden)),
-            *key_value,
-            inputs.memory_mask,
-            index=inputs.index,
-            dropout=self._dropout_now,
-            need_weights=inputs.maps is not None,
-        )
+    def attend_to_image(self, hidden: Tensor, number: int, inputs: AttentionInputs) -> tuple[Tensor, Tensor | None]:
+        """hidden [B, L, D] attends to its image -> context [B, L, D], probabilities; `[1, P, D]` with a packing.
+
+        `number` is this cross-attention's place among those of its layer.
+        """
+        query = self._split(self.query(hidden))
+        if inputs.packing is not None:
+            query = inputs.packing.spread(query)
+        memories = inputs.memories
+        one_each = [memory.key_values[number][0].shape[0] for memory in memories[1:]]
+        queries = query.split([query.shape[0] - sum(one_each), *one_each]) if one_each else [query]
+        attended = [
+            attend(
+                part,
+                *memory.key_values[number],
+                memory.mask,
+                index=memory.index,
+                dropout=self._dropout_now,
+                need_weights=inputs.maps is not None,
+            )
+            for part, memory in zip(queries, memories, strict=True)
+        ]
+        context, weights = attended[0]
+        if len(attended) > 1:
+            context = torch.cat([context for context, _ in attended])
+            weights = None if weights is None else torch.cat([each for _, each in attended if each is not None])
+        return context if inputs.packing is None else inputs.packing.pack(context), weights
 
     @property
     def _dropout_now(self) -> float:
@@ -111,12 +132,16 @@ class SelfAttention(nn.Module):
         self.output = AddNorm(config, config.hidden_size)
 
     def forward(self, hidden: Tensor, inputs: AttentionInputs, first_only: bool) -> Tensor:
-        key_value = self.self.project(hidden)
+        packing, (key, value) = inputs.packing, self.self.project(hidden)
         if inputs.append is not None:
-            key_value = inputs.append(*key_value)
+            key, value = inputs.append(key, value)
+        if packing is not None:
+            key, value = (packing.spread(x.transpose(1, 2)).transpose(1, 2) for x in (key, value))
         if first_only:
+            if packing is not None:
+                hidden, packing = packing.spread(hidden), None
             hidden = hidden[:, :1] if inputs.groups is None else first_tokens(hidden, inputs.groups)
-        context, weights = self.self.attend_to_text(hidden, key_value, inputs)
+        context, weights = self.self.attend_to_text(hidden, (key, value), inputs, packing)
         inputs.record_self_attention(weights)
         return self.output(context, hidden)
 
@@ -132,8 +157,8 @@ class CrossAttention(nn.Module):
     def project(self, source: Tensor) -> list[KeyValue]:
         return [self.self.project(source)]
 
-    def forward(self, hidden: Tensor, memory: Sequence[KeyValue], inputs: AttentionInputs) -> Tensor:
-        context, weights = self.self.attend_to_image(hidden, memory[0], inputs)
+    def forward(self, hidden: Tensor, inputs: AttentionInputs) -> Tensor:
+        context, weights = self.self.attend_to_image(hidden, 0, inputs)
         inputs.record_cross_attention(weights)
         return self.output(context, hidden)
 
@@ -167,9 +192,9 @@ class TwinCrossAttention(nn.Module):
     def project(self, source0: Tensor, source1: Tensor) -> list[KeyValue]:
         return [self.self0.project(source0), self.self1.project(source1)]
 
-    def forward(self, hidden: Tensor, memory: Sequence[KeyValue], inputs: AttentionInputs) -> Tensor:
-        context0, weights0 = self.self0.attend_to_image(hidden, memory[0], inputs)
-        context1, weights1 = self.self1.attend_to_image(hidden, memory[1], inputs)
+    def forward(self, hidden: Tensor, inputs: AttentionInputs) -> Tensor:
+        context0, weights0 = self.self0.attend_to_image(hidden, 0, inputs)
+        context1, weights1 = self.self1.attend_to_image(hidden, 1, inputs)
         inputs.record_cross_attention(weights0, weights1)
         return self.output(context0, context1, hidden)
 
@@ -199,10 +224,15 @@ class Layer(nn.Module):
         self.output = AddNorm(config, config.intermediate_size)
 
     def forward(self, hidden: Tensor, inputs: AttentionInputs, first_only: bool = False) -> Tensor:
-        """hidden [B, L, D] -> [B, L, D], or with `first_only` the first position's [B, 1, D]."""
+        """hidden [B, L, D] -> [B, L, D]; with `first_only` the first position's [B, 1, D].
+
+        With a packing, hidden is `[1, P, D]`, and so are the states without `first_only`.
+        """
         hidden = self.attention(hidden, inputs, first_only)
-        if inputs.memory is not None:
-            hidden = self.crossattention(hidden, inputs.memory, inputs)
+        if first_only:
+            inputs = replace(inputs, packing=None)
+        if inputs.memories:
+            hidden = self.crossattention(hidden, inputs)
         return self.output(self.intermediate(hidden), hidden)
 
 
@@ -285,13 +315,15 @@ class TextModel(nn.Module):
         memory: Memory | None = None,
         index: Tensor | None = None,
         *,
+        memory_of_last: Memory | None = None,
         causal: bool = False,
         positions: Tensor | None = None,
         cache: SelfAttentionCache | None = None,
+        packing: Packing | None = None,
         first_only: bool = False,
         maps: AttentionMaps | None = None,
     ) -> Tensor:
-        """ids [B, L] -> states [B, L, D], or [B, 1, D] with `first_only`.
+        """ids [B, L] -> states [B, L, D], or [1, P, D] with a packing; with `first_only` [B, 1, D].
 
         Args:
             ids: token ids, padded on the right.
@@ -300,15 +332,21 @@ class TextModel(nn.Module):
             memory: the images, from `project`; without it the text is encoded alone.
             index: `[B]`, the image that each text attends to. By default every image has equally many texts, and they
                 are adjacent: with 2 images and 4 texts, texts 0 and 1 attend to image 0.
+            memory_of_last: further images, to which the last texts attend, one to each.
             causal: a token attends to itself and those before it.
             positions: `[B, L]`, position ids; by default 0, 1, 2, ... after the tokens in `cache`.
             cache: keys and values of the earlier tokens of the same texts; those of `ids` are appended.
+            packing: compute the states of these P tokens only, in one row; the others must be masked, or with `causal`
+                follow them.
             first_only: compute the last layer for the first position only.
             maps: collects the attention probabilities, on a slower path.
 
         Raises:
             ConfigError: more tokens than there are position embeddings.
+            ValueError: both a cache and a packing.
         """
+        if cache is not None and packing is not None:
+            raise ValueError("packed texts have no cache: give either cache or packing")
         start = 0 if cache is None else cache.length
         longest = start + ids.shape[1] if positions is None else int(positions.max()) + 1
         if longest > self.config.max_position_embeddings:
@@ -316,13 +354,20 @@ class TextModel(nn.Module):
                 f"a text of {longest} tokens exceeds the {self.config.max_position_embeddings} positions "
                 f"of the text model; truncate it, or raise max_position_embeddings in its configuration"
             )
-        mask = None if mask is None or causal else mask.bool()
-        inputs = AttentionInputs(mask, index=index, causal=causal and ids.shape[1] > 1, maps=maps)
-        if positions is None:
+        new = ids.shape[1]
+        if causal and start and new > 1:  # several tokens at once after others: each sees those and its own past
+            causal, mask = False, torch.ones(1, new, start + new, dtype=torch.bool, device=ids.device).tril(start)
+        inputs = AttentionInputs(
+            None if mask is None or causal else mask.bool(), causal=causal and new > 1, packing=packing, maps=maps
+        )
+        if packing is not None:
+            ids, positions = packing.pack(ids), packing.positions() if positions is None else packing.pack(positions)
+        elif positions is None:
             positions = torch.arange(start, longest, device=ids.device)
-        hidden = self.run_layers(self.embeddings(ids, positions), inputs, memory, cache, first_only)
+        hidden = self.embeddings(ids, positions)
+        hidden = self.run_layers(hidden, inputs, memory, cache, first_only, index=index, memory_of_last=memory_of_last)
         if cache is not None:
-            cache.advance(ids.shape[1])
+            cache.advance(new)
         return hidden
 
     def first_states(self, groups: Sequence[Tensor], memory: Memory) -> Tensor:
@@ -350,14 +395,21 @@ class TextModel(nn.Module):
         memory: Memory | None = None,
         cache: SelfAttentionCache | None = None,
         first_only: bool = False,
+        *,
+        index: Tensor | None = None,
+        memory_of_last: Memory | None = None,
     ) -> Tensor:
         """Run all layers: embedded tokens hidden [B, L, D] -> states [B, L, D]; arguments as in `forward`."""
         layers = self.layers
+        memories = [
+            (images, index) for images, index in ((memory, index), (memory_of_last, None)) if images is not None
+        ]
         for number, layer in enumerate(layers):
-            if memory is not None:
-                inputs = replace(inputs, memory=memory.layers[number], memory_mask=memory.mask)
-            if cache is not None:
-                inputs = replace(inputs, append=partial(cache.append, number))
+            inputs = replace(
+                inputs,
+                memories=[LayerMemory(images.layers[number], images.mask, index) for images, index in memories],
+                append=None if cache is None else partial(cache.append, number),
+            )
             hidden = layer(hidden, inputs, first_only=first_only and layer is layers[-1])
         return hidden
 
@@ -426,6 +478,9 @@ class TextDecoder(nn.Module):
         memory: Memory,
         index: Tensor | None = None,
         label_smoothing: float = 0.1,
+        *,
+        lengths: Sequence[int] | None = None,
+        unscored: int = 1,
     ) -> Tensor:
         """Cross-entropy of each next token (paper, section 3.2).
 
@@ -434,20 +489,41 @@ class TextDecoder(nn.Module):
             labels: `[B, L]`, the ids to be predicted, -100 where nothing is scored.
             memory, index: what each text attends to; see `TextModel.forward`.
             label_smoothing: share of each target spread over the whole vocabulary.
+            lengths: how many tokens each text has, so that padding costs nothing; it has no labels.
+            unscored: how many first tokens of every text have no labels: `[DEC]` and a prompt. No token is predicted
+                there: the vocabulary costs as much as three layers.
 
         Returns:
             the loss of every position `[B, L - 1]`, zero where nothing is scored.
         """
-        states = self.bert(ids[:, :-1], memory=memory, index=index, causal=True)
-        logits, targets = self.logits(states), labels[:, 1:]
+        inputs, targets = ids[:, :-1], labels[:, 1:]
+        width = inputs.shape[1]
+        reading = [width] * len(ids) if lengths is None else [length - 1 for length in lengths]
+        packing = Packing.of(reading, width, ids.device)
+        states = self.bert(inputs, memory=memory, index=index, causal=True, packing=packing)
+        scored = packing
+        if unscored > 1:
+            scored = Packing.of(reading, width, ids.device, skipped=unscored - 1)
+            states = scored.pack(packing.spread(states))
         losses = F.cross_entropy(
-            logits.flatten(0, 1), targets.flatten(), reduction="none", label_smoothing=label_smoothing
+            self.logits(states[0]), scored.pack(targets)[0], reduction="none", label_smoothing=label_smoothing
         )
-        return losses.view_as(targets)
+        return scored.spread(losses[None])
 
-    def mean_loss(self, ids: Tensor, labels: Tensor, memory: Memory, label_smoothing: float = 0.1) -> Tensor:
+    def mean_loss(
+        self,
+        ids: Tensor,
+        labels: Tensor,
+        memory: Memory,
+        label_smoothing: float = 0.1,
+        *,
+        lengths: Sequence[int] | None = None,
+        unscored: int = 1,
+    ) -> Tensor:
         """`token_losses`, averaged over all scored tokens of the batch -> scalar; 0 where none is scored."""
-        losses = self.token_losses(ids, labels, memory, label_smoothing=label_smoothing)
+        losses = self.token_losses(
+            ids, labels, memory, label_smoothing=label_smoothing, lengths=lengths, unscored=unscored
+        )
         return losses.sum() / (labels[:, 1:] != -100).sum().clamp(min=1)
 
 

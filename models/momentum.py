@@ -5,48 +5,20 @@ Pre-training and retrieval share all of this. They differ in which pairs are pos
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import Memory
 from models.config import ModelConfig, check_queue
+from models.exchange import gather
 from models.image_text import MATCH, ImageTextModel
 from models.library_internals import lerp_all
 from models.med import TextModel
-from models.tokenizer import tokenize
+from models.packing import Packing
+from models.tokenizer import Tokens, tokenize_and_count
 from models.vit import VisionTransformer
-
-
-def gather(x: Tensor) -> Tensor:
-    """Concatenate x [B, ...] of all processes, by rank -> [processes * B, ...], without gradient."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return x.detach()
-    parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, x.detach().contiguous())
-    return torch.cat(parts)
-
-
-class _GatherWithGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.rows = len(x)
-        return gather(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
-        # all_reduce writes in place, and autograd may still need the original.
-        grad = grad_outputs[0].clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(grad)
-        return grad[dist.get_rank() * ctx.rows :][: ctx.rows]
-
-
-def gather_with_gradient(x: Tensor) -> Tensor:
-    """Like `gather`, with gradient: the gradients for x are summed over all processes."""
-    return _GatherWithGradient.apply(x) if dist.is_available() and dist.is_initialized() else x
 
 
 def sample_negatives(similarity: Tensor, positive: Tensor, floor: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -144,13 +116,13 @@ class MomentumModel(ImageTextModel):
         pointer.copy_((pointer + count) % self.queue_size)
 
     def contrast(
-        self, image: Tensor, ids: Tensor, mask: Tensor, alpha: float, positive: Tensor
+        self, image: Tensor, texts: Tokens, alpha: float, positive: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Update the momentum copies, and compute the image-text contrastive loss.
 
         Args:
             image: `[B, 3, H, W]`, normalized.
-            ids, mask: texts starting with `[CLS]`, `[B, L]`.
+            texts: B texts starting with `[CLS]`.
             alpha: share of the momentum models' similarities in the targets.
             positive: `[B, B + queue_size]`, nonzero where a candidate (the batch's, then the queue's) is a positive.
 
@@ -161,14 +133,17 @@ class MomentumModel(ImageTextModel):
         with torch.no_grad():
             self.temp.clamp_(0.001, 0.5)
         image_embeds = self.visual_encoder(image)
+        packing = Packing.of(texts.lengths, texts.ids.shape[1], self.device)
+        text_states = self.text_encoder(texts.ids, texts.mask, packing=packing, first_only=True)
         features = {
             "image": self.project_image(image_embeds),
-            "text": self._project_first(self.text_proj, self.text_encoder(ids, mask, first_only=True)),
+            "text": self._project_first(self.text_proj, text_states),
         }
         with torch.no_grad():
             self.update_momentum()
             features["image_m"] = self._project_first(self.vision_proj_m, self.visual_encoder_m(image))
-            features["text_m"] = self._project_first(self.text_proj_m, self.text_encoder_m(ids, mask, first_only=True))
+            text_states = self.text_encoder_m(texts.ids, texts.mask, packing=packing, first_only=True)
+            features["text_m"] = self._project_first(self.text_proj_m, text_states)
 
         # Similarities are divided by a temperature of about 0.07: bfloat16 would be off by several percent.
         with torch.autocast(image.device.type, enabled=False):
@@ -193,50 +168,56 @@ class MomentumModel(ImageTextModel):
     def matching_loss(
         self,
         memory: Memory,
-        image_index: tuple[Tensor, Tensor],
-        ids: Sequence[Tensor],
-        mask: Sequence[Tensor],
-        exists: Sequence[Tensor],
+        negative_images: Memory,
+        texts: Tokens,
+        negative_texts: tuple[Tensor, Tensor],
+        exists: tuple[Tensor, Tensor],
     ) -> Tensor:
         """The matching loss of B pairs, B texts with negative images and B images with negative texts, in one pass.
 
+        An image's own and its negative text attend to it together. Own texts are packed. A negative text takes the
+        place of a longest one, since its length is not known on the host: it was drawn on the device.
+
         Args:
-            memory: keys and values of the images.
-            image_index: two indices `[B]` into `memory`: of each text's own image, and of its negative image.
-            ids, mask: two each, `[B, L]`, starting with `[ENC]`: the texts, and the negative text of each image.
+            memory: keys and values of the B images.
+            negative_images: those of each text's negative image.
+            texts: the B texts.
+            negative_texts: the ids and the mask of each image's negative text, `[B, L]`, no shorter than `texts`.
             exists: two `[B]`: whether a text has a negative image, and an image a negative text. Pairs that have none
                 do not count.
         """
-        own, negative = image_index
-        logits = self.match_logits(
-            memory,
-            torch.cat([ids[0], ids[0], ids[1]]),
-            torch.cat([mask[0], mask[0], mask[1]]),
-            torch.cat([own, negative, own]),
+        width = negative_texts[0].shape[1]
+        ids, mask = (
+            torch.cat([torch.stack([own, negative], dim=1).flatten(0, 1), own])
+            for own, negative in zip(
+                (F.pad(x, (0, width - x.shape[1])) for x in (texts.ids, texts.mask)), negative_texts, strict=True
+            )
         )
-        counted = torch.cat([torch.ones_like(exists[0]), *exists])
-        batch = len(own)
+        ids[:, 0] = self.special.enc
+        lengths = [length for own in texts.lengths for length in (own, width)] + texts.lengths
+        states = self.text_encoder(
+            ids,
+            mask,
+            memory,
+            memory_of_last=negative_images,
+            packing=Packing.of(lengths, width, self.device),
+            first_only=True,
+        )
+        logits = self.itm_head(states[:, 0]).float()
+        with_image, with_text = exists
+        counted = torch.cat([torch.stack([torch.ones_like(with_text), with_text], dim=1).flatten(), with_image])
         labels = torch.zeros_like(counted, dtype=torch.long)
-        labels[:batch] = MATCH
+        labels[: 2 * len(with_text) : 2] = MATCH
         losses = F.cross_entropy(logits, labels, reduction="none")
         with torch.no_grad():
             right = (logits.argmax(dim=1) == labels) & counted
+            matching = labels == MATCH
             self.statistics = {
-                "itm_accuracy_match": right[:batch].float().mean(),
-                "itm_accuracy_mismatch": right[batch:].sum() / counted[batch:].sum().clamp(min=1),
+                "itm_accuracy_match": (right & matching).sum() / matching.sum().clamp(min=1),
+                "itm_accuracy_mismatch": (right & ~matching).sum() / (counted & ~matching).sum().clamp(min=1),
             }
         return (losses * counted).sum() / counted.sum()
 
-    def tokenize(
-        self, caption: Sequence[str], max_length: int, pad_to_max_length: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """Ids and mask [B, L] of captions, starting with `[CLS]`."""
-        return tokenize(
-            self.tokenizer, caption, self.device, max_length=max_length, pad_to_max_length=pad_to_max_length
-        )
-
-    def with_enc_token(self, ids: Tensor) -> Tensor:
-        """The same ids [B, L] with `[ENC]` as their first token, for the image-grounded encoder."""
-        ids = ids.clone()
-        ids[:, 0] = self.special.enc
-        return ids
+    def tokenize(self, caption: Sequence[str], max_length: int) -> Tokens:
+        """The tokens of captions, starting with `[CLS]`."""
+        return tokenize_and_count(self.tokenizer, caption, self.device, max_length=max_length)

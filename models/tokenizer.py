@@ -107,11 +107,46 @@ def tokenize(
         max_length: longer texts are cut to this many tokens, `[SEP]` included.
         pad_to_max_length: pad to `max_length` instead, so that processes can gather ids.
     """
+    tokens = tokenize_and_count(
+        tokenizer,
+        texts,
+        device,
+        first_token=first_token,
+        max_length=max_length,
+        pad_to_max_length=pad_to_max_length,
+    )
+    return tokens.ids, tokens.mask
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of B texts.
+
+    Attributes:
+        ids, mask: `[B, L]`, padded on the right, and nonzero at tokens.
+        lengths: how many tokens each text has, on the host, which else would have to wait for a GPU to tell.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    lengths: list[int]
+
+
+def tokenize_and_count(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: str | Sequence[str],
+    device: torch.device,
+    *,
+    first_token: int | None = None,
+    max_length: int | None = None,
+    pad_to_max_length: bool = False,
+) -> Tokens:
+    """Do what `tokenize` does, and keep the lengths on the host."""
     texts = as_texts(texts)
     if not texts:
         width = max_length if pad_to_max_length and max_length is not None else 1
         nothing = torch.empty(0, width, dtype=torch.long, device=device)
-        return nothing, nothing.clone()
+        return Tokens(nothing, nothing.clone(), [])
     encoded = tokenizer(
         texts,
         padding="max_length" if pad_to_max_length else "longest",
@@ -122,4 +157,6 @@ def tokenize(
     ids = encoded.input_ids
     if first_token is not None:
         ids[:, 0] = first_token
-    return ids.to(device, non_blocking=True), encoded.attention_mask.to(device, non_blocking=True)
+    mask = encoded.attention_mask
+    lengths = [sum(encoding.attention_mask) for encoding in encoded.encodings]
+    return Tokens(ids.to(device, non_blocking=True), mask.to(device, non_blocking=True), lengths)

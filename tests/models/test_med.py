@@ -6,6 +6,7 @@ import torch
 from models.attention import AttentionMaps, SelfAttentionCache
 from models.config import TextConfig
 from models.med import TextDecoder, TextModel
+from models.packing import Packing
 from settings import ConfigError, MissingFile
 
 CONFIG = TextConfig(
@@ -122,6 +123,25 @@ def test_decoding_with_a_cache_equals_decoding_anew(decoder, batch, close):
     steps = [decoder.bert(ids[:, :3], memory=memory, causal=True, cache=cache)]
     steps += [decoder.bert(ids[:, i : i + 1], memory=memory, causal=True, cache=cache) for i in range(3, 8)]
     close(torch.cat(steps, dim=1), full)
+
+
+@pytest.mark.parametrize("chunks", [(3, 5), (1, 4, 3), (2, 2, 1, 3)])
+def test_several_tokens_after_cached_ones_see_those_and_their_own_past(decoder, batch, close, chunks):
+    ids, mask, images = batch
+    ids, memory = ids.clamp(min=1), decoder.project(images)
+    cache = SelfAttentionCache(8, max_length=8)
+    states = [
+        decoder.bert(chunk, mask, memory, causal=True, cache=cache, maps=maps)
+        for chunk, maps in zip(ids.split(chunks, dim=1), [None, AttentionMaps(), None, None], strict=False)
+    ]
+    close(torch.cat(states, dim=1), decoder.bert(ids, memory=memory, causal=True), atol=2e-5)
+
+
+def test_a_cache_of_packed_texts_is_refused(decoder, batch):
+    ids, _, images = batch
+    packing = Packing.of([8] * 6, 8, torch.device("cpu"))
+    with pytest.raises(ValueError, match="give either cache or packing"):
+        decoder.bert(ids, memory=decoder.project(images), cache=SelfAttentionCache(8, 8), packing=packing)
 
 
 def test_a_cache_can_be_repeated_and_reordered(decoder, batch, close):

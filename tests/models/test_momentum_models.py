@@ -10,6 +10,7 @@ import torch.multiprocessing as mp
 from models.blip_pretrain import blip_pretrain
 from models.blip_retrieval import blip_retrieval
 from models.momentum import sample_negatives
+from models.tokenizer import tokenize
 
 SIZES = {"embed_dim": 16, "queue_size": 12, "momentum": 0.995}
 
@@ -217,8 +218,8 @@ def test_a_batch_of_one_image_leaves_the_negatives_out(golden, tiny, arrays, all
     captions = ["a dog runs", "two women with umbrellas"]
     loss_ita, loss_itm = model(images, captions, 0.4, torch.tensor([7, 7]))
     memory = model.text_encoder.project(model.visual_encoder(images))
-    ids, mask = model.tokenize(captions, 35)
-    logits = model.match_logits(memory, model.with_enc_token(ids), mask)
+    ids, mask = tokenize(model.tokenizer, captions, model.device, first_token=model.special.enc)
+    logits = model.match_logits(memory, ids, mask)
     positives_only = torch.nn.functional.cross_entropy(logits, torch.ones(2, dtype=torch.long))
     torch.testing.assert_close(loss_itm, positives_only, rtol=0, atol=1e-6)
     (loss_ita + loss_itm).backward()
