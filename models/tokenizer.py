@@ -12,6 +12,7 @@ from tokenizers.models import WordPiece
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from models.transfer import send
 from models.vocabulary import DEC, ENC, SPECIAL_TOKENS, Vocabulary
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -122,4 +123,4 @@ def tokenize(
     ids = encoded.input_ids
     if first_token is not None:
         ids[:, 0] = first_token
-    return ids.to(device, non_blocking=True), encoded.attention_mask.to(device, non_blocking=True)
+    return send(ids, device), send(encoded.attention_mask, device)
