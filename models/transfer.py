@@ -5,12 +5,12 @@ from torch import Tensor
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor of the host to a device, without waiting for what that is computing.
+    """Copy a tensor of the host to a device, without waiting for what that is computing; one that is there is returned.
 
     A GPU copies by itself only from pinned memory: for any other, the host may have to wait until all earlier work of
     the GPU is done.
     """
-    if device.type != "cuda":
+    if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 

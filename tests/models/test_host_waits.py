@@ -1,13 +1,18 @@
 """How often the host waits for a GPU: in generating texts at the end tests only, in ranking answers once a batch."""
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from models import generation
+from models.blip_itm import BLIPMatcher
 from models.blip_vqa import BLIPVQA
 from models.config import TextConfig
 from models.generation import SearchOptions, generate
 from models.med import TextDecoder
+from models.rerank.search import LENGTHS_ON_GPU, TextsByLength
+from models.rerank.work_shares import SINGLE_PROCESS, no_progress
 from tests.fake_gpu import CUDA, FakeGPU
 from tests.small_model import TEXT, VIT
 
@@ -91,6 +96,26 @@ def test_ranking_a_batch_of_questions_waits_once(monkeypatch, candidates_at_once
     assert chosen.device == scores.device == CUDA
     assert chosen.shape == scores.shape == (3, 5)
     assert len(gpu.waits) == 1
+
+
+def test_scoring_an_image_with_its_texts_waits_not_once_and_starts_few_attentions(monkeypatch):
+    model = BLIPMatcher(TEXT, image_size=32, vit=VIT, embed_dim=8).eval()
+    texts = ["a cat " * n for n in range(1, 12)]
+    attentions, attention = [], F.scaled_dot_product_attention
+    gpu = FakeGPU()
+    with gpu, torch.no_grad():
+        model.to(CUDA)
+        by_length = TextsByLength(model, texts, SINGLE_PROCESS, no_progress)
+        states, vector = torch.empty(1, 5, VIT["embed_dim"], device=CUDA), torch.empty(8, device=CUDA)
+        gpu.waits.clear()
+        monkeypatch.setattr(
+            F, "scaled_dot_product_attention", lambda *a, **k: attentions.append(1) or attention(*a, **k)
+        )
+        scores = by_length.scores(states, vector, np.arange(11))
+    assert scores.shape == (11,)
+    assert scores.device == CUDA
+    assert gpu.waits == []
+    assert len(attentions) == TEXT["num_hidden_layers"] * (LENGTHS_ON_GPU + 1)  # and one to the image
 
 
 def test_the_fake_gpu_counts_what_a_host_waits_for():
