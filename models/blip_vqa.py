@@ -178,6 +178,7 @@ class BLIPVQA(VisionLanguageModel):
 
         Raises:
             ValueError: no candidates, or k below 1.
+            ConfigError: a candidate that is longer than the text model has positions.
         """
         return self.rank(self.read_question(image, question), answer, k)
 
@@ -187,11 +188,11 @@ class BLIPVQA(VisionLanguageModel):
         ids, mask = self._answer_tokens(answer, torch.device("cpu"))
         if k < 1 or not len(ids):
             raise ValueError(f"cannot rank the best k={k} of {len(ids)} candidate answers: give at least one of each")
-        longest, positions = ids.shape[1] - 1, self.text_config.max_position_embeddings  # the last token is not read
-        rule = f"at most {positions}, the positions of the text model: leave that answer out"
-        check(longest <= positions, "tokens of the longest candidate answer", longest, rule)
-        sorted_place = ids.unique(dim=0, return_inverse=True)[1]  # by token ids: shared prefixes become adjacent
         lengths = mask.sum(dim=1)
+        longest, positions = int(lengths.max()), self.text_config.max_position_embeddings
+        rule = f"at most {positions + 1}, one more than the text model has positions: leave that answer out"
+        check(longest <= positions + 1, "tokens of the longest candidate answer", longest, rule)
+        sorted_place = ids.unique(dim=0, return_inverse=True)[1]  # by token ids: shared prefixes become adjacent
         with for_changing_shapes(self.device):
             chosen = self._likely_answers(memory, ids, k)
             if not len(memory):
