@@ -16,7 +16,7 @@ import engine
 from data.config import NoCapsData
 from data.loaders import EvalLoader
 from data.nocaps import NoCapsEval
-from evaluation.captioning import caption_images
+from evaluation.captioning import caption_images, images_at_once
 from evaluation.cases import nocaps_findings
 from evaluation.findings import Findings
 from evaluation.run import evaluate_splits
@@ -49,7 +49,7 @@ def read_split(run: engine.Run[Config], name: str) -> Images:
         require_scorers()
         read_references(resolve(config.val_gt_file), image_ids)
         read_domains(resolve(config.val_gt_file), image_ids)
-    return config.eval_loader(dataset, config.batch_size, run.share)
+    return config.eval_loader(dataset, images_at_once(config.batch_size, run.device), run.share)
 
 
 def predict(run: engine.Run[Config], model: BLIPDecoder, images: Images) -> list[dict[str, Any]]:

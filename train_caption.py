@@ -19,7 +19,7 @@ import engine
 from data.caption import CaptionEval, CaptionTrain
 from data.config import CaptionData
 from data.loaders import EvalLoader, TrainLoader
-from evaluation.captioning import caption_images
+from evaluation.captioning import caption_images, images_at_once
 from evaluation.cases import caption_findings
 from evaluation.findings import Findings
 from evaluation.run import evaluate_splits
@@ -61,7 +61,8 @@ def read_split(run: engine.Run[Config], name: str) -> CaptionSplit:
     if run.is_first:  # a missing package or a wrong file ends the run now, not after an epoch
         require_scorers()
         read_references(ground_truth, images.image_ids)
-    return CaptionSplit(config.eval_loader(images, config.batch_size, run.share), ground_truth)
+    batch_size = images_at_once(config.batch_size_test, run.device)
+    return CaptionSplit(config.eval_loader(images, batch_size, run.share), ground_truth)
 
 
 def build_loader(run: engine.Run[Config]) -> TrainLoader:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 import engine
@@ -96,18 +97,20 @@ def train_step(model: nn.Module, batch: dict[str, Any], progress: engine.Progres
 
 def predict(run: engine.Run[Config], model: BLIPVQA, questions: VQASplit) -> list[dict[str, Any]]:
     """Answer each question, by choosing among candidates or generating -> `{question_id, answer}` each."""
-    candidates, predictions = questions.candidates, []
+    candidates, question_ids, answers, best = questions.candidates, [], [], []
     tokens = model.tokenizer(candidates, padding="longest", return_tensors="pt") if candidates else None
     for batch in run.batches(questions.loader, "answer questions"):
         image, question = normalize(batch["image"]), batch["question"]
+        question_ids += batch["question_id"]
         if tokens is None:
-            answers = model.generate_answers(image, question)
+            answers += model.generate_answers(image, question)
         else:
-            best, _ = model.rank_answers(image, question, tokens, run.config.k_test)
-            answers = [candidates[i] for i in best[:, 0].tolist()]
-        given = zip(batch["question_id"], answers, strict=True)
-        predictions += [{"question_id": question_id, "answer": answer} for question_id, answer in given]
-    return predictions
+            ranked, _ = model.rank_answers(image, question, tokens, run.config.k_test)
+            best.append(ranked[:, 0])
+    if best:  # asked for at last, so that the host prepares a batch while a GPU is busy with the one before
+        answers = [candidates[i] for i in torch.cat(best).tolist()]
+    given = zip(question_ids, answers, strict=True)
+    return [{"question_id": question_id, "answer": answer} for question_id, answer in given]
 
 
 def score(run: engine.Run[Config], name: str, questions: VQASplit, predictions: list[dict[str, Any]]) -> Findings:

@@ -84,7 +84,10 @@ class CaptionData(PublishedData, PromptSettings):
     test_gt_file: str = setting(
         "", "own test ground truth (COCO format); left out, the published one, or made from test_file"
     )
-    batch_size: int = setting(32, "images per process and step")
+    batch_size: int = setting(32, "images per process and training step")
+    batch_size_test: int | None = setting(
+        None, "images that a process captions at once in evaluation; null: 256 on CUDA, 32 elsewhere"
+    )
 
     published: ClassVar[dict[str, str]] = {split: f"coco_karpathy_{split}.json" for split in ("train", "val", "test")}
 
@@ -105,7 +108,7 @@ class NoCapsData(PublishedData, PromptSettings):
     image_root: str = setting("", "folder that the annotations' `image` paths start from")
     val_file: str = setting("", "own annotations in place of nocaps_val.json")
     test_file: str = setting("", "own annotations in place of nocaps_test.json")
-    batch_size: int = setting(32, "images per process and step")
+    batch_size: int | None = setting(None, "images that a process captions at once; null: 256 on CUDA, 32 elsewhere")
 
     published: ClassVar[dict[str, str]] = {"val": "nocaps_val.json", "test": "nocaps_test.json"}
 

@@ -55,6 +55,8 @@ class DataConfig(LoadedData, abc.ABC):
     def __post_init__(self) -> None:
         for key, most in _MOST.items():
             value = getattr(self, key, 1)
+            if value is None:  # left to the device
+                continue
             check(1 <= value <= most, key, value, "at least 1" if value < 1 else f"at most {most:,}")
         check(0 < self.min_scale <= 1, "min_scale", self.min_scale, "a share of the area, above 0 and up to 1")
         super().__post_init__()

@@ -2,11 +2,22 @@
 
 from typing import Any
 
+import torch
+
 from data.loaders import EvalLoader
 from engine import Run
 from models.blip import BLIPDecoder
 from models.generation import SearchOptions
 from transform.image import normalize
+
+ON_CUDA, ELSEWHERE = 256, 32  # images at once, where the config does not say; a CPU gains nothing from more
+
+
+def images_at_once(batch_size: int | None, device: torch.device) -> int:
+    """How many images are captioned at once: those that the config says, else as many as serve the device."""
+    if batch_size is not None:
+        return batch_size
+    return ON_CUDA if device.type == "cuda" else ELSEWHERE
 
 
 def caption_images(

@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from models.transfer import send
+
 
 @dataclass(frozen=True)
 class AnswerTree:
@@ -19,23 +21,23 @@ class AnswerTree:
         ids: `[B, N]`, the token of each node; parents come before their children.
         positions: `[B, N]`, the node's depth: its position in the answer.
         visible: `[B, N, N]`, the attention mask: True from a node to itself and to its ancestors.
-        is_node: `[B, N]`, False at padding.
+        nodes: `[M]`, where the nodes lie in the flattened `[B * N]`; elsewhere is padding.
         scored: `[B, c, L - 1]`, True at each token of an answer that is followed by another.
         predictors: `[P]`, for each True of `scored` the node whose state predicts the next token: an index into all
-            nodes of the batch without padding, `states[is_node]`.
+            nodes of the batch without padding, `states[nodes]`.
         targets: `[P]`, that next token.
     """
 
     ids: Tensor
     positions: Tensor
     visible: Tensor
-    is_node: Tensor
+    nodes: Tensor
     scored: Tensor
     predictors: Tensor
     targets: Tensor
 
     def to(self, device: torch.device) -> "AnswerTree":
-        return AnswerTree(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+        return AnswerTree(*(send(getattr(self, field.name), device) for field in fields(self)))
 
 
 def merge_answers(ids: Tensor, lengths: Tensor) -> AnswerTree:
@@ -66,6 +68,6 @@ def merge_answers(ids: Tensor, lengths: Tensor) -> AnswerTree:
     path = nodes[question, answer].where(depths <= depth[:, None], node[:, None])  # [all nodes, L - 1]
     visible = torch.eye(width, dtype=torch.bool).repeat(len(ids), 1, 1)
     visible[question[:, None], node[:, None], path] = True
-    is_node = torch.arange(width) < counts[:, None]
+    places = (torch.arange(width) < counts[:, None]).flatten().nonzero()[:, 0]
     predictors = nodes + (counts.cumsum(dim=0) - counts)[:, None, None]  # counted on from the earlier questions' nodes
-    return AnswerTree(tree_ids, positions, visible, is_node, scored, predictors[scored], targets[scored])
+    return AnswerTree(tree_ids, positions, visible, places, scored, predictors[scored], targets[scored])

@@ -17,6 +17,7 @@ from models.names_2022 import init_tokenizer as init_tokenizer
 from models.names_2022 import is_url as is_url
 from models.names_2022 import load_checkpoint as load_checkpoint
 from models.tokenizer import decode, tokenize
+from models.transfer import send
 from models.vit import interpolate_pos_embed as interpolate_pos_embed
 from models.vocabulary import Vocabulary
 from models.weights.load import load_checkpoint as load_weights
@@ -195,7 +196,7 @@ class BLIPDecoder(VisionLanguageModel):
         generated = generate(
             self.text_decoder,
             memory,
-            torch.tensor(prompt_ids, device=self.device).repeat(len(memory), 1),
+            send(torch.tensor(prompt_ids), self.device).repeat(len(memory), 1),
             options,
             end_token=self.special.sep,
             pad_token=self.special.pad,

@@ -9,14 +9,17 @@ from torch import Tensor
 from transformers import BatchEncoding
 
 from models.answer_tree import merge_answers
-from models.attention import Memory
+from models.attention import AttentionInputs, Memory
+from models.attention_kernels import for_changing_shapes
 from models.base import VisionLanguageModel
 from models.config import ModelConfig
+from models.errors import check
 from models.face import make_callable
 from models.generation import SearchOptions, check_finite, generate
 from models.med import TextDecoder, TextModel
 from models.names_2022 import load_checkpoint as load_checkpoint
 from models.tokenizer import decode, tokenize
+from models.transfer import send
 from models.vocabulary import Vocabulary
 from models.weights.load import load_checkpoint as load_weights
 
@@ -179,6 +182,7 @@ class BLIPVQA(VisionLanguageModel):
 
         Raises:
             ValueError: no candidates, or k below 1.
+            ConfigError: a candidate that is longer than the text model has positions.
         """
         return self.rank(self.read_question(image, question), answer, k)
 
@@ -188,27 +192,40 @@ class BLIPVQA(VisionLanguageModel):
         ids, mask = self._answer_tokens(answer, torch.device("cpu"))
         if k < 1 or not len(ids):
             raise ValueError(f"cannot rank the best k={k} of {len(ids)} candidate answers: give at least one of each")
-        start = torch.full((len(memory), 1), self.special.dec, device=self.device)
-        first = check_finite(self.text_decoder.logits(self.text_decoder.bert(start, memory=memory, causal=True)[:, 0]))
-        probabilities = first.softmax(dim=1)[:, ids[:, 1].to(self.device)]
-        chosen = probabilities.topk(min(k, len(ids)), dim=1).indices.cpu()
-        if not len(memory):
-            return chosen.to(self.device), first.new_empty(chosen.shape)
-
-        sorted_place = ids.unique(dim=0, return_inverse=True)[1]  # by token ids: shared prefixes become adjacent
-        chosen = chosen.gather(1, sorted_place[chosen].argsort(dim=1))
         lengths = mask.sum(dim=1)
-        parts = chosen.split(CANDIDATES_AT_ONCE, dim=1)
-        scores = torch.cat([self._answer_scores(memory, ids[part], lengths[part]) for part in parts], dim=1)
+        longest, positions = int(lengths.max()), self.text_config.max_position_embeddings
+        rule = f"at most {positions + 1}, one more than the text model has positions: leave that answer out"
+        check(longest <= positions + 1, "tokens of the longest candidate answer", longest, rule)
+        sorted_place = ids.unique(dim=0, return_inverse=True)[1]  # by token ids: shared prefixes become adjacent
+        with for_changing_shapes(self.device):
+            chosen = self._likely_answers(memory, ids, k)
+            if not len(memory):
+                return send(chosen, self.device), torch.empty(chosen.shape, device=self.device)
+            chosen = chosen.gather(1, sorted_place[chosen].argsort(dim=1))
+            parts = chosen.split(CANDIDATES_AT_ONCE, dim=1)
+            scores = torch.cat([self._answer_scores(memory, ids[part], lengths[part]) for part in parts], dim=1)
         scores, order = scores.sort(dim=1, descending=True)
-        return chosen.to(self.device).gather(1, order), scores
+        return send(chosen, self.device).gather(1, order), scores
+
+    def _likely_answers(self, memory: Memory, ids: Tensor, k: int) -> Tensor:
+        """The k answers, of ids [A, L], whose first token each question makes most probable -> [B, k], on the host."""
+        start = torch.full((len(memory), 1), self.special.dec, device=self.device)
+        first = self.text_decoder.logits(self.text_decoder.bert(start, memory=memory, causal=True)[:, 0])
+        chosen = first.softmax(dim=1)[:, send(ids[:, 1], self.device)].topk(min(k, len(ids)), dim=1).indices
+        # The only wait for the device in ranking a batch.
+        on_host = torch.cat([chosen.flatten(), first.isfinite().all().long()[None]]).cpu()
+        check_finite(bool(on_host[-1]))
+        return on_host[:-1].view(chosen.shape)
 
     def _answer_scores(self, memory: Memory, ids: Tensor, lengths: Tensor) -> Tensor:
         """Negative losses of each question's answers: ids [B, c, L], sorted, and lengths [B, c] -> [B, c]."""
         tree = merge_answers(ids, lengths).to(self.device)
-        states = self.text_decoder.bert(tree.ids, tree.visible, memory, positions=tree.positions)
+        bert = self.text_decoder.bert
+        # Not by its `forward`, which would wait for the device to compare these positions with those there are.
+        hidden = bert.embeddings(tree.ids, tree.positions)
+        states = bert.run_layers(hidden, AttentionInputs(tree.visible), memory).flatten(0, 1)
         # The vocabulary projection costs as much as three layers: it skips padding, and runs once for a shared prefix.
-        log_p = self.text_decoder.logits(states[tree.is_node]).log_softmax(dim=1)  # [all nodes, vocabulary]
+        log_p = self.text_decoder.logits(states[tree.nodes]).log_softmax(dim=1)  # [all nodes, vocabulary]
         # Label smoothing mixes in the mean log-probability of the whole vocabulary.
         log_p = log_p[tree.predictors, tree.targets].lerp(log_p.mean(dim=1)[tree.predictors], self.label_smoothing)
         return torch.zeros_like(tree.scored, dtype=log_p.dtype).masked_scatter(tree.scored, log_p).sum(dim=2)

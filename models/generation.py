@@ -1,7 +1,8 @@
 """Greedy search, sampling and beam search over a `TextDecoder`.
 
 An image's keys and values are computed once and shared by its beams or samples, the prompt is decoded once for each
-image, and the self-attention cache is allocated once. Captioning and VQA both generate by it.
+image, and the self-attention cache is allocated once. A token is decoded and chosen without the host waiting for the
+device; whether all texts have ended is asked every few tokens. Captioning and VQA both generate by it.
 """
 
 from dataclasses import dataclass
@@ -11,11 +12,14 @@ import torch
 from torch import Tensor
 
 from models.attention import Memory, SelfAttentionCache
+from models.attention_kernels import for_changing_shapes
 from models.errors import ConfigError, UserError, check
 from models.med import TextDecoder
+from models.transfer import ask
 
 MOST_BEAMS = 1000  # more would search for hours, or fill the memory
 SAMPLING_REPETITION_PENALTY = 1.1  # of the released captioner's samples
+TOKENS_BETWEEN_END_TESTS = 4  # on a GPU; each is a wait, but a token after all texts have ended is decoded in vain
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,42 @@ class _Rules:
             penalized = torch.where(seen < 0, seen * self.repetition_penalty, seen / self.repetition_penalty)
             scores = scores.scatter(1, ids, penalized)
         if ids.shape[1] < self.min_length:
-            ends = torch.tensor([self.end_token], device=scores.device)
-            scores = scores.index_fill(1, ends, float("-inf"))
+            scores = scores.clone()
+            scores[:, self.end_token].fill_(float("-inf"))
         return scores
+
+
+class _EndTest:
+    """Asks the device, as rarely as pays, whether all texts have ended, and whether all logits were numbers.
+
+    Whoever asks a GPU waits until it has done all that it was given, and then it idles until it is given more. So it is
+    asked every `TOKENS_BETWEEN_END_TESTS` tokens only. A CPU has done everything already: it is asked after each.
+    """
+
+    def __init__(self, device: torch.device, start: int) -> None:
+        self._finite = torch.ones((), dtype=torch.bool, device=device)
+        self._every = 1 if device.type == "cpu" else TOKENS_BETWEEN_END_TESTS
+        self._start = start
+
+    def watch(self, logits: Tensor) -> None:
+        """Remember whether these logits are numbers."""
+        self._finite = self._finite & logits.isfinite().all()
+
+    def passed(self, all_ended: Tensor, length: int) -> bool:
+        """Whether all texts have ended, if now, at `length` tokens, is the time to ask; otherwise False."""
+        if (length - self._start) % self._every:
+            return False
+        return bool(self.ask(all_ended))
+
+    def ask(self, value: Tensor) -> int:
+        """The value of a scalar on the device, which this waits for.
+
+        Raises:
+            UserError: logits that were watched were no numbers.
+        """
+        answer, finite = ask(value, self._finite)
+        check_finite(finite)
+        return answer
 
 
 @dataclass(frozen=True)
@@ -137,9 +174,10 @@ def generate(
         if tuple(options.uniforms.shape) != needed:
             raise ConfigError(f"uniforms of shape {list(options.uniforms.shape)} must be {list(needed)}")
     rules = _Rules(end_token, pad_token, options.max_length, options.min_length, options.penalty)
-    if options.sample or options.num_beams == 1:
-        return _greedy_or_sample(decoder, memory, prompt, rules, options)
-    return _beam_search(decoder, memory, prompt, rules, options.num_beams, options.num_return_sequences)
+    with for_changing_shapes(prompt.device):
+        if options.sample or options.num_beams == 1:
+            return _greedy_or_sample(decoder, memory, prompt, rules, options)
+        return _beam_search(decoder, memory, prompt, rules, options.num_beams, options.num_return_sequences)
 
 
 def _next_logits(decoder: TextDecoder, memory: Memory, ids: Tensor, cache: SelfAttentionCache) -> Tensor:
@@ -148,14 +186,13 @@ def _next_logits(decoder: TextDecoder, memory: Memory, ids: Tensor, cache: SelfA
     return decoder.logits(states[:, -1])
 
 
-def check_finite(logits: Tensor) -> Tensor:
-    """The logits, or UserError where they hold what is no number: any token would then be as likely as any other."""
-    if not logits.isfinite().all():
+def check_finite(finite: bool | int) -> None:
+    """Raise UserError unless a decoder's logits are `finite`: else any token would be as likely as any other."""
+    if not finite:
         raise UserError(
             "the decoder computes values that are not finite, so no text can be chosen: the weights or the images hold "
             "such values, or a number format overflows (float16: use bfloat16 or float32)"
         )
-    return logits
 
 
 def filter_top_k_top_p(logits: Tensor, top_k: int, top_p: float) -> Tensor:
@@ -177,24 +214,32 @@ def _greedy_or_sample(
     decoder: TextDecoder, memory: Memory, prompt: Tensor, rules: _Rules, options: SearchOptions
 ) -> Generated:
     """Extend every text by its most probable token, or by a sampled one, until all have ended."""
-    rows_per_image = options.num_return_sequences
+    rows_per_image, start = options.num_return_sequences, prompt.shape[1]
     cache = SelfAttentionCache(len(decoder.bert.layers), rules.max_length)
-    logits = check_finite(_next_logits(decoder, memory, prompt, cache)).repeat_interleave(rows_per_image, dim=0)
+    logits = _next_logits(decoder, memory, prompt, cache).repeat_interleave(rows_per_image, dim=0)
     cache.repeat(rows_per_image)
-    ids = prompt.repeat_interleave(rows_per_image, dim=0)
+    ids = prompt.new_full((len(logits), rules.max_length), rules.pad_token)
+    ids[:, :start] = prompt.repeat_interleave(rows_per_image, dim=0)
     log_probs = logits.new_zeros(len(ids))
     running = torch.ones_like(log_probs, dtype=torch.bool)
+    end_test = _EndTest(ids.device, start)
+    length = start
+    longest = torch.full((), start, device=ids.device)  # tokens of the longest text; `length` may run ahead of it
     while True:
-        scores = rules.apply(logits, ids)
-        token = _sample_tokens(scores, options, ids.shape[1]) if options.sample else scores.argmax(dim=1)
+        end_test.watch(logits)
+        scores = rules.apply(logits, ids[:, :length])
+        token = _sample_tokens(scores, options, length) if options.sample else scores.argmax(dim=1)
         log_prob = logits.log_softmax(dim=1).gather(1, token[:, None]).squeeze(1)
         log_probs = log_probs + log_prob.where(running, 0.0)
         token = token.where(running, rules.pad_token)
-        ids = torch.cat([ids, token[:, None]], dim=1)
+        ids[:, length] = token
+        longest = longest + running.any()
         running = running & (token != rules.end_token)
-        if ids.shape[1] == rules.max_length or not running.any():
+        length += 1
+        if length == rules.max_length or end_test.passed(~running.any(), length):
             break
         logits = _next_logits(decoder, memory, token[:, None], cache)
+    ids = ids[:, : end_test.ask(longest)]
     log_probs = log_probs.unflatten(0, (-1, rows_per_image))
     log_probs, order = log_probs.sort(dim=1, descending=True, stable=True)
     return Generated(_gather_rows(ids.unflatten(0, (-1, rows_per_image)), order), log_probs, log_probs)
@@ -207,9 +252,10 @@ def _sample_tokens(scores: Tensor, options: SearchOptions, position: int) -> Ten
         inside = best.isfinite()
         total = mass.where(inside, 0.0).amax(dim=1, keepdim=True)
         passed = inside & (mass <= options.uniforms[:, position, None] * total)
-        choice = passed.sum(dim=1).minimum(inside.sum(dim=1) - 1)
+        choice = passed.sum(dim=1).minimum(inside.sum(dim=1) - 1).clamp(min=0)  # -1 where no logit is a number
         return ids.gather(1, choice[:, None]).squeeze(1)
     weights = filter_top_k_top_p(scores, options.top_k, options.top_p).softmax(dim=1)
+    weights = weights.nan_to_num(1.0)  # a draw by NaN would end the use of a GPU before the end test says why
     if options.generator is None:
         return torch.multinomial(weights, 1).squeeze(1)
     return torch.multinomial(weights, 1, generator=options.generator).squeeze(1)
@@ -230,7 +276,7 @@ def _beam_search(
     """
     images, start = prompt.shape
     cache = SelfAttentionCache(len(decoder.bert.layers), rules.max_length)
-    logits = check_finite(_next_logits(decoder, memory, prompt, cache))
+    logits = _next_logits(decoder, memory, prompt, cache)
     cache.repeat(beams)
     vocabulary = logits.shape[1]
     minus_infinity = logits.new_full((images, beams), float("-inf"))
@@ -247,8 +293,10 @@ def _beam_search(
     rank = torch.arange(2 * beams, device=ids.device)
     first_row = torch.arange(images, device=ids.device)[:, None] * beams
 
+    end_test = _EndTest(ids.device, start)
     length = start
     while True:
+        end_test.watch(logits)
         raw = logits.log_softmax(dim=1)
         total = rules.apply(raw, ids[:, :, :length].flatten(0, 1)) + scores.view(-1, 1)
         # At most `beams` of 2 * beams candidates end with the end token, so at least `beams` can go on.
@@ -271,7 +319,7 @@ def _beam_search(
         ids = _gather_rows(ids, parent)
         ids[:, :, length] = token
         length += 1
-        if length == rules.max_length or done.all():
+        if length == rules.max_length or end_test.passed(done.all(), length):
             break
         cache.reorder((first_row + parent).flatten())
         logits = _next_logits(decoder, memory, token.view(-1, 1), cache)
@@ -279,7 +327,7 @@ def _beam_search(
     unfinished = Generated(ids, (scores / length).masked_fill(done[:, None], float("-inf")), log_probs)
     best = _keep_best(best, unfinished, num_return_sequences)
     used = (best.ids != rules.pad_token).any(dim=(0, 1))
-    longest = int((used * torch.arange(1, rules.max_length + 1, device=ids.device)).max())
+    longest = end_test.ask((used * torch.arange(1, rules.max_length + 1, device=ids.device)).max())
     return Generated(best.ids[:, :, :longest], best.scores, best.log_probs)
 
 

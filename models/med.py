@@ -22,6 +22,7 @@ from models.attention import (
     LayerMemory,
     Memory,
     SelfAttentionCache,
+    TextGroup,
     attend,
     attend_packed,
     first_tokens,
@@ -370,22 +371,28 @@ class TextModel(nn.Module):
             cache.advance(new)
         return hidden
 
-    def first_states(self, groups: Sequence[Tensor], memory: Memory) -> Tensor:
+    def first_states(
+        self, groups: Sequence[Tensor], memory: Memory, masks: Sequence[Tensor | None] | None = None
+    ) -> Tensor:
         """The last state of each text's first token [texts, D], as `forward(first_only=True)` gives it in eval mode.
 
-        All texts are packed into one row without padding. Projections, feed-forward and cross-attention treat every
+        All texts are packed into one row. Projections, feed-forward and cross-attention treat every
         token alike, so they run on the whole row, in a few large matrix products that fill a GPU; only self-attention
         must know where each text begins.
 
         Args:
             groups: texts grouped by length: token ids `[n, L]` of n texts with L tokens each.
             memory: the one image that all texts attend to.
+            masks: for each group `[n, L]`, True at tokens, False at padding on the right, or None where there is none.
         """
         ids = torch.cat([group.flatten() for group in groups])[None]  # [1, P]
         positions = torch.cat(
             [torch.arange(group.shape[1], device=group.device).expand_as(group).flatten() for group in groups]
         )
-        inputs = AttentionInputs(groups=[(group.shape[0], group.shape[1]) for group in groups])
+        masks = masks or [None] * len(groups)
+        inputs = AttentionInputs(
+            groups=[TextGroup(len(group), group.shape[1], mask) for group, mask in zip(groups, masks, strict=True)]
+        )
         return self.run_layers(self.embeddings(ids, positions[None]), inputs, memory, first_only=True)[0]
 
     def run_layers(

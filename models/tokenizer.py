@@ -12,6 +12,7 @@ from tokenizers.models import WordPiece
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from models.transfer import send
 from models.vocabulary import DEC, ENC, SPECIAL_TOKENS, Vocabulary
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -157,6 +158,5 @@ def tokenize_and_count(
     ids = encoded.input_ids
     if first_token is not None:
         ids[:, 0] = first_token
-    mask = encoded.attention_mask
     lengths = [sum(encoding.attention_mask) for encoding in encoded.encodings]
-    return Tokens(ids.to(device, non_blocking=True), mask.to(device, non_blocking=True), lengths)
+    return Tokens(send(ids, device), send(encoded.attention_mask, device), lengths)

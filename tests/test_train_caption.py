@@ -48,6 +48,24 @@ def test_evaluating_the_weights_gives_the_scores_of_the_training_on_one_process_
         assert json.loads((tmp_path / folder / "result" / "test.json").read_text()) == results
 
 
+def test_captions_and_scores_are_the_same_for_any_number_of_images_at_once(arguments, tmp_path, monkeypatch):
+    found, batches = {}, []
+    generate = train_caption.BLIPDecoder.generate_n_best
+    monkeypatch.setattr(
+        train_caption.BLIPDecoder,
+        "generate_n_best",
+        lambda model, image, *rest: batches.append(len(image)) or generate(model, image, *rest),
+    )
+    for at_once in ("null", 4, 1):
+        folder = tmp_path / str(at_once)
+        train_caption.main([*arguments, "--evaluate", "--output_dir", str(folder), f"batch_size_test={at_once}"])
+        found[at_once] = [
+            (folder / name).read_text() for name in ("result/val.json", "result/test.json", "evaluate.txt")
+        ]
+    assert found["null"] == found[4] == found[1]
+    assert batches == [6, 6] + [4, 2] * 2 + [1] * 12
+
+
 def test_another_vocabulary_than_the_checkpoints_is_refused_and_its_own_taken_from_it(arguments, pretrained, tmp_path):
     words = torch.load(pretrained, weights_only=True)["architecture"]["vocabulary"]
     other = tmp_path / "other.txt"

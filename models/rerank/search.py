@@ -17,16 +17,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.attention_kernels import for_changing_shapes
 from models.image_text import MATCH, MAX_TEXT_LENGTH, ImageTextModel, similarities
 from models.med import TextModel
 from models.rerank.image_states import ImageStates
+from models.rerank.lengths import round_up
 from models.rerank.pairs import Pairs, most_similar
 from models.rerank.work_shares import SINGLE_PROCESS, Processes, ProgressBar, no_progress, split_evenly
 from models.tokenizer import tokenize
+from models.transfer import send
 
 logger = logging.getLogger("blip.models")
 
 TEXTS_AT_ONCE = 256  # texts encoded to unit vectors in one batch
+LENGTHS_ON_GPU = 4  # of texts; self-attention runs once for each, and to start it takes longer than 8% of padding
+LENGTHS_ON_CPU = MAX_TEXT_LENGTH  # all that there are, without padding
 TOKENS_AT_ONCE = 2**14  # tokens scored with an image in one pass: enough to fill a GPU, in some hundred MB
 
 
@@ -102,11 +107,13 @@ class TextsByLength:
         self, model: ImageTextModel, texts: Sequence[str], processes: Processes, progress: ProgressBar
     ) -> None:
         enc = model.special.enc
-        ids, mask = tokenize(model.tokenizer, texts, model.device, first_token=enc, max_length=MAX_TEXT_LENGTH)
+        host = torch.device("cpu")
+        ids, mask = tokenize(model.tokenizer, texts, host, first_token=enc, max_length=MAX_TEXT_LENGTH)
         lengths = mask.sum(dim=1)
         order = lengths.argsort(stable=True)
-        self.order, self.lengths = order.cpu().numpy(), lengths[order].cpu().numpy()
-        self._ids = ids[order]  # [M, longest]
+        self.order, self.lengths = order.numpy(), lengths[order].numpy()
+        self._padded = round_up(self.lengths, LENGTHS_ON_CPU if model.device.type == "cpu" else LENGTHS_ON_GPU)
+        self._ids, self._mask = send(ids[order], model.device), send(mask[order].bool(), model.device)  # [M, longest]
         self._head, self._encoder = model.itm_head, _encoder_in_autocast_dtype(model.text_encoder, model.device)
         self._dtype = next(self._encoder.parameters()).dtype
         self.vectors = self._encode_share(model, [texts[int(i)] for i in self.order], processes, progress)
@@ -127,17 +134,20 @@ class TextsByLength:
             states, vector: the image's encoder states `[1, T, D]` and unit vector `[embed_dim]`.
             texts: the texts' indices `[n]` in this order by length, ascending.
         """
-        lengths, device = self.lengths[texts], vector.device
-        # Without a sync, so that a GPU does not idle between two images.
-        numbers = torch.from_numpy(texts).to(device, non_blocking=True)
-        with torch.autocast(device.type, enabled=False):
-            memory = self._encoder.project(states.to(device, self._dtype))
+        padded, device = self._padded[texts], vector.device
+        numbers = send(torch.from_numpy(texts), device)  # no wait here, so that a GPU does not idle between two images
+        with torch.autocast(device.type, enabled=False), for_changing_shapes(device):
+            memory = self._encoder.project(send(states, device).to(self._dtype))
             states_of_first = []
-            for piece in filter(len, split_evenly(lengths, -(-int(lengths.sum()) // TOKENS_AT_ONCE))):
-                each, starts = np.unique(lengths[piece], return_index=True)
+            for piece in filter(len, split_evenly(padded, -(-int(padded.sum()) // TOKENS_AT_ONCE))):
+                each, starts = np.unique(padded[piece], return_index=True)
                 groups = numbers[piece.start : piece.stop].tensor_split(starts[1:].tolist())
-                ids = [self._ids[group, :length] for group, length in zip(groups, each.tolist(), strict=True)]
-                states_of_first.append(self._encoder.first_states(ids, memory))
+                shortest = self.lengths[texts[piece]][starts]  # of each group: a text's length ascends
+                ids, masks = [], []
+                for group, length, least in zip(groups, each.tolist(), shortest.tolist(), strict=True):
+                    ids.append(self._ids[group, :length])
+                    masks.append(self._mask[group, :length] if least < length else None)
+                states_of_first.append(self._encoder.first_states(ids, memory, masks))
             logits = self._head(torch.cat(states_of_first).float())[:, MATCH]
         return logits + similarities(self.vectors[numbers], vector[None])[:, 0]
 

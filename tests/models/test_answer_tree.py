@@ -17,7 +17,7 @@ def test_answers_share_the_nodes_of_their_common_beginning():
     tree = merge_answers(ids, torch.tensor([[5, 4, 3], [3, 3, 3]]))
     assert tree.ids.tolist() == [[DEC, BLACK, AND, WHITE, CAT], [DEC, CAT, WHITE, 0, 0]]
     assert tree.positions.tolist() == [[0, 1, 2, 3, 2], [0, 1, 1, 0, 0]]
-    assert tree.is_node.tolist() == [[True] * 5, [True] * 3 + [False] * 2]
+    assert tree.nodes.tolist() == [0, 1, 2, 3, 4] + [5, 6, 7]  # of 2 x 5; the second question's last two are padding
     assert tree.predictors.tolist() == [0, 1, 2, 3, 0, 1, 4, 0, 1] + [5, 6, 5, 6, 5, 7]
     assert tree.targets.tolist() == [BLACK, AND, WHITE, SEP, BLACK, CAT, SEP, BLACK, SEP] + [CAT, SEP] * 2 + [
         WHITE,

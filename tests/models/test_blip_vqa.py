@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from models.blip_vqa import blip_vqa
+from models.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +113,15 @@ def test_questions_that_do_not_fit_and_ranking_nothing_are_errors(model, images,
         model(images, inputs["questions"], [], train=False)
     with pytest.raises(ValueError, match="k=0"):
         model(images, inputs["questions"], ["yes"], train=False, k_test=0)
+
+
+def test_a_candidate_without_room_in_the_positions_is_refused(model, images, inputs):
+    positions = model.text_config.max_position_embeddings
+    longest = "a " * (positions - 1)  # and a start and an end, which is not read
+    candidates, _ = model.rank_answers(images[:1], inputs["questions"][:1], ["yes", longest])
+    assert sorted(candidates[0].tolist()) == [0, 1]
+    with pytest.raises(ConfigError, match=f"tokens of the longest candidate answer = {positions + 2}: must be at most"):
+        model.rank_answers(images, inputs["questions"], ["yes", longest + "a"])
 
 
 def test_no_images_give_no_answers(model, images):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from models.config import TextConfig
-from models.generation import SearchOptions, _Rules, filter_top_k_top_p, generate
+from models.errors import UserError
+from models.generation import SearchOptions, _EndTest, _Rules, filter_top_k_top_p, generate
 from models.med import TextDecoder
 
 CONFIG = TextConfig(
@@ -240,6 +241,42 @@ def test_decoding_stops_when_every_image_is_done(decoder, images, monkeypatch):
     finally:
         with torch.no_grad():
             bias.copy_(before)
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_beams": 1}, {"num_beams": 3, "num_return_sequences": 3}, {"sample": True, "top_p": 0.5}]
+)
+def test_tokens_that_are_decoded_after_all_texts_have_ended_change_nothing(images, monkeypatch, options):
+    decoder = build(vocabulary=40)
+    with torch.no_grad():
+        decoder.cls.predictions.bias[END] += 7.0
+
+    def found():
+        rules = {"max_length": 16, "min_length": 4, "generator": torch.Generator().manual_seed(1)}
+        return search(decoder, decoder.project(images), prompt_of(images), **rules, **options)
+
+    at_once = found()
+    assert 2 < at_once.ids.shape[2] < 16, "all texts should end before they must"
+    monkeypatch.setattr(_EndTest, "passed", lambda *_: False)
+    late = found()
+    assert torch.equal(late.ids, at_once.ids)
+    assert torch.equal(late.scores, at_once.scores)
+    assert torch.equal(late.log_probs, at_once.log_probs)
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_beams": 3}, {"sample": True}, {"sample": True, "uniforms": torch.zeros(5, 8)}]
+)
+def test_logits_that_stop_being_numbers_on_the_way_are_an_error(decoder, images, monkeypatch, options):
+    steps, logits = [], TextDecoder.logits
+
+    def broken_third(self, states):
+        steps.append(1)
+        return logits(self, states) * (float("nan") if len(steps) == 3 else 1.0)
+
+    monkeypatch.setattr(TextDecoder, "logits", broken_third)
+    with pytest.raises(UserError, match="values that are not finite"):
+        search(decoder, decoder.project(images), prompt_of(images), max_length=8, **{"min_length": 8, **options})
 
 
 @pytest.mark.parametrize(
