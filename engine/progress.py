@@ -12,12 +12,16 @@ from engine.schedules import cosine_lr
 
 @dataclass(frozen=True)
 class Progress:
-    """How far training is: `index` of `steps` steps done in `epoch`, `step` steps done in all."""
+    """How far training is: `index` of `steps` steps done in `epoch`, `step` steps done in all.
+
+    `batch` counts the batches of the present step whose gradients are computed: 0 without accumulation.
+    """
 
     epoch: int
     index: int
     steps: int
     step: int
+    batch: int = 0
 
     @property
     def epochs(self) -> float:

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import math
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -63,10 +64,11 @@ class Optimization:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
         outputs = []
-        for batch in batches:
-            with self._sync_gradients(last=batch is batches[-1]):
+        for number, batch in enumerate(batches):
+            with self._sync_gradients(last=number == len(batches) - 1):
                 with self.run.autocast(self.run.config.precision):
-                    output = self.train_step(self.model, self.run.to_device(batch), progress)
+                    place = replace(progress, batch=number)
+                    output = self.train_step(self.model, self.run.to_device(batch), place)
                 loss = output["loss"] / len(batches)
                 if self.scaler.is_enabled():  # it skips a step for gradients that are not finite, and for nothing else
                     loss = loss * torch.where(loss.isfinite() & (self.broken == 0), 1.0, torch.nan)
