@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import engine
-from engine import log, loop
+from engine import Progress, Run, TrainConfig, log, loop
 from engine.step import Losses, Optimization
 from settings import UserError
 
@@ -151,7 +151,8 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(toy, tmp
     update = torch.optim.AdamW.step
 
     def note(self, *arguments, **keywords):
-        steps.append(trained["model"].linear.weight.detach().clone())  # as they are before each update
+        if any(parameter is trained["model"].linear.weight for parameter in self.param_groups[0]["params"]):
+            steps.append(trained["model"].linear.weight.detach().clone())  # as they are before each update
         return update(self, *arguments, **keywords)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", note)
@@ -187,6 +188,30 @@ def test_an_infinite_loss_whose_gradient_is_finite_touches_no_weights_either(toy
 
 def test_the_process_with_the_bad_loss_is_the_one_that_is_named(toy, torchrun, tmp_path):
     result = torchrun(2, "--output_dir", tmp_path, "poison=7", *FAST)
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
+@pytest.mark.parametrize("heeded", [True, False])
+def test_the_guard_holds_where_a_fused_optimizer_does_not_heed_what_the_device_says(
+    tmp_path, monkeypatch, precision, heeded
+):
+    """As on Apple's GPUs before torch 2.13."""
+    if not heeded:
+        fused = torch._fused_adamw_
+        monkeypatch.setattr(torch, "_fused_adamw_", lambda *lists, found_inf=None, **options: fused(*lists, **options))
+    run = Run(TrainConfig(precision=precision), tmp_path, torch.device("cpu"), 0, 0, 1, False, None)
+    model = torch.nn.Linear(3, 1)
+    optimization = Optimization(run, model, lambda model, batch, progress: {"loss": model(batch["x"]).mean()})
+    assert optimization.skips_on_device is heeded
+    weights, told = [model.weight.detach().clone()], []
+    for step, value in enumerate((1.0, 1.0, 1.0, torch.inf, 1.0)):  # fp16 scales down in the first steps
+        output = optimization.step([{"x": torch.full((2, 3), value)}], Progress(0, step, 3, step), 1e-2)
+        weights.append(model.weight.detach().clone())
+        told.append(output["broken"].item())
+    assert told == [0.0, 0.0, 0.0, 1.0, 1.0]
+    assert not torch.equal(weights[0], weights[3])
+    assert torch.equal(weights[3], weights[4])
+    assert torch.equal(weights[3], weights[5])
+
+
     assert result.returncode != 0
     place = toy.shuffled(48, (42, 0)).tolist().index(7)
     assert f"step {place // 8}: the loss" in result.stderr
