@@ -32,6 +32,8 @@ class Progress:
 class Loader(Protocol):
     """What `fit` needs of a training loader: batches as dicts, their size, and a start in the middle of an epoch.
 
+    It draws from none of the process's global random generators: a resumed run, whose epoch starts in the middle, would
+    then go on with other numbers than the run that it continues.
     A batch may name the files it was read from, in the order of its rows, as `files: list[str]`, for the report of a
     loss that is not finite.
     Checkpoints hold what loaders count over a run: the `state_dict` of each process, all given to `load_state_dicts`.

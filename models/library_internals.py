@@ -2,10 +2,14 @@
 
 # pyright: reportPrivateUsage=false
 
+from typing import Any
+
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 
 def embed_positions(vit: VisionTransformer, patches: Tensor) -> Tensor:
@@ -29,35 +33,6 @@ def skip_step_where(optimizer: Optimizer, broken: Tensor) -> None:
     optimizer.found_inf = broken  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def allow_compiled_variants(count: int) -> None:
-    """Let torch.compile keep up to `count` variants of one function; above its default of 8, code runs uncompiled.
-
-    The limit has this name in every version from 2.6 on.
-def fused_adamw_skips_steps(device: torch.device) -> bool:
-    """Whether `skip_step_where` has an effect on a fused AdamW on this device, which is tried out on one number.
-
-    Apple's GPUs run a fused AdamW that ignores `found_inf` before torch 2.13.
-    """
-    number = nn.Parameter(torch.ones(1, device=device))
-    number.grad = torch.ones_like(number)
-    optimizer = torch.optim.AdamW([number], lr=0.5, fused=True)
-    skip_step_where(optimizer, torch.ones((), device=device))
-    optimizer.step()
-    return number.item() == 1.0
-
-
-def skip_steps_on_the_host(optimizer: Optimizer) -> None:
-    """Make GradScaler read on the host whether a step is to be skipped, as it does for optimizers that are not fused.
-
-    `_step_supports_amp_scaling` is the attribute by which a fused optimizer says that it skips by itself.
-    """
-    optimizer._step_supports_amp_scaling = False  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def allow_compiled_variants(count: int) -> None:
-    """Let torch.compile keep up to `count` variants of one function; above its default of 8, code runs uncompiled.
-
-    The limit has this name in every version from 2.6 on.
 def fused_adamw_skips_steps(device: torch.device) -> bool:
     """Whether `skip_step_where` has an effect on a fused AdamW on this device, which is tried out on one number.
 
@@ -102,5 +77,9 @@ class ModelFlops(TorchDispatchMode):
         return out
 
 
+def allow_compiled_variants(count: int) -> None:
+    """Let torch.compile keep up to `count` variants of one function; above its default of 8, code runs uncompiled.
+
+    The limit has this name in every version from 2.6 on.
     """
     torch._dynamo.config.cache_size_limit = count
