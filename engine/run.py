@@ -83,9 +83,12 @@ class Run(Generic[Config_co]):
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32)
 
     @cached_property
-    def transfer(self) -> Transfer:
-        """Moves batches to the device."""
+    def _transfer(self) -> Transfer:
         return Transfer(self.device)
+
+    def to_device(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch with its tensors on the device; copied from pinned memory while a GPU computes (see `Transfer`)."""
+        return self._transfer.move(batch)
 
     def shared_work(self) -> SharedWork:
         """Pieces of work that the processes draw one at a time; once in a run."""
@@ -109,7 +112,7 @@ class Run(Generic[Config_co]):
 
     def batches(self, loader: Batches, title: str) -> Iterator[dict[str, Any]]:
         """The loader's batches on the device, for an evaluation, with progress."""
-        yield from self.progress(self.transfer.ahead(loader), title, [1] * len(loader))
+        yield from self.progress(self._transfer.ahead(loader), title, [1] * len(loader))
 
     def write_json(self, name: str, value: Any) -> Path:
         """Write `value` to `name` in the output folder, by the first process only. Returns the path."""

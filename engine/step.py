@@ -77,7 +77,7 @@ class Optimization:
             with self._sync_gradients(last=number == len(batches) - 1):
                 with self.run.autocast(self.run.config.precision):
                     place = replace(progress, batch=number)
-                    output = self.train_step(self.model, self.run.transfer.move(batch), place)
+                    output = self.train_step(self.model, self.run.to_device(batch), place)
                 loss = output["loss"] / len(batches)
                 if self.scaler.is_enabled():  # it skips a step for gradients that are not finite, and for nothing else
                     loss = loss * torch.where(loss.isfinite() & (self.broken == 0), 1.0, torch.nan)

@@ -67,7 +67,7 @@ def search_split(
     config = run.config
     read = partial(listed_loader, split, num_workers=config.num_workers, pin_memory=run.share["pin_memory"])
     images = ImageStates(
-        len(split), batch_size, read, lambda batch: encode(model, run.transfer.move(batch)), config.states_gib
+        len(split), batch_size, read, lambda batch: encode(model, run.to_device(batch)), config.states_gib
     )
     processes = Processes(run.rank, run.world_size, gather_objects)
     return rerank(model, images, split.text, config.k_test, processes=processes, progress=run.progress)
