@@ -85,7 +85,8 @@ def build_initialized_model(config: Config) -> BLIPPretrain:
 
 def train_step(config: Config, model: nn.Module, batch: dict[str, Any], progress: engine.Progress) -> dict[str, Tensor]:
     alpha = config.alpha * min(1.0, progress.epochs / 2)
-    loss_ita, loss_itm, loss_lm = model(normalize(batch["image"]), batch["caption"], alpha)
+    inputs = normalize(batch["image"]), batch["caption"], alpha
+    loss_ita, loss_itm, loss_lm = model(*inputs, update_momentum=progress.batch == 0)
     losses = {"loss_ita": loss_ita, "loss_itm": loss_itm, "loss_lm": loss_lm}
     return {"loss": loss_ita + loss_itm + loss_lm, **losses, **engine.unwrap(model, BLIPPretrain).statistics}
 

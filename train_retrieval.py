@@ -59,7 +59,8 @@ def build_model(config: Config) -> BLIPRetrieval:
 
 def train_step(alpha: float, model: nn.Module, batch: dict[str, Any], progress: engine.Progress) -> dict[str, Tensor]:
     alpha *= min(1.0, progress.epochs)
-    loss_ita, loss_itm = model(normalize(batch["image"]), batch["caption"], alpha, batch["image_id"])
+    inputs = normalize(batch["image"]), batch["caption"], alpha, batch["image_id"]
+    loss_ita, loss_itm = model(*inputs, update_momentum=progress.batch == 0)
     statistics = engine.unwrap(model, BLIPRetrieval).statistics
     return {"loss": loss_ita + loss_itm, "loss_ita": loss_ita, "loss_itm": loss_itm, **statistics}
 

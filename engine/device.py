@@ -1,6 +1,12 @@
 """Which device a process computes on, and in which precision."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
 import torch
+from torch import Tensor
 
 from settings import ConfigError
 
@@ -43,3 +49,54 @@ def precision_of(name: str, device: torch.device) -> torch.dtype:
         has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if has_bf16 else torch.float32
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[name]
+
+
+_LARGEST_PRODUCT = 8192  # rows and columns: 1.1 TFLOP
+_LONG_ENOUGH = 2e-3  # seconds, beside which a kernel's launch and the wait for it are nothing
+
+
+@cache
+def matrix_product_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of square matrix products on this device now: a peak that real work can be compared with.
+
+    Data sheets name higher ones, and none for many devices and for float32. The size doubles until a product takes 2 ms
+    or has 8192 rows; of each size the best of three counts. No generator of the process is drawn from.
+    """
+    generator = torch.Generator(device).manual_seed(0)
+    size, best = 256, 0.0
+    while True:
+        matrix = torch.randn(size, size, device=device, generator=generator).to(dtype)
+        _seconds(matrix)  # chooses the kernel
+        least = min(_seconds(matrix) for _ in range(3))
+        best = max(best, 2 * size**3 / least)
+        if least >= _LONG_ENOUGH or size == _LARGEST_PRODUCT:
+            return best
+        size *= 2
+
+
+def _seconds(matrix: Tensor) -> float:
+    """How long one product takes, the wait for the device included."""
+    _wait_for(matrix.device)
+    began = time.perf_counter()
+    torch.mm(matrix, matrix)
+    _wait_for(matrix.device)
+    return time.perf_counter() - began
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+@contextmanager
+def tf32_allowed() -> Iterator[None]:
+    """Inside, CUDA's float32 matrix products and convolutions may round their factors to TF32, 10 bits after the point.
+
+    As torch did by default in 2022 on GPUs that have TF32 (A100 and later); no other device is affected.
+    """
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before

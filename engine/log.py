@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import re
 import secrets
 import sys
 import time
@@ -20,21 +19,6 @@ from settings import ConfigError, needs_extra
 from settings.messages import printable_lines
 
 logger = logging.getLogger("blip.engine")
-
-PEAK_FLOPS = {  # dense bf16, from the makers' data sheets, by a part of the device's name
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100 NVL": 835e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "A10G": 70e12,
-    "A10": 125e12,
-    "L40": 181e12,
-    "L4": 121e12,
-    "RTX 4090": 165e12,
-    "RTX 3090": 71e12,
-}
 
 
 class _ConsoleHandler(logging.Handler):
@@ -157,12 +141,16 @@ class Speed:
     """Measures samples a second, MFU, the share of time spent waiting for data, and memory, between two reports.
 
     The times are exact since losses are fetched right before a report, which waits for all work on the device.
+
+    Args:
+        device: what this process computes on.
+        samples_per_step: of all processes.
+        peak: the FLOP/s that MFU is a share of; None where nobody asks for it.
     """
 
-    def __init__(self, device: torch.device, samples_per_step: int) -> None:
-        self.device, self.samples_per_step = device, samples_per_step
-        self.flops_per_step = 0  # of this process
-        self.peak_flops = peak_flops(device)
+    def __init__(self, device: torch.device, samples_per_step: int, peak: float | None) -> None:
+        self.device, self.samples_per_step, self.peak = device, samples_per_step, peak
+        self.flops_per_step = 0  # of this process, once they are counted
         self.restart()
 
     def restart(self) -> None:
@@ -181,22 +169,10 @@ class Speed:
             "data_wait": self.waited / seconds,
             "memory_gib": peak_memory(self.device) / 2**30,
         }
-        if self.peak_flops and self.flops_per_step:
-            figures["mfu"] = self._steps * self.flops_per_step / seconds / self.peak_flops
+        if self.peak and self.flops_per_step:
+            figures["mfu"] = self._steps * self.flops_per_step / seconds / self.peak
         self.restart()
         return figures
-
-
-def peak_flops(device: torch.device) -> float | None:
-    """The device's dense bf16 peak in FLOP/s, where it is known."""
-    if device.type != "cuda":
-        return None
-    return named_peak(torch.cuda.get_device_name(device))
-
-
-def named_peak(name: str) -> float | None:
-    """The peak of the first of PEAK_FLOPS that stands as whole words in a device's name: an RTX A1000 is no A100."""
-    return next((peak for part, peak in PEAK_FLOPS.items() if re.search(rf"\b{part}\b", name)), None)
 
 
 def peak_memory(device: torch.device) -> int:

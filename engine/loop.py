@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from engine import checkpoint
 from engine.config import TrainConfig
+from engine.device import matrix_product_rate, precision_of
 from engine.distributed import PREEMPTED, Interrupted, Preemption, barrier, broadcast_object, gather_objects
 from engine.log import EpochLog, Events, ProgressDisplay, Speed, status_line
 from engine.progress import Described, Evaluate, Loader, Progress, Schedule, TrainStep, cosine_by_epoch
@@ -23,6 +23,7 @@ from engine.randomness import preserved_rng, rng_state, set_rng_state, set_seed
 from engine.replay import replay
 from engine.run import Run
 from engine.step import Losses, Optimization
+from models.library_internals import ModelFlops
 from models.weights.integrity import check_finite
 from settings import ConfigError
 
@@ -119,13 +120,21 @@ class Training:
         # Weights that no training can start from are named here, rather than the first batch blamed for them.
         source = run.resume_from or getattr(run.config, "pretrained", "") or "this model, as it is made anew,"
         check_finite(self.model.state_dict().items(), source)
-        self.speed = Speed(run.device, self._samples_per_step)
+        self.speed = Speed(run.device, self._samples_per_step, self._peak() if run.is_first else None)
         self.events = Events(run.output_dir, dataclasses.asdict(run.config), self.step, run.is_first)
         self.preemption = Preemption()
 
     @property
     def _samples_per_step(self) -> int:
         return self.loader.batch_size * self.config.accumulation_steps * self.run.world_size
+
+    def _peak(self) -> float:
+        """What MFU is a share of: the FLOP/s of matrix products on this device in the precision of training."""
+        dtype = precision_of(self.config.precision, self.run.device)
+        rate = matrix_product_rate(self.run.device, dtype)
+        what = str(dtype).removeprefix("torch."), self.run.device, rate / 1e12
+        logger.info("matrix products in %s on %s reach %.3g TFLOP/s, of which MFU is the share", *what)
+        return rate
 
     def train_epoch(self) -> None:
         """Do the steps of the epoch that are not done yet, and save a checkpoint after the last."""
@@ -134,8 +143,7 @@ class Training:
         steps = len(self.loader) // accumulated
         if not steps:
             raise ConfigError(f"an epoch has {len(self.loader)} batches, fewer than accumulation_steps = {accumulated}")
-        with preserved_rng():  # a loader may draw a seed for its workers here, in a resumed run anew
-            batches = iter(self.loader)
+        batches = iter(self.loader)
         self.model.train()
         display = ProgressDisplay(f"epoch {self.epoch}", steps, self.index, self.run.is_first)
         self.speed.restart()
@@ -186,13 +194,13 @@ class Training:
 
     @contextlib.contextmanager
     def _count_flops(self) -> Iterator[None]:
-        """Count the floating-point operations of the first step inside, for MFU, if the device's peak is known."""
-        if not self.speed.peak_flops or self.speed.flops_per_step:
+        """Count the floating-point operations of the first step inside, for MFU; of a compiled step nothing is seen."""
+        if not self.run.is_first or self.speed.flops_per_step:
             yield
             return
-        with FlopCounterMode(display=False) as counter, torch.compiler.set_stance("force_eager"):
+        with ModelFlops() as counter, torch.compiler.set_stance("force_eager"):
             yield
-        self.speed.flops_per_step = counter.get_total_flops()
+        self.speed.flops_per_step = counter.total
 
     def _report(self, display: ProgressDisplay, steps: int) -> None:
         with self.optimization.recorder.replayable(self.model):

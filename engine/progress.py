@@ -12,12 +12,16 @@ from engine.schedules import cosine_lr
 
 @dataclass(frozen=True)
 class Progress:
-    """How far training is: `index` of `steps` steps done in `epoch`, `step` steps done in all."""
+    """How far training is: `index` of `steps` steps done in `epoch`, `step` steps done in all.
+
+    `batch` counts the batches of the present step whose gradients are computed: 0 without accumulation.
+    """
 
     epoch: int
     index: int
     steps: int
     step: int
+    batch: int = 0
 
     @property
     def epochs(self) -> float:
@@ -28,6 +32,8 @@ class Progress:
 class Loader(Protocol):
     """What `fit` needs of a training loader: batches as dicts, their size, and a start in the middle of an epoch.
 
+    It draws from none of the process's global random generators: a resumed run, whose epoch starts in the middle, would
+    then go on with other numbers than the run that it continues.
     A batch may name the files it was read from, in the order of its rows, as `files: list[str]`, for the report of a
     loss that is not finite.
     Checkpoints hold what loaders count over a run: the `state_dict` of each process, all given to `load_state_dicts`.

@@ -8,7 +8,8 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypedDict, TypeVar
 
@@ -18,13 +19,14 @@ from torch.distributed.distributed_c10d import Store
 
 from engine import checkpoint, distributed
 from engine.config import RunConfig, TrainConfig
-from engine.device import choose_device, precision_of
+from engine.device import choose_device, precision_of, tf32_allowed
 from engine.failure import exit_on_user_error
 from engine.lock import FolderLock
 from engine.log import ProgressDisplay, set_up_logging, write_json
 from engine.progress import Batches
 from engine.randomness import set_seed
 from engine.shared_work import SharedWork
+from engine.transfer import Transfer
 from files import remove_unfinished, resolve
 from settings import ConfigError, describe, load_config, save_config
 from settings.flags import Parser, seed
@@ -73,17 +75,20 @@ class Run(Generic[Config_co]):
         """Arguments by which a loader gives this process its share of the data."""
         return {"rank": self.rank, "world_size": self.world_size, "pin_memory": self.device.type == "cuda"}
 
-    def autocast(self, precision: str) -> torch.autocast:
-        """Autocast on this device to 'bf16', 'fp16', 'fp32' (off) or 'auto' (see `precision_of`)."""
+    def autocast(self, precision: str) -> AbstractContextManager[Any]:
+        """Autocast on this device to 'bf16', 'fp16', 'fp32' (off) or 'auto' (see `precision_of`); or 'tf32'."""
+        if precision == "tf32":
+            return tf32_allowed()
         dtype = precision_of(precision, self.device)
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32)
 
+    @cached_property
+    def _transfer(self) -> Transfer:
+        return Transfer(self.device)
+
     def to_device(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The batch with its tensors on the device; copies from pinned memory overlap with what computes there."""
-        return {
-            key: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-            for key, value in batch.items()
-        }
+        """The batch with its tensors on the device; copied from pinned memory while a GPU computes (see `Transfer`)."""
+        return self._transfer.move(batch)
 
     def shared_work(self) -> SharedWork:
         """Pieces of work that the processes draw one at a time; once in a run."""
@@ -107,8 +112,7 @@ class Run(Generic[Config_co]):
 
     def batches(self, loader: Batches, title: str) -> Iterator[dict[str, Any]]:
         """The loader's batches on the device, for an evaluation, with progress."""
-        for batch in self.progress(loader, title, [1] * len(loader)):
-            yield self.to_device(batch)
+        yield from self.progress(self._transfer.ahead(loader), title, [1] * len(loader))
 
     def write_json(self, name: str, value: Any) -> Path:
         """Write `value` to `name` in the output folder, by the first process only. Returns the path."""

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import math
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -17,14 +18,20 @@ from engine.distributed import all_reduce, gather_objects, world_size
 from engine.progress import Progress, TrainStep
 from engine.run import Run
 from engine.step_record import NotFinite, StepRecorder, report
-from models.library_internals import allow_compiled_variants, skip_step_where
+from models.library_internals import (
+    allow_compiled_variants,
+    fused_adamw_skips_steps,
+    skip_step_where,
+    skip_steps_on_the_host,
+)
 
 
 class Optimization:
     """A model with its optimizer: forward, backward, finite guard, update.
 
     The guard: after the first loss or gradient that is not finite, the optimizer skips every step, as it is told on the
-    device. So the weights are intact when the host learns of it at the next fetch.
+    device. So the weights are intact when the host learns of it at the next fetch. Only where a fused AdamW cannot be
+    told on the device, the host asks before each step.
     """
 
     def __init__(self, run: Run[TrainConfig], model: nn.Module, train_step: TrainStep) -> None:
@@ -39,6 +46,9 @@ class Optimization:
         scaled = precision_of(config.precision, run.device) is torch.float16
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=scaled)
         self.broken = torch.zeros((), device=run.device)
+        self.skips_on_device = fused_adamw_skips_steps(run.device)
+        if not self.skips_on_device:
+            skip_steps_on_the_host(self.optimizer)
         self.recorder = StepRecorder(run)
         self.model = model
         if run.world_size > 1:
@@ -63,10 +73,11 @@ class Optimization:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
         outputs = []
-        for batch in batches:
-            with self._sync_gradients(last=batch is batches[-1]):
+        for number, batch in enumerate(batches):
+            with self._sync_gradients(last=number == len(batches) - 1):
                 with self.run.autocast(self.run.config.precision):
-                    output = self.train_step(self.model, self.run.to_device(batch), progress)
+                    place = replace(progress, batch=number)
+                    output = self.train_step(self.model, self.run.to_device(batch), place)
                 loss = output["loss"] / len(batches)
                 if self.scaler.is_enabled():  # it skips a step for gradients that are not finite, and for nothing else
                     loss = loss * torch.where(loss.isfinite() & (self.broken == 0), 1.0, torch.nan)
@@ -97,7 +108,10 @@ class Optimization:
         else:
             finite = loss.isfinite() & norm.isfinite()
             self.broken = all_reduce(torch.maximum(self.broken, (~finite).float()), dist.ReduceOp.MAX)
-            skip_step_where(self.optimizer, self.broken)
+            if self.skips_on_device:
+                skip_step_where(self.optimizer, self.broken)
+            elif self.broken:  # waits for the device
+                return norm
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return norm

@@ -62,13 +62,17 @@ class BLIPPretrain(MomentumModel):
         share_all_but_self_attention(self.text_encoder, self.text_decoder)
         self.label_smoothing = label_smoothing
 
-    def forward(self, image: Tensor, caption: Sequence[str], alpha: float) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, image: Tensor, caption: Sequence[str], alpha: float, *, update_momentum: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Compute the losses of one training step, and update the momentum copies and the queues.
 
         Args:
             image: `[B, 3, H, W]`, normalized.
             caption: B texts; those over 30 tokens are cut.
             alpha: share of the momentum models' similarities in the contrastive targets.
+            update_momentum: give false for every batch but the first whose gradients one optimizer step accumulates:
+                `momentum` is a factor for each step.
 
         Returns:
             loss_ita, loss_itm, loss_lm: contrastive, matching and language-model loss.
@@ -77,7 +81,7 @@ class BLIPPretrain(MomentumModel):
         batch = len(texts.ids)
         diagonal = torch.eye(batch, device=image.device)
         positive = torch.cat([diagonal, diagonal.new_zeros(batch, self.queue_size)], dim=1)
-        loss_ita, image_embeds, features = self.contrast(image, texts, alpha, positive)
+        loss_ita, image_embeds, features = self.contrast(image, texts, alpha, positive, update_momentum)
         self.enqueue(image_queue=features["image_m"], text_queue=features["text_m"])
 
         memory = self.text_encoder.project(image_embeds)

@@ -63,7 +63,9 @@ class BLIPRetrieval(MomentumModel):
         self.negative_all_rank = negative_all_rank
         self.register_buffer("idx_queue", torch.full((1, self.queue_size), -100))
 
-    def forward(self, image: Tensor, caption: Sequence[str], alpha: float, idx: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, image: Tensor, caption: Sequence[str], alpha: float, idx: Tensor, *, update_momentum: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """Compute the losses of one training step, and update the momentum copies and the queues.
 
         Args:
@@ -71,6 +73,8 @@ class BLIPRetrieval(MomentumModel):
             caption: B texts; those over 35 tokens are cut.
             alpha: share of the momentum models' similarities in the contrastive targets.
             idx: `[B]` (or `[B, 1]`), the image id of each pair: images and texts of one id are positives.
+            update_momentum: give false for every batch but the first whose gradients one optimizer step accumulates:
+                `momentum` is a factor for each step.
 
         Returns:
             loss_ita, loss_itm: contrastive and matching loss.
@@ -78,7 +82,8 @@ class BLIPRetrieval(MomentumModel):
         idx = idx.view(-1, 1)
         texts = self.tokenize(caption, MAX_TEXT_LENGTH)
         same_image = idx == torch.cat([idx.T, self.idx_queue], dim=1)
-        loss_ita, image_embeds, features = self.contrast(image, texts, alpha, same_image.float())
+        positive = same_image.float()
+        loss_ita, image_embeds, features = self.contrast(image, texts, alpha, positive, update_momentum)
         self.enqueue(image_queue=features["image_m"], text_queue=features["text_m"], idx_queue=idx)
         across = self.negative_all_rank and process_count() > 1
         choose = self._all_rank_matching if across else self._own_rank_matching

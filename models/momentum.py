@@ -116,7 +116,7 @@ class MomentumModel(ImageTextModel):
         pointer.copy_((pointer + count) % self.queue_size)
 
     def contrast(
-        self, image: Tensor, texts: Tokens, alpha: float, positive: Tensor
+        self, image: Tensor, texts: Tokens, alpha: float, positive: Tensor, update_momentum: bool
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Update the momentum copies, and compute the image-text contrastive loss.
 
@@ -125,6 +125,7 @@ class MomentumModel(ImageTextModel):
             texts: B texts starting with `[CLS]`.
             alpha: share of the momentum models' similarities in the targets.
             positive: `[B, B + queue_size]`, nonzero where a candidate (the batch's, then the queue's) is a positive.
+            update_momentum: false where an earlier batch of the same optimizer step has updated the copies.
 
         Returns:
             loss, image states `[B, T, D]`, and normalized features, each `[B, embed_dim]`, by name: `image` and `text`,
@@ -140,7 +141,8 @@ class MomentumModel(ImageTextModel):
             "text": self._project_first(self.text_proj, text_states),
         }
         with torch.no_grad():
-            self.update_momentum()
+            if update_momentum:
+                self.update_momentum()
             features["image_m"] = self._project_first(self.vision_proj_m, self.visual_encoder_m(image))
             text_states = self.text_encoder_m(texts.ids, texts.mask, packing=packing, first_only=True)
             features["text_m"] = self._project_first(self.text_proj_m, text_states)

@@ -100,7 +100,7 @@ def test_alpha_is_reached_after_two_epochs():
             torch.nn.Module.__init__(self)
             self.statistics = {}
 
-        def forward(self, image, caption, alpha):
+        def forward(self, image, caption, alpha, *, update_momentum):
             seen.append(alpha)
             return (torch.zeros(()),) * 3
 
@@ -145,13 +145,14 @@ def with_dropout(quick):
 
 
 def test_stopped_in_the_middle_and_resumed_equals_uninterrupted(in_demo_folder, quick, tmp_path, monkeypatch):
-    arguments = ["--config", CONFIG, *with_dropout(quick), "max_epoch=2", "batch_size=8", "num_workers=1"]
+    batches = ["batch_size=4", "accumulation_steps=2", "num_workers=1"]
+    arguments = ["--config", CONFIG, *with_dropout(quick), "max_epoch=2", *batches]
     pretrain.main([*arguments, "--output_dir", str(tmp_path / "whole")])
 
     train_step = pretrain.train_step
 
     def interrupted(config, model, batch, progress):
-        if progress.step == 7:
+        if (progress.step, progress.batch) == (7, 1):
             os.kill(os.getpid(), signal.SIGTERM)
         return train_step(config, model, batch, progress)
 

@@ -1,10 +1,13 @@
 """Which device `--device` means, and what is known of it."""
 
+import contextlib
+import time
+
 import pytest
 import torch
 
+from engine import Run, TrainConfig, device, run_evaluation
 from engine.device import choose_device
-from engine.log import named_peak
 from settings import ConfigError
 
 
@@ -22,18 +25,41 @@ def test_processes_do_not_share_a_gpu(monkeypatch):
         choose_device("cuda:0", local_rank=1, world_size=2)
 
 
-@pytest.mark.parametrize(
-    ("name", "peak"),
-    [
-        ("NVIDIA H200", 989e12),
-        ("NVIDIA H100 80GB HBM3", 989e12),
-        ("NVIDIA H100 NVL", 835e12),
-        ("NVIDIA A100-SXM4-40GB", 312e12),
-        ("NVIDIA L4", 121e12),
-        ("NVIDIA L40", 181e12),
-        ("NVIDIA L40S", 362e12),
-        ("NVIDIA RTX A1000", None),
-    ],
-)
-def test_a_peak_is_known_by_whole_words_of_a_devices_name(name, peak):
-    assert named_peak(name) == peak
+def test_the_peak_is_that_of_the_best_product_and_sizes_grow_until_one_takes_long(monkeypatch):
+    tried = []
+
+    def seconds(matrix):
+        tried.append(len(matrix))
+        return {256: 1e-4, 512: 5e-4, 1024: 4e-3}[len(matrix)]
+
+    monkeypatch.setattr(device, "_seconds", seconds)
+    rate = device.matrix_product_rate.__wrapped__(torch.device("cpu"), torch.float32)
+    assert rate == pytest.approx(2 * 1024**3 / 4e-3)
+    assert tried == [256] * 4 + [512] * 4 + [1024] * 4
+
+
+def test_the_peak_is_measured_in_a_moment_and_draws_no_random_number():
+    before, began = torch.get_rng_state(), time.process_time()
+    assert device.matrix_product_rate.__wrapped__(torch.device("cpu"), torch.float32) > 1e8
+    assert time.process_time() - began < 2
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_tf32_is_allowed_in_an_evaluation_and_nowhere_else(tmp_path):
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    run = Run(TrainConfig(), tmp_path, torch.device("cpu"), 0, 0, 1, True, None)
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    seen = []
+
+    def evaluate(model):
+        seen.append((matmul.allow_tf32, cudnn.allow_tf32, torch.is_autocast_enabled("cpu")))
+        if len(seen) == 2:
+            raise RuntimeError("broken")
+        return {}
+
+    for precision in ("fp32", "tf32"):
+        run.config.eval_precision = precision
+        with contextlib.suppress(RuntimeError):
+            run_evaluation(run, torch.nn.Linear(1, 1), evaluate)
+        assert (matmul.allow_tf32, cudnn.allow_tf32) == before
+    assert seen == [(*before, False), (True, True, False)]

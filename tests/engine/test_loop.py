@@ -1,13 +1,15 @@
 """The loop on a toy task: what a run leaves behind, accumulation, precision, the guard, and two processes as one."""
 
+import contextlib
 import json
 import logging
+import time
 
 import pytest
 import torch
 
 import engine
-from engine import log, loop
+from engine import Progress, Run, TrainConfig, log, loop
 from engine.step import Losses, Optimization
 from settings import UserError
 
@@ -151,7 +153,8 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(toy, tmp
     update = torch.optim.AdamW.step
 
     def note(self, *arguments, **keywords):
-        steps.append(trained["model"].linear.weight.detach().clone())  # as they are before each update
+        if any(parameter is trained["model"].linear.weight for parameter in self.param_groups[0]["params"]):
+            steps.append(trained["model"].linear.weight.detach().clone())  # as they are before each update
         return update(self, *arguments, **keywords)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", note)
@@ -185,6 +188,30 @@ def test_an_infinite_loss_whose_gradient_is_finite_touches_no_weights_either(toy
     assert torch.equal(seen[11], seen[9])
 
 
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
+@pytest.mark.parametrize("heeded", [True, False])
+def test_the_guard_holds_where_a_fused_optimizer_does_not_heed_what_the_device_says(
+    tmp_path, monkeypatch, precision, heeded
+):
+    """As on Apple's GPUs before torch 2.13."""
+    if not heeded:
+        fused = torch._fused_adamw_
+        monkeypatch.setattr(torch, "_fused_adamw_", lambda *lists, found_inf=None, **options: fused(*lists, **options))
+    run = Run(TrainConfig(precision=precision), tmp_path, torch.device("cpu"), 0, 0, 1, False, None)
+    model = torch.nn.Linear(3, 1)
+    optimization = Optimization(run, model, lambda model, batch, progress: {"loss": model(batch["x"]).mean()})
+    assert optimization.skips_on_device is heeded
+    weights, told = [model.weight.detach().clone()], []
+    for step, value in enumerate((1.0, 1.0, 1.0, torch.inf, 1.0)):  # fp16 scales down in the first steps
+        output = optimization.step([{"x": torch.full((2, 3), value)}], Progress(0, step, 3, step), 1e-2)
+        weights.append(model.weight.detach().clone())
+        told.append(output["broken"].item())
+    assert told == [0.0, 0.0, 0.0, 1.0, 1.0]
+    assert not torch.equal(weights[0], weights[3])
+    assert torch.equal(weights[3], weights[4])
+    assert torch.equal(weights[3], weights[5])
+
+
 def test_the_process_with_the_bad_loss_is_the_one_that_is_named(toy, torchrun, tmp_path):
     result = torchrun(2, "--output_dir", tmp_path, "poison=7", *FAST)
     assert result.returncode != 0
@@ -195,8 +222,7 @@ def test_the_process_with_the_bad_loss_is_the_one_that_is_named(toy, torchrun, t
     assert "sample7.jpg" in files.splitlines()[0]
 
 
-def test_figures_that_a_person_reads_are_in_the_lines(toy, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(log, "peak_flops", lambda device: 1e9)
+def test_figures_that_a_person_reads_are_in_the_lines(toy, tmp_path, capsys):
     toy.main(["--output_dir", str(tmp_path), "max_epoch=1", *FAST])
     line = next(line for line in capsys.readouterr().out.splitlines() if "epoch 0 [8/12]" in line)
     for part in ("loss ", "lr 0.05", "samples/s", "MFU ", "memory ", "data wait ", "ETA "):
@@ -258,14 +284,34 @@ def test_a_run_leaves_no_handler_behind(toy, tmp_path):
     assert logging.getLogger("blip").handlers == before
 
 
-def test_the_first_step_is_counted_where_the_peak_is_known(toy, tmp_path, monkeypatch):
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_the_operations_of_the_first_step_are_counted(toy, tmp_path, monkeypatch, accumulated):
     counted = []
-    monkeypatch.setattr(log, "peak_flops", lambda device: 1e9)
     close = loop.Training.close
     monkeypatch.setattr(loop.Training, "close", lambda self: counted.append(self.speed.flops_per_step) or close(self))
-    toy.main(["--output_dir", str(tmp_path), "max_epoch=1", *FAST])
+    toy.main(["--output_dir", str(tmp_path), "max_epoch=1", f"accumulation_steps={accumulated}", *FAST])
     # forward 2*4*6, backward for the weight the same; the inputs need no gradient
-    assert counted == [96]
+    assert counted == [96 * accumulated]
+
+
+def test_neither_counting_operations_nor_measuring_the_peak_changes_a_training(toy, tmp_path, monkeypatch):
+    toy.main(["--output_dir", str(tmp_path / "with"), "max_epoch=1", *FAST])
+    monkeypatch.setattr(loop.Training, "_count_flops", lambda self: contextlib.nullcontext())
+    monkeypatch.setattr(loop.Training, "_peak", lambda self: 1e9)
+    toy.main(["--output_dir", str(tmp_path / "without"), "max_epoch=1", *FAST])
+    one, two = (torch.load(tmp_path / name / "checkpoint_last.pth") for name in ("with", "without"))
+    assert all(torch.equal(tensor, two["model"][name]) for name, tensor in one["model"].items())
+    assert torch.equal(one["rng"][0]["torch"], two["rng"][0]["torch"])
+
+
+def test_mfu_is_the_share_of_the_peak(monkeypatch):
+    now = iter([100.0, 104.0, 104.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(now))
+    speed = log.Speed(torch.device("cpu"), 8, peak=1e9)
+    speed.flops_per_step = 500_000_000
+    speed.count_step()
+    speed.count_step()
+    assert speed.report()["mfu"] == pytest.approx(2 * 0.5 / 4 / 1)
 
 
 def test_the_config_is_that_of_the_last_evaluation_unless_a_training_lies_there(toy, tmp_path):

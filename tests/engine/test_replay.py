@@ -161,7 +161,7 @@ def test_the_first_layer_and_the_first_gradient_that_are_not_finite_are_named():
         watch.watched(lambda model, batch, progress: model(batch["x"]))(model, {"x": torch.ones(3, 2)}, None)
     assert watch.finding({}) == "first not finite: the output of 1.0 (Linear), [3, 2], in rows 0, 1, 2"
 
-    model[1][0].bias.data.zero_()
+    model[1][0].bias.data.fill_(9.0)  # whatever the weights, ReLU passes on a gradient
     with Watch(model) as watch:
         output = watch.watched(lambda model, batch, progress: model(batch["x"]))(model, {"x": torch.ones(3, 2)}, None)
         (output.sum() * torch.inf).backward()

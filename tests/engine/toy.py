@@ -53,7 +53,12 @@ class Loader:
         self.sampler = TrainSampler(
             lambda epoch: shuffled(config.samples, (run.seed, epoch)), config.batch_size, run.rank, run.world_size
         )
-        self.loader = DataLoader(Samples(config.poison), batch_sampler=self.sampler, num_workers=config.num_workers)
+        self.loader = DataLoader(
+            Samples(config.poison),
+            batch_sampler=self.sampler,
+            num_workers=config.num_workers,
+            generator=torch.Generator(),  # else each epoch would draw a seed from the global one
+        )
 
     def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
         self.sampler.set_epoch(epoch, start_batch)
