@@ -77,7 +77,7 @@ def _batches(
         picture = record.open().read()
         return {size: transform(picture) for size, transform in transforms.items()}
 
-    with closing(read_ahead(corpus.read(unit), decode, config.batch_size, max(1, config.num_workers))) as batches:
+    with closing(read_ahead(corpus.read(unit), decode, config.batch_size, max(1, config.workers()))) as batches:
         for batch in batches:
             bad = [(result.path, result.reason) for _, result in batch if isinstance(result, BadImage)]
             images, pictures = [], []

@@ -4,11 +4,12 @@ import abc
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from data.dataset import EvalDataset, TrainDataset
 from data.loaders import EvalLoader, Share, TrainLoader, eval_loader
 from data.records.published import annotation_file
+from data.workers import resolve_workers
 from settings import ConfigError, Settings, check, setting
 from transform.image import Augmentation, EvalTransform, TrainTransform
 
@@ -29,17 +30,25 @@ EvalData = TypeVar("EvalData", bound=EvalDataset)
 class LoadedData(Settings):
     """The keys that whatever reads pictures has."""
 
-    num_workers: int = setting(4, "loader processes of each training process; 0 loads in the training process itself")
+    num_workers: int | Literal["auto"] = setting(
+        "auto",
+        "loader processes of each process of a run; 0 loads in that process itself, auto goes by the processors it has",
+    )
     max_bad_images: float = setting(0.01, "share of unreadable training images above which a run ends with an error")
 
     def __post_init__(self) -> None:
-        rule = "0 or more" if self.num_workers < 0 else f"at most {_MOST_WORKERS:,}"
-        check(0 <= self.num_workers <= _MOST_WORKERS, "num_workers", self.num_workers, rule)
+        number = 0 if self.num_workers == "auto" else self.num_workers
+        rule = "0 or more, or auto" if number < 0 else f"at most {_MOST_WORKERS:,}"
+        check(0 <= number <= _MOST_WORKERS, "num_workers", number, rule)
         for key in _FOLDERS:
             if folder := getattr(self, key, ""):
                 setattr(self, key, os.path.expanduser(folder))
         check(0 <= self.max_bad_images <= 1, "max_bad_images", self.max_bad_images, "a share, from 0 to 1")
         super().__post_init__()
+
+    def workers(self) -> int:
+        """`num_workers` as a number."""
+        return resolve_workers(self.num_workers)
 
 
 @dataclass
@@ -75,13 +84,11 @@ class DataConfig(LoadedData, abc.ABC):
 
     def eval_loader(self, dataset: EvalData, batch_size: int, share: Share) -> EvalLoader[EvalData]:
         """The batches of a split that this process evaluates."""
-        return eval_loader(dataset, batch_size, num_workers=self.num_workers, **share)
+        return eval_loader(dataset, batch_size, num_workers=self.workers(), **share)
 
     def train_loader(self, dataset: TrainDataset, batch_size: int, share: Share) -> TrainLoader:
         """The batches that this process trains on."""
-        return TrainLoader(
-            dataset, batch_size, num_workers=self.num_workers, max_bad_images=self.max_bad_images, **share
-        )
+        return TrainLoader(dataset, batch_size, num_workers=self.workers(), max_bad_images=self.max_bad_images, **share)
 
 
 @dataclass

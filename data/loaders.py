@@ -87,6 +87,7 @@ class TrainLoader:
             raise ConfigError(f"nothing to train on: no sample in {', '.join(sources[:_LISTED])}{more}")
         self.dataset = dataset
         self.batch_size = batch_size
+        self.num_workers = num_workers
         self.max_bad_images = max_bad_images
         self._sampler = TrainSampler(dataset.order, batch_size, rank, world_size)
         self._batches = Batches(_loader(dataset, self._sampler, num_workers, pin_memory))

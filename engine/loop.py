@@ -15,6 +15,7 @@ from torch import nn
 
 from engine import checkpoint
 from engine.config import TrainConfig
+from engine.data_wait import DataWait
 from engine.device import matrix_product_rate, precision_of
 from engine.distributed import PREEMPTED, Interrupted, Preemption, barrier, broadcast_object, gather_objects
 from engine.log import EpochLog, Events, ProgressDisplay, Speed, status_line
@@ -146,6 +147,7 @@ class Training:
         batches = iter(self.loader)
         self.model.train()
         display = ProgressDisplay(f"epoch {self.epoch}", steps, self.index, self.run.is_first)
+        data_wait = DataWait(self.loader.num_workers, self.index)
         self.speed.restart()
         while self.index < steps:
             progress = Progress(self.epoch, self.index, steps, self.step)
@@ -168,7 +170,9 @@ class Training:
             stop = self.preemption.agreed()
             save = stop or self.index == steps or (self.config.save_every and self.step % self.config.save_every == 0)
             if save or self.index % self.config.print_freq == 0:
-                self._report(display, steps)
+                speed = self._report(display, steps)
+                if self.run.is_first and (advice := data_wait.advice(self.index, speed)):
+                    logger.warning(advice)
             if save:
                 self._save()
                 self.speed.restart()
@@ -202,13 +206,15 @@ class Training:
             yield
         self.speed.flops_per_step = counter.total
 
-    def _report(self, display: ProgressDisplay, steps: int) -> None:
+    def _report(self, display: ProgressDisplay, steps: int) -> dict[str, float]:
+        """Show the losses and the speed since the last report; returns the speed."""
         with self.optimization.recorder.replayable(self.model):
             losses = self.losses.fetch()
         speed = self.speed.report()
         left = (self.config.max_epoch - self.epoch) * steps - self.index
         display.report(self.index, status_line(losses, speed, self.lr), left * speed["s_per_step"])
         self.events.write({**losses, **speed, "lr": self.lr}, self.step)
+        return speed
 
     def next_epoch(self) -> None:
         self.epoch += 1

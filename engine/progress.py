@@ -37,9 +37,11 @@ class Loader(Protocol):
     A batch may name the files it was read from, in the order of its rows, as `files: list[str]`, for the report of a
     loss that is not finite.
     Checkpoints hold what loaders count over a run: the `state_dict` of each process, all given to `load_state_dicts`.
+    `num_workers` is how many processes read, 0 for the training process itself.
     """
 
     batch_size: int
+    num_workers: int
 
     def set_epoch(self, epoch: int, start_batch: int = 0) -> None: ...
     def state_dict(self) -> dict[str, Any]: ...

@@ -36,7 +36,7 @@ def evaluate_retrieval(
     """Recall in both directions on every split: `txt_r1` of texts found by images, `img_r1` (`vid_r1`) the other way.
 
     Args:
-        run: its config has `num_workers`, `states_gib`, `k_test`, `pretrained` and `annotations(split)`.
+        run: its config has `workers()`, `states_gib`, `k_test`, `pretrained` and `annotations(split)`.
         encode: model, batch on the device -> encoder states `[B, T, D]` and unit vectors `[B, embed_dim]`.
         batch_size: how many images (or clips) are encoded at once.
         model: in eval mode.
@@ -65,7 +65,7 @@ def search_split(
 ) -> tuple[ScoredCandidates, ScoredCandidates]:
     """The texts found for each image of a split, and the images found for each text, on every process."""
     config = run.config
-    read = partial(listed_loader, split, num_workers=config.num_workers, pin_memory=run.share["pin_memory"])
+    read = partial(listed_loader, split, num_workers=config.workers(), pin_memory=run.share["pin_memory"])
     images = ImageStates(
         len(split), batch_size, read, lambda batch: encode(model, run.to_device(batch)), config.states_gib
     )

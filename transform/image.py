@@ -33,8 +33,11 @@ class LazyImage(Protocol):
 
     size: tuple[int, int]
 
-    def region(self, box: Box, min_size: tuple[int, int]) -> Image.Image:
-        """The `box` in RGB, at its own scale or at a smaller one that gives it at least `min_size`."""
+    def region(self, box: Box, min_size: tuple[int, int]) -> Image.Image | np.ndarray:
+        """The `box`, at its own scale or at a smaller one that gives it at least `min_size`.
+
+        RGB, or pixels uint8 [H, W, 3], as the decoder has it.
+        """
         ...
 
 
@@ -116,18 +119,20 @@ def random_crop(
     return left, top, left + w, top + h
 
 
-def resize(image: Image.Image, image_size: int) -> torch.Tensor:
-    """RGB picture -> uint8 [3, S, S]: bicubic with antialiasing, like Pillow's, but by torch."""
+def resize(image: Image.Image | np.ndarray, image_size: int) -> torch.Tensor:
+    """RGB picture, or its pixels uint8 [H, W, 3] -> uint8 [3, S, S]: antialiased bicubic, as Pillow's, but by torch."""
     size = (image_size, image_size)
     return F.interpolate(_channels_last(image)[None], size, mode="bicubic", antialias=True)[0, :3]
 
 
-def _channels_last(image: Image.Image) -> torch.Tensor:
-    """RGB picture -> its pixels, uint8 [4 or 3, H, W], in memory as [H, W, C].
+def _channels_last(image: Image.Image | np.ndarray) -> torch.Tensor:
+    """RGB picture or its pixels -> uint8 [4 or 3, H, W], in memory as [H, W, C].
 
     Four channels are Pillow's own memory, where each pixel has a fourth byte: copying the other three out would take a
     fifth of the time of the resize, which is as fast on four.
     """
+    if isinstance(image, np.ndarray):
+        return torch.from_numpy(image).permute(2, 0, 1)
     try:
         import pyarrow  # an extra; without it the same pixels are packed
 

@@ -21,6 +21,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
+from data.media.jpeg import decode_rgb
 from files import open_regular
 from settings import MissingFile, UnreadableFile, UserError
 
@@ -123,6 +124,8 @@ class ImageFile:
             if width * height > MAX_PIXELS:
                 raise BadImage(self.name, f"{width}x{height} pixels: more than {MAX_PIXELS:,} are refused as a bomb")
             self._orientation = _orientation(self._image)
+            in_color = (self._image.format, self._image.mode) == ("JPEG", "RGB")
+            self._is_plain_jpeg = in_color and self._orientation not in _UPRIGHT
         self.size: tuple[int, int] = (height, width) if self._orientation in _SIDEWAYS else (width, height)
 
     def read(self) -> Image.Image:
@@ -130,19 +133,33 @@ class ImageFile:
         with self._errors_named():
             return _to_rgb(self._decode(self.size))
 
-    def region(self, box: tuple[int, int, int, int], min_size: tuple[int, int]) -> Image.Image:
-        """The part of the upright picture in `box` = (left, top, right, bottom), RGB.
+    def region(self, box: tuple[int, int, int, int], min_size: tuple[int, int]) -> Image.Image | np.ndarray:
+        """The part of the upright picture in `box` = (left, top, right, bottom), RGB, or its pixels uint8 [H, W, 3].
 
         A JPEG is decoded at a half, a quarter or an eighth of its size if the box then still has `min_size` (width,
-        height), and its edges are rounded to whole pixels of that scale.
+        height), and its edges are rounded to whole pixels of that scale. The pixels are the same in both forms; which
+        one it is depends on the file and on what is installed.
         """
         left, top, right, bottom = box
         needed_width = math.ceil(self.size[0] * min_size[0] / (right - left))
         needed_height = math.ceil(self.size[1] * min_size[1] / (bottom - top))
         with self._errors_named():
-            image = self._decode((needed_width, needed_height))
-            x, y = image.width / self.size[0], image.height / self.size[1]
-            return _to_rgb(image.crop((round(left * x), round(top * y), round(right * x), round(bottom * y))))
+            decoded = self._decode_scaled((needed_width, needed_height))
+            width, height = decoded.size if isinstance(decoded, Image.Image) else decoded.shape[1::-1]
+            x, y = width / self.size[0], height / self.size[1]
+            left, top, right, bottom = round(left * x), round(top * y), round(right * x), round(bottom * y)
+            if isinstance(decoded, Image.Image):
+                return _to_rgb(decoded.crop((left, top, right, bottom)))
+            return decoded[top:bottom, left:right]
+
+    def _decode_scaled(self, min_size: tuple[int, int]) -> Image.Image | np.ndarray:
+        """As `_decode`; of an upright JPEG in color its pixels, where a faster decoder than Pillow's gives the same."""
+        if self._is_plain_jpeg:
+            scale = min(self.size[0] // min_size[0], self.size[1] // min_size[1])
+            pixels = decode_rgb(self._data, self.size, next((s for s in (8, 4, 2) if s <= scale), 1))
+            if pixels is not None:
+                return pixels
+        return self._decode(min_size)
 
     def _decode(self, min_size: tuple[int, int]) -> Image.Image:
         """The whole picture, upright, in its own mode, at the smallest scale whose size is at least `min_size`."""

@@ -23,6 +23,7 @@ from data.records.parquet import is_parquet
 from data.records.parquet_samples import parquet_samples, part_bytes
 from data.records.shard_samples import Row, samples
 from data.records.table import Columns, Store, joined, make_store, store_once, store_path
+from data.workers import usable_processors
 from files import open_regular
 from settings import UserError
 
@@ -137,7 +138,7 @@ def _make_missing(shards: Sequence[str], keys: Sequence[str]) -> None:
         _MissingIndices(missing),
         sampler=np.random.default_rng().permutation(len(missing)).tolist(),  # so processes seldom pick the same one
         batch_size=None,
-        num_workers=min(_WORKERS, os.cpu_count() or 1) if many else 0,
+        num_workers=min(_WORKERS, usable_processors()) if many else 0,
         in_order=not many,
         generator=torch.Generator(),  # else the workers' seed would be drawn from the global generator
     )

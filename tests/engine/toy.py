@@ -49,7 +49,7 @@ class Loader:
     """A loader as data/loaders.py makes them."""
 
     def __init__(self, config: Config, run: engine.Run) -> None:
-        self.batch_size, self.batches = config.batch_size, 0
+        self.batch_size, self.num_workers, self.batches = config.batch_size, config.num_workers, 0
         self.sampler = TrainSampler(
             lambda epoch: shuffled(config.samples, (run.seed, epoch)), config.batch_size, run.rank, run.world_size
         )

@@ -252,8 +252,11 @@ def test_only_some_images_are_read_if_so_wished(world, capsys):
         ("nlvr.yaml", "image_root: [", "nlvr.yaml line 1: not valid YAML"),
         ("nlvr.yaml", 'image_root: "\0"', "nlvr.yaml: not valid YAML"),
         ("pretrain.yaml", "max_epoch: 3", "nothing to train on"),
-        ("vqa.yaml", "vit: base\nnum_workers: -1", "vqa.yaml line 2: num_workers = -1: must be 0 or more"),
-        ("vqa.yaml", "num_workers: '4'", "num_workers is '4' (text), expected a whole number"),
+        ("vqa.yaml", "vit: base\nnum_workers: -1", "vqa.yaml line 2: num_workers = -1: must be 0 or more, or auto"),
+        ("vqa.yaml", "num_workers: '4'", "num_workers is '4' (text), expected a whole number or auto"),
+        ("vqa.yaml", "num_workers: all", "num_workers is 'all' (text), expected a whole number or auto"),
+        ("vqa.yaml", "num_workers: 2.5", "num_workers is 2.5 (a number), expected a whole number or auto"),
+        ("vqa.yaml", "num_workers: [auto]", "num_workers is ['auto'] (a list), expected a whole number or auto"),
         ("pretrain.yaml", "train_file: a.json", "train_file is 'a.json' (text), expected a list of text"),
         (
             "pretrain.yaml",
