@@ -54,6 +54,15 @@ def skip_steps_on_the_host(optimizer: Optimizer) -> None:
     optimizer._step_supports_amp_scaling = False  # pyright: ignore[reportAttributeAccessIssue]
 
 
+_aten = torch.ops.aten
+_FORMULAS = flop_registry | {  # torch counts no attention of a CPU
+    _aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[_aten._scaled_dot_product_flash_attention],
+    _aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
+        _aten._scaled_dot_product_flash_attention_backward
+    ],
+}
+
+
 class ModelFlops(TorchDispatchMode):
     """Counts the floating-point operations inside, but not those that activation checkpointing computes again.
 
@@ -70,7 +79,7 @@ class ModelFlops(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        formula = flop_registry.get(func._overloadpacket)
+        formula = _FORMULAS.get(func._overloadpacket)
         in_backward = torch._C._current_graph_task_id() != -1
         if formula is not None and not (in_backward and torch.is_grad_enabled()):
             self.total += formula(*args, **kwargs, out_val=out)
