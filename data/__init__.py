@@ -4,6 +4,7 @@ caption retrieval vqa nlvr nocaps video_retrieval pretrain      the datasets, on
 config, config_base     the data keys of each task's config
 dataset                 base classes: randomness by (seed, epoch, index), replaced bad images, batches as dicts
 sampler, loaders        which samples are in which batch; worker processes that load them
+workers                 how many worker processes `num_workers: auto` means
 text                    the cleaning of captions and questions
 records/                annotation files and shards (tar, Parquet) as memory-mapped tables
 corpus/                 the images of a web corpus with their texts, in units of work

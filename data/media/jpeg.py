@@ -1,8 +1,8 @@
 """JPEG pixels by simplejpeg, an extra, which decodes in less time than Pillow, and to the same pixels.
 
 Both are libjpeg-turbo. Pillow gives each pixel a fourth byte, and takes the crop as one more copy: with both spared, a
-training picture takes a sixth less time. What simplejpeg might read otherwise than Pillow (a damaged file; any file
-where Pillow has another libjpeg) is left to Pillow, so that a machine without simplejpeg sees the same pictures.
+training picture takes a tenth to a sixth less time. What simplejpeg might read otherwise than Pillow (a damaged file;
+any file where Pillow has another libjpeg) is left to Pillow, so that machines without simplejpeg see the same pictures.
 """
 
 import importlib
