@@ -152,11 +152,9 @@ def tokenize_and_count(
         padding="max_length" if pad_to_max_length else "longest",
         truncation=max_length is not None,
         max_length=max_length,
-        return_tensors="pt",
     )
-    ids = encoded.input_ids
+    lengths = [sum(row) for row in encoded.attention_mask]
+    ids, mask = torch.tensor(encoded.input_ids), torch.tensor(encoded.attention_mask)
     if first_token is not None:
         ids[:, 0] = first_token
-    mask = encoded.attention_mask
-    lengths = [sum(encoding.attention_mask) for encoding in encoded.encodings]
     return Tokens(ids.to(device, non_blocking=True), mask.to(device, non_blocking=True), lengths)
