@@ -149,13 +149,13 @@ class MomentumModel(ImageTextModel):
 
         # Similarities are divided by a temperature of about 0.07: bfloat16 would be off by several percent.
         with torch.autocast(image.device.type, enabled=False):
-            images = torch.cat([features["image_m"].T, self.image_queue], dim=1)
-            texts = torch.cat([features["text_m"].T, self.text_queue], dim=1)
+            all_images = torch.cat([features["image_m"].T, self.image_queue], dim=1)
+            all_texts = torch.cat([features["text_m"].T, self.text_queue], dim=1)
             hard = positive / positive.sum(dim=1, keepdim=True)
             losses = []
             for query, momentum_query, candidates in (
-                (features["image"], features["image_m"], texts),
-                (features["text"], features["text_m"], images),
+                (features["image"], features["image_m"], all_texts),
+                (features["text"], features["text_m"], all_images),
             ):
                 with torch.no_grad():
                     soft = (momentum_query @ candidates / self.temp).softmax(dim=1)

@@ -153,10 +153,9 @@ def tokenize_and_count(
         padding="max_length" if pad_to_max_length else "longest",
         truncation=max_length is not None,
         max_length=max_length,
-        return_tensors="pt",
     )
-    ids = encoded.input_ids
+    lengths = [sum(row) for row in encoded.attention_mask]
+    ids, mask = torch.tensor(encoded.input_ids), torch.tensor(encoded.attention_mask)
     if first_token is not None:
         ids[:, 0] = first_token
-    lengths = [sum(encoding.attention_mask) for encoding in encoded.encodings]
-    return Tokens(send(ids, device), send(encoded.attention_mask, device), lengths)
+    return Tokens(send(ids, device), send(mask, device), lengths)
