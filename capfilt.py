@@ -14,6 +14,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+if __name__ == "__main__":
+    from settings.interrupts import exit_on_interrupt
+
+    exit_on_interrupt()
+
 import engine
 from bootstrapping.caption_filter import CaptionFilter
 from bootstrapping.choice import select

@@ -12,6 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+if __name__ == "__main__":
+    from settings.interrupts import exit_on_interrupt
+
+    exit_on_interrupt()
+
 import engine
 from data.config import NoCapsData
 from data.loaders import EvalLoader

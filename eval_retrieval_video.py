@@ -11,6 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+if __name__ == "__main__":
+    from settings.interrupts import exit_on_interrupt
+
+    exit_on_interrupt()
+
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor

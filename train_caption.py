@@ -13,6 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    from settings.interrupts import exit_on_interrupt
+
+    exit_on_interrupt()
+
 from torch import Tensor, nn
 
 import engine

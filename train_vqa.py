@@ -14,6 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+if __name__ == "__main__":
+    from settings.interrupts import exit_on_interrupt
+
+    exit_on_interrupt()
+
 from torch import Tensor, nn
 
 import engine

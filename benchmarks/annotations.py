@@ -17,6 +17,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    from settings.interrupts import exit_on_interrupt
+
+    exit_on_interrupt()
+
 import numpy as np
 import pyarrow as pa
 from torch.utils.data import DataLoader, Dataset

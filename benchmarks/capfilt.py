@@ -16,6 +16,11 @@ and processor time is measured. On a GPU take `--images 256 --precision bf16`.
 import tempfile
 from typing import Any
 
+if __name__ == "__main__":
+    from settings.interrupts import exit_on_interrupt
+
+    exit_on_interrupt()
+
 import torch
 import transformers
 from torch import Tensor

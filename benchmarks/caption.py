@@ -17,6 +17,11 @@ thread is used and processor time is measured.
 import tempfile
 from typing import Any
 
+if __name__ == "__main__":
+    from settings.interrupts import exit_on_interrupt
+
+    exit_on_interrupt()
+
 import torch
 import transformers
 from torch import Tensor

@@ -16,6 +16,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+if __name__ == "__main__":
+    from settings.interrupts import exit_on_interrupt
+
+    exit_on_interrupt()
+
 import numpy as np
 import PIL
 import torch

@@ -19,6 +19,11 @@ The figures are extrapolated to that split: re-ranking either way, and encoding 
 import argparse
 from typing import Any
 
+if __name__ == "__main__":
+    from settings.interrupts import exit_on_interrupt
+
+    exit_on_interrupt()
+
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode

@@ -16,6 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
+if __name__ == "__main__":
+    from settings.interrupts import exit_on_interrupt
+
+    exit_on_interrupt()
+
 import numpy as np
 import pyarrow as pa
 

@@ -15,6 +15,11 @@ up to five. Both ways must give the same candidates, losses and best answers. On
 time is measured. On a GPU take `--questions 32 --precision bf16`.
 """
 
+if __name__ == "__main__":
+    from settings.interrupts import exit_on_interrupt
+
+    exit_on_interrupt()
+
 import torch
 from torch import Tensor
 

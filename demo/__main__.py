@@ -11,6 +11,11 @@ from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
+if __name__ == "__main__":
+    from settings.interrupts import exit_on_interrupt
+
+    exit_on_interrupt()
+
 import torch
 
 import demo

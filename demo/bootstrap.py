@@ -21,6 +21,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    from settings.interrupts import exit_on_interrupt
+
+    exit_on_interrupt()
+
 from data.shapes import build_world
 from demo.bootstrap_scores import arm_scores, filter_scores, plot, table, write_truth
 from demo.recipe import FULL, LEVEL, QUICK, SEEDS, Size, Step, execute, relocated, timed

@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+if __name__ == "__main__":
+    from settings.interrupts import exit_on_interrupt
+
+    exit_on_interrupt()
+
 from data.shapes.wordpiece import frequent_words, wordpiece_vocabulary
 from files import atomic_write, open_regular
 from settings import UserError

@@ -3,6 +3,11 @@
 import argparse
 import sys
 
+if __name__ == "__main__":
+    from settings.interrupts import exit_on_interrupt
+
+    exit_on_interrupt()
+
 import data.shapes
 from data.shapes import build_world
 from data.shapes.scene import LEVELS
