@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from data.corpus.units import BadRecord, Corpus, CorpusImage, runs
+from data.records.addresses import are_web_addresses
 from data.records.annotations import AnnotationError, Annotations, content_digest
 from data.records.formats import Format, captions, path, text
-from data.records.pictures import downloaded_name, is_address, picture_at
+from data.records.pictures import downloaded_name, picture_at
 from data.records.shard_index import digest
 from data.records.uids import uid_of
+from files import is_web_address
 from settings import ConfigError, UserError
 
 FIELDS = (
@@ -75,10 +77,7 @@ class ListCorpus(Corpus):
         import pyarrow.compute as pc  # is there: the records were opened with it
 
         urls, images = self._records.column("url"), self._records.column("image")
-        starts = pc.call_function("starts_with", [images], pc.MatchSubstringOptions("http"))
-        return urls.null_count < len(urls) or any(
-            is_address(images[row].as_py()) for row in np.flatnonzero(starts.fill_null(False))[:1000]
-        )
+        return urls.null_count < len(urls) or bool(pc.call_function("any", [are_web_addresses(images)]).as_py())
 
     def _rows(self, image: int) -> Sequence[int]:
         if self._order is None or self._starts is None:
@@ -115,6 +114,6 @@ class ListCorpus(Corpus):
             yield CorpusImage(next(iter(uids), uid_of(image)), image, picture, tuple(dict.fromkeys(texts)), prompt)
 
     def picture(self, image: str) -> str | bytes:
-        if is_address(image):
+        if is_web_address(image):
             return os.path.join(self.url_root, downloaded_name(image))
         return picture_at(os.path.join(self.image_root, image))

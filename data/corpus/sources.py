@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data.config_base import LoadedData
 from data.corpus.folder import FolderCorpus
@@ -40,12 +41,25 @@ class CorpusData(LoadedData):
         "", "column of pictures, paths or addresses in Parquet files; empty: by well-known names"
     )
     text_column: str = setting("", "column of texts in Parquet files; empty: by well-known names")
+    num_workers: int = setting(4, "threads of each process that read and decode pictures; 0 is 1, too")
+    max_bad_images: float = setting(0.01, "share of pictures that may be unusable before the run ends with an error")
     unit_size: int = setting(4096, "images of a unit of work, where the corpus is no tar files (whose unit is a file)")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(bool(self.corpus), "corpus", self.corpus, "a list of files, patterns, or one folder")
+        rule = "the names of lists, shards or Parquet files (or patterns), or of one folder of pictures"
+        check(bool(self.corpus) and all(self.corpus), "corpus", self.corpus, rule)
         check(1 <= self.unit_size <= 10_000_000, "unit_size", self.unit_size, "from 1 to 10,000,000")
+
+    def places(self) -> dict[str, Any]:
+        """Where the corpus is, from any working directory, and its columns: the keys of it, as JSON holds them."""
+        return {
+            "corpus": [os.path.abspath(os.path.expanduser(source)) for source in self.corpus],
+            "image_root": os.path.abspath(self.image_root),
+            "url_root": os.path.abspath(self.url_root),
+            "image_column": self.image_column,
+            "text_column": self.text_column,
+        }
 
     def open_corpus(self) -> Corpus:
         """The corpus, with its units."""
@@ -93,7 +107,7 @@ def _files(sources: Sequence[str]) -> list[Path]:
     files: list[Path] = []
     for source in sources:
         folder = os.path.expanduser(source)
-        files += [Path(folder)] if os.path.isdir(folder) else list_files([source], "corpus")
+        files += [Path(folder)] if os.path.isdir(folder) else list_files([source], "corpus", "corpus: file")
     first_of: dict[str, Path] = {}
     for file in files:
         if first_of.setdefault(os.path.realpath(file), file) is not file:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from bootstrapping.choice import select
 from bootstrapping.scores import TextScore
+from data.corpus.sources import CorpusData
 from tests.bootstrapping.made_up import ABOUT, row, uid, write_run
 
 HOSTILE = "<script>alert(1)</script> <img src=x onerror='alert(2)'> \"quoted\" &lt; ]]> \x00\u202e"
@@ -41,8 +42,8 @@ def page_of(tmp_path, monkeypatch):
         Image.new("RGB", (400, 300), (200, 30, 30)).save(pictures / name)
 
     def page(rows: list[TextScore], *keys: str, about=ABOUT, run=None) -> Page:
-        config = {"corpus": ["list.json"], "image_root": str(pictures), "url_root": str(pictures)}
-        run = {"corpus": {"kind": "lists"}, "config": config} if run is None else run
+        places = CorpusData(corpus=["list.json"], image_root=str(pictures), url_root=str(pictures)).places()
+        run = {"corpus": {"kind": "lists"}, "places": places} if run is None else run
         folder = write_run(tmp_path / "run", {"a": rows}, run, about)
         assert select([str(folder), *keys]) == 0
         return Page(folder / "selected" / "capfilt.html")
@@ -115,7 +116,7 @@ def test_pictures_that_are_gone_are_named(page_of):
 
 
 @pytest.mark.parametrize(
-    "run", [{}, {"corpus": {"kind": "shards"}, "config": {"corpus": ["gone/*.tar"], "image_root": "", "url_root": ""}}]
+    "run", [{}, {"corpus": {"kind": "shards"}, "places": CorpusData(corpus=["gone/*.tar"]).places()}]
 )
 def test_a_corpus_that_is_gone_leaves_the_choice_as_it_is(run, page_of):
     assert "a text" in page_of([row(7, text="a text")], run=run).text

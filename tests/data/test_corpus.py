@@ -179,6 +179,12 @@ def test_addresses_need_the_folder_of_their_downloads(tmp_path):
     pq.write_table(pa.table({"URL": ["http://x/a.jpg"], "TEXT": ["a"]}), tmp_path / "a.parquet")
     with pytest.raises(ConfigError, match="there are addresses, but no url_root"):
         open_corpus([str(tmp_path / "a.parquet")])
+    (tmp_path / "a.json").write_text('[{"image": "a.jpg"}, {"image": "HTTPS://x/a.jpg"}]')
+    with pytest.raises(ConfigError, match="there are addresses, but no url_root"):
+        open_corpus([str(tmp_path / "a.json")])
+    corpus = open_corpus([str(tmp_path / "a.json")], url_root="downloads", image_root="pictures")
+    pictures = [image.picture for image in corpus.read(corpus.units[0])]
+    assert pictures == ["pictures/a.jpg", f"downloads/{downloaded_name('HTTPS://x/a.jpg')}"]
 
 
 def test_named_columns_are_read_and_a_missing_one_is_told_with_those_that_are_there(tmp_path):
@@ -258,11 +264,11 @@ def test_the_rest_of_a_damaged_row_group_is_listed_and_the_next_is_read(tmp_path
     place = pq.ParquetFile(file).metadata.row_group(0).column(1).data_page_offset
     content = file.read_bytes()
     file.write_bytes(content[:place] + b"\xff" * 20 + content[place + 20 :])
-    bad, *good = read(open_corpus([str(file)]))
-    assert [level(image) for image in good] == [3, 4, 5]
-    assert bad.name == "a.parquet/row 1"
-    assert "cannot be read as Parquet" in bad.reason
-    assert "it and the 2 rows after it are not used" in bad.reason
+    *bad, a, b, c = read(open_corpus([str(file)]))
+    assert [level(image) for image in (a, b, c)] == [3, 4, 5]
+    assert [record.name for record in bad] == ["a.parquet/row 1", "a.parquet/row 2", "a.parquet/row 3"]
+    assert "cannot be read as Parquet" in bad[0].reason
+    assert bad[0].reason.endswith("it and the rows after it in the row group are not used")
 
 
 def test_a_picture_that_is_none_is_named_by_its_row(tmp_path):
@@ -336,7 +342,7 @@ def test_names_of_units_are_distinct_and_fit_every_file_system():
         (["images", "cache"], "2 folders of pictures: name one that holds them all"),
         (["a.txt"], "a.txt is none of .json, .jsonl, .parquet, .tar, and no folder"),
         (["a.tar.gz"], "a.tar.gz is none of .*; unpack it"),
-        (["none.json"], "annotation file none.json does not exist"),
+        (["none.json"], "^corpus: file none.json does not exist"),
         (["none{0..3}.tar"], "no file none0.tar"),
         (["none*.parquet"], r"no file none\*.parquet"),
         (["empty.json"], "there is no record in empty.json"),
@@ -405,6 +411,6 @@ def test_the_keys_of_a_config_open_a_corpus(tmp_path):
     arguments = write_corpus(tmp_path, "list")
     config = CorpusData(corpus=arguments["sources"], image_root=arguments["image_root"], unit_size=3)
     assert [unit.name for unit in config.open_corpus().units] == ["list-000000", "list-000001"]
-    for wrong in ({"corpus": []}, {"unit_size": 0}, {"max_bad_images": 2}, {"num_workers": -1}):
+    for wrong in ({"corpus": []}, {"corpus": [""]}, {"unit_size": 0}, {"max_bad_images": 2}, {"num_workers": -1}):
         with pytest.raises(ConfigError, match=f"{next(iter(wrong))} = "):
             CorpusData(**{"corpus": ["a.json"]} | wrong)
