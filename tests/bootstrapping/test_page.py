@@ -21,6 +21,7 @@ class Page(HTMLParser):
 
     def __init__(self, file: Path) -> None:
         super().__init__()
+        self.file = file
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
         self.feed(file.read_text(encoding="utf-8"))
@@ -77,6 +78,22 @@ def test_the_page_loads_nothing_and_holds_its_pictures(page_of):
     assert all(re.match(r"data:image/jpeg;base64,[A-Za-z0-9+/=]{200,}$", source) for source in sources)
     assert {tag for tag, _ in page.tags}.isdisjoint({"link", "script", "iframe", "object", "embed", "base"})
     assert not [attributes for _, attributes in page.tags if "href" in attributes or "url(" in str(attributes)]
+
+
+def test_the_page_fits_a_phone(page_of):
+    page = page_of([row(1, "web", 0, "x" * 300, 0.9)])
+    viewport = {"name": "viewport", "content": "width=device-width, initial-scale=1"}
+    assert ("meta", viewport) in page.tags
+    tables = [number for number, (tag, _) in enumerate(page.tags) if tag == "table"]
+    assert [page.tags[number - 1] for number in tables] == [("div", {"class": "table"})], "which scrolls by itself"
+    style = Path(page.file).read_text("utf-8").partition("</style>")[0]
+    for rule in ("overflow-wrap: anywhere", "pre-wrap", "svg { max-width: 100%", ".table { overflow-x: auto"):
+        assert rule in style
+
+
+def test_an_example_has_both_scores(page_of):
+    text = " ".join(page_of([row(1, "web", 0, "a wall", 0.875)], "cosine=0.1").text.split())
+    assert "cosine 0.250texta wallmatch0.875image001.jpg" in text
 
 
 def test_the_figures_are_on_the_page(page_of):
