@@ -17,13 +17,26 @@ from data.records.uids import uid_of
 from files import is_web_address
 from settings import ConfigError, UserError
 
-FIELDS = (
+_FIELDS = (
     path("image", required=False),
     path("url", required=False),
     captions("caption", required=False, or_none=True),
     text("uid", required=False),
     text("prompt", required=False),
 )
+
+
+class _CorpusFormat(Format):
+    """Records of a noisy corpus: what is wrong with one becomes its field `problem`, and ends no run."""
+
+    def to_row(self, record: Any) -> list[Any]:
+        if isinstance(record, dict):
+            record = {**record, "problem": None}  # it may have a field of this name
+        try:
+            *values, _ = super().to_row(record)
+        except ValueError as error:
+            return [*(None for _ in _FIELDS), str(error)]
+        return [*values, None]
 
 
 class ListCorpus(Corpus):
@@ -41,7 +54,8 @@ class ListCorpus(Corpus):
         text_column: str = "",
     ) -> None:
         named = tuple((field, name) for field, name in (("image", image_column), ("caption", text_column)) if name)
-        self._records = Annotations(files, Format("corpus", FIELDS, columns_of=named))
+        fields = (*_FIELDS, text("problem", required=False))
+        self._records = Annotations(files, _CorpusFormat("corpus", fields, columns_of=named))
         self.image_root, self.url_root = image_root, url_root
         if not len(self._records):
             raise ConfigError(f"corpus: there is no record in {', '.join(sources)}")
@@ -65,7 +79,7 @@ class ListCorpus(Corpus):
         codes = self._records.factorize("image", "url")
         count = int(codes.max(initial=-1)) + 1
         if count == 1 and self._image(self._records[0]) is None:
-            raise AnnotationError(f"{self._records.place(0)}, and all others: has none of image, url")
+            raise AnnotationError(f"{self._records.place(0)}, and all others: {_problem(self._records[0])}")
         self._order = self._starts = None  # image i is record i
         if count < len(codes):
             size = np.uint32 if len(codes) < 2**32 else np.int64
@@ -94,7 +108,8 @@ class ListCorpus(Corpus):
             records = [self._records[row] for row in rows]
             image = self._image(records[0])
             if image is None:
-                yield from (BadRecord(self._records.place(row), "it has none of image, url") for row in rows)
+                places = map(self._records.place, rows)
+                yield from map(BadRecord, places, map(_problem, records))
                 continue
             uids = {record["uid"]: row for record, row in zip(records, rows, strict=True) if record["uid"] is not None}
             if len(uids) > 1:
@@ -117,3 +132,8 @@ class ListCorpus(Corpus):
         if is_web_address(image):
             return os.path.join(self.url_root, downloaded_name(image))
         return picture_at(os.path.join(self.image_root, image))
+
+
+def _problem(record: dict[str, Any]) -> str:
+    """What is wrong with a record that has no image."""
+    return "has none of image, url" if record["problem"] is None else record["problem"]

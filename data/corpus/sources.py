@@ -1,5 +1,6 @@
 """Opens the corpus that a config names, by what its sources are."""
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from data.corpus.shards import ShardCorpus
 from data.corpus.units import Corpus
 from data.records.annotations import list_files
 from data.records.parquet import is_parquet, open_parquet
-from data.records.parquet_columns import find_columns
+from data.records.parquet_columns import find_columns, listed, wanted_names
 from settings import ConfigError, check, setting
+
+logger = logging.getLogger("blip.data")
 
 _KINDS = {
     "folder": "a folder of pictures",
@@ -97,9 +100,23 @@ def open_corpus(
         return FolderCorpus(files[0], sources=sources, unit_size=unit_size)
     if kind == "shards":
         return ShardCorpus(files, sources=sources)
+    _warn_of_missing_texts(next(filter(is_parquet, files), None), **columns)
     if kind == "parquet":
         return ParquetCorpus(files, sources=sources, unit_size=unit_size, **columns)
     return ListCorpus(files, sources=sources, image_root=image_root, url_root=url_root, unit_size=unit_size, **columns)
+
+
+def _warn_of_missing_texts(file: Path | None, *, image_column: str, text_column: str) -> None:
+    """Warn of a Parquet file (the first of a corpus) where pictures have other columns beside them, but no texts."""
+    if file is None:
+        return
+    schema = open_parquet(file).schema_arrow
+    found = find_columns(file, schema, image_column=image_column, text_column=text_column)
+    if found.caption is None and set(schema.names) - {found.image, found.url, found.uid, found.prompt}:
+        logger.warning(
+            "%s has no column of texts (%s), so that its pictures have none: text_column may name one; %s",
+            *(file, wanted_names("caption"), listed(schema)),
+        )
 
 
 def _files(sources: Sequence[str]) -> list[Path]:

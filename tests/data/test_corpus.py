@@ -253,8 +253,53 @@ def test_rows_without_a_picture_are_listed(tmp_path):
     )
     listed = tmp_path / "b.parquet"
     assert read(open_corpus([str(listed)]))[1:] == [
-        BadRecord(f"{listed}, record {n}", "it has none of image, url") for n in (2, 3)
+        BadRecord(f"{listed}, record {n}", "has none of image, url") for n in (2, 3)
     ]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet"])
+def test_a_wrong_record_of_a_list_is_listed_and_the_others_are_used(tmp_path, suffix):
+    wrong = [
+        {"image": "b.jpg", "caption": ["a", None]},
+        {"image": "c.jpg", "caption": 5},
+        {"image": "", "caption": "x"},
+        {"image": ["d.jpg"]},
+        [],
+        {"image": "e.jpg", "uid": 7},
+    ]
+    good = [{"image": "a.jpg", "caption": "a cat", "problem": 7}, {"image": "b.jpg", "caption": "a bird"}]
+    file = tmp_path / f"a{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.table({"image": ["a.jpg", "", "b.jpg"], "caption": ["a cat", "x", "a bird"]}), file)
+        wrong = wrong[2:3]
+    else:
+        lines = [json.dumps(record) for record in (good[0], *wrong, good[1])]
+        file.write_text(f"[{','.join(lines)}]" if suffix == ".json" else "\n".join(lines))
+    found = read(open_corpus([str(file)]))
+    assert [(image.image, image.texts) for image in found if isinstance(image, CorpusImage)] == [
+        ("a.jpg", ("a cat",)),
+        ("b.jpg", ("a bird",)),
+    ]
+    bad = [record for record in found if isinstance(record, BadRecord)]
+    assert [record.name for record in bad] == [f"{file}, record {number}" for number in range(2, 2 + len(wrong))]
+    assert "'image' is a string (\"\"), expected a string that is not empty" in [record.reason for record in bad]
+
+
+def test_parquet_files_whose_texts_are_not_found_are_named(tmp_path, caplog):
+    pq.write_table(pa.table({"img": [png(1)], "alt": ["a cat"]}), tmp_path / "a.parquet")
+    assert read(open_corpus([str(tmp_path / "a.parquet")], text_column="alt"))[0].texts == ("a cat",)
+    assert not caplog.text
+    assert read(open_corpus([str(tmp_path / "a.parquet")]))[0].texts == ()
+    assert "text_column may name one; its columns: img, alt" in caplog.text
+
+
+def test_texts_beside_pictures_may_be_in_utf_16(tmp_path, caplog):
+    for name, content in {"a": "\ufeffa caf\xe9".encode("utf-16-le"), "b": b"\xef\xbb\xbfa cat", "c": b"a\0b"}.items():
+        (tmp_path / f"{name}.png").write_bytes(png(1))
+        (tmp_path / f"{name}.txt").write_bytes(content)
+    found = [image.texts for image in read(open_corpus([str(tmp_path)]))]
+    assert found == [("a caf\xe9",), ("a cat",), ()]
+    assert "c.txt is not used as a text: it is no text in UTF-8" in caplog.text
 
 
 def test_the_rest_of_a_damaged_row_group_is_listed_and_the_next_is_read(tmp_path):
