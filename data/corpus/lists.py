@@ -13,10 +13,12 @@ from data.records.annotations import AnnotationError, Annotations, content_diges
 from data.records.formats import Format, captions, path, text
 from data.records.pictures import downloaded_name, picture_at
 from data.records.shard_index import digest
+from data.records.table import joined, store_once
 from data.records.uids import uid_of
 from files import is_web_address
 from settings import ConfigError, UserError
 
+_LAYOUT = 1  # raise it when records are grouped, or read, in another way
 _FIELDS = (
     path("image", required=False),
     path("url", required=False),
@@ -59,7 +61,14 @@ class ListCorpus(Corpus):
         self.image_root, self.url_root = image_root, url_root
         if not len(self._records):
             raise ConfigError(f"corpus: there is no record in {', '.join(sources)}")
-        count = self._group()
+        content = digest([content_digest(file) for file in files] + [named])
+        self._groups = store_once(
+            "annotations/images", digest([_LAYOUT, content]), {"row": "int64", "start": "int64"}, self._group
+        )
+        starts = joined([self._groups], "start")
+        count = len(starts) - starts.null_count - 1 if len(self._groups) else len(self._records)
+        if count == 1 and self._image(self._records[0]) is None:
+            raise AnnotationError(f"{self._records.place(0)}, and all others: {_problem(self._records[0])}")
         if not url_root and self._has_addresses():
             raise ConfigError(
                 f"{', '.join(sources)}: there are addresses, but no url_root, the folder of their downloads; "
@@ -70,22 +79,24 @@ class ListCorpus(Corpus):
             "kind": "lists",
             "sources": list(sources),
             "sizes": [len(self._records)],
-            "digest": digest([content_digest(file) for file in files] + [named]),
+            "digest": content,
             "unit_size": unit_size,
         }
 
-    def _group(self) -> int:
-        """Find the records of each image; returns the number of images."""
+    def _group(self) -> Iterator[Sequence[int | None]]:
+        """The records of the images, in the order of these: a table that all processes share, and later runs find.
+
+        Column `row` holds the numbers of all records; `start`, in its first rows, where in `row` the records of each
+        image begin, and at last their number. There are no rows at all where image i is record i, as in most corpora.
+        """
         codes = self._records.factorize("image", "url")
         count = int(codes.max(initial=-1)) + 1
-        if count == 1 and self._image(self._records[0]) is None:
-            raise AnnotationError(f"{self._records.place(0)}, and all others: {_problem(self._records[0])}")
-        self._order = self._starts = None  # image i is record i
-        if count < len(codes):
-            size = np.uint32 if len(codes) < 2**32 else np.int64
-            self._order = np.argsort(codes, kind="stable").astype(size)
-            self._starts = np.concatenate([[0], np.cumsum(np.bincount(codes))]).astype(size)
-        return count
+        if count == len(codes):
+            return
+        order = np.argsort(codes, kind="stable")
+        starts = np.concatenate([[0], np.cumsum(np.bincount(codes))])
+        for number, row in enumerate(order):
+            yield [int(row), int(starts[number]) if number <= count else None]
 
     def _has_addresses(self) -> bool:
         import pyarrow.compute as pc  # is there: the records were opened with it
@@ -94,9 +105,10 @@ class ListCorpus(Corpus):
         return urls.null_count < len(urls) or bool(pc.call_function("any", [are_web_addresses(images)]).as_py())
 
     def _rows(self, image: int) -> Sequence[int]:
-        if self._order is None or self._starts is None:
+        if not len(self._groups):
             return [image]
-        return self._order[int(self._starts[image]) : int(self._starts[image + 1])].tolist()
+        start, stop = (self._groups[image + i]["start"] for i in (0, 1))
+        return [self._groups[place]["row"] for place in range(start, stop)]
 
     @staticmethod
     def _image(record: dict[str, Any]) -> str | None:

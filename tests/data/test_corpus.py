@@ -175,6 +175,16 @@ def test_all_records_of_an_image_are_one_and_uids_are_hashes_of_names_where_ther
     assert uid_of("b.jpg") == "2fa05593ca38b6d4542ffc405e2e15f3"
 
 
+def test_the_records_of_each_image_are_looked_for_once(tmp_path, monkeypatch):
+    records = [{"image": f"{number % 3}.jpg", "caption": f"text {number}"} for number in range(7)]
+    (tmp_path / "a.json").write_text(json.dumps(records))
+    expected = [(f"{image}.jpg", tuple(f"text {n}" for n in range(image, 7, 3))) for image in range(3)]
+    assert [(image.image, image.texts) for image in read(open_corpus([str(tmp_path / "a.json")]))] == expected
+    monkeypatch.setattr("data.records.annotations.Annotations.factorize", lambda *_: pytest.fail("done again"))
+    again = open_corpus([str(tmp_path / "a.json")], unit_size=2)
+    assert [(image.image, image.texts) for image in read(pickle.loads(pickle.dumps(again)))] == expected
+
+
 def test_addresses_need_the_folder_of_their_downloads(tmp_path):
     pq.write_table(pa.table({"URL": ["http://x/a.jpg"], "TEXT": ["a"]}), tmp_path / "a.parquet")
     with pytest.raises(ConfigError, match="there are addresses, but no url_root"):
