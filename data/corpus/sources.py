@@ -59,7 +59,7 @@ class CorpusData(LoadedData):
         return {
             "corpus": [os.path.abspath(os.path.expanduser(source)) for source in self.corpus],
             "image_root": os.path.abspath(self.image_root),
-            "url_root": os.path.abspath(self.url_root),
+            "url_root": self.url_root and os.path.abspath(self.url_root),
             "image_column": self.image_column,
             "text_column": self.text_column,
         }
