@@ -4,7 +4,8 @@
 
 For each script at the repository's root: its number of lines, and the share of its code lines that another of them has
 as well. Imports, docstrings, comments and blank lines are no code lines, nor are lines of 25 characters or fewer, which
-are alike by chance (`return metrics`). Indentation is ignored. The exit status is 1 where a share is 25% or more.
+are alike by chance (`return metrics`), nor `if __name__ == "__main__":`. Indentation is ignored. The exit status
+is 1 where a share is 25% or more.
 """
 
 import ast
@@ -19,6 +20,7 @@ from files import REPOSITORY
 
 SCRIPTS = ("pretrain.py", "train_*.py", "eval_*.py", "predict.py")
 LIMIT = 0.25  # from which share on a script repeats too much
+IDIOM = 'if __name__ == "__main__":'
 SHORT = 25  # characters: lines of so many or fewer do not count
 
 
@@ -39,7 +41,7 @@ def code_lines(source: str) -> list[str]:
         if isinstance(node, ast.Import | ast.ImportFrom) or _is_docstring(node):
             for row in range(node.lineno, (node.end_lineno or node.lineno) + 1):
                 lines[row - 1] = ""
-    return [line.strip() for line in lines if len(line.strip()) > SHORT]
+    return [line for line in map(str.strip, lines) if len(line) > SHORT and line != IDIOM]
 
 
 def _is_docstring(node: ast.AST) -> TypeGuard[ast.Expr]:

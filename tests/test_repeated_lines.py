@@ -34,6 +34,9 @@ def a_function_with_an_argument(argument):
     return short  # a short line stays short, comment or not
 
 def a_function_without_a_body(argument): ...
+
+if __name__ == "__main__":
+    short()
 '''
     assert code_lines(source) == [
         "def a_function_with_an_argument(argument):",

@@ -24,7 +24,7 @@ _LONG = {  # what is right, but takes its time
 }
 _SAYS_NOTHING = ("empty", "blank", "a comment", "null")  # so the paper's data are asked for
 _MAKES_A_FOLDER = ("missing", "a folder", "a user without a home", "half a character", "an address")
-_DATA_CHECKS = ("pretrain", "caption", "retrieval", "vqa", "nlvr", "nocaps", "video")
+_DATA_CHECKS = ("pretrain", "caption", "retrieval", "vqa", "nlvr", "nocaps", "video", "capfilt")
 
 
 def cases() -> Iterator[Case]:
