@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         corpus = run.config.open_corpus()
         models = build_models(run)
         known = engine.first_decides(lambda: identity(run, corpus))
-        engine.first_decides(lambda: claim_folder(run.output_dir, known))
+        engine.first_decides(lambda: claim_folder(run.output_dir, known, run.config.places()))
         about = {key: known[key] for key in ("captioner", "filter", "config")}
         score_corpus(run, corpus, models, {**about, "versions": versions()})
         list_unusable(run)

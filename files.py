@@ -5,6 +5,7 @@ with the other packages is defined there, and they import it from here.
 """
 
 from models.paths import REPOSITORY, atomic_write, open_regular, remove_unfinished, resolve
+from models.weights.address import is_web_address
 from models.weights.download import DownloadError, cache_dir, download, offline
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "atomic_write",
     "cache_dir",
     "download",
+    "is_web_address",
     "offline",
     "open_regular",
     "remove_unfinished",

@@ -18,7 +18,6 @@ be done or an error ended the run, 130 if it was interrupted.
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -26,14 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a shell's background jobs
+if __name__ == "__main__":
+    from settings.interrupts import exit_at_once_in_imports
 
-    def _end(*_: object) -> None:
-        """End without a traceback while torch is imported, which takes seconds (and swallows a SystemExit)."""
-        os.write(2, b"predict.py: interrupted\n")
-        os._exit(130)
-
-    signal.signal(signal.SIGINT, _end)
+    exit_at_once_in_imports()
 
 import torch
 from tqdm import tqdm
@@ -47,6 +42,7 @@ from prediction.tasks import Answer, Caption, Features, Match, Model, Prediction
 from prediction.writers import check_outputs
 from settings import ConfigError, UserError
 from settings.flags import Parser, add_flags, at_least, flag, values_of
+from settings.interrupts import INTERRUPTED
 from settings.messages import message, printable
 from transform.image import normalize
 
@@ -158,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(shared, task)
     except KeyboardInterrupt:
         _say("interrupted; go on with --resume where there is --out or --sidecar")
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:  # whoever read our lines, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of it while it ends
     except DownloadError as error:
@@ -175,6 +171,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

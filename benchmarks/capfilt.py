@@ -29,6 +29,7 @@ from models.blip_itm import BLIPMatcher
 from models.generation import SearchOptions
 from models.tokenizer import tokenize
 from models.weights.huggingface import save_huggingface
+from settings.flags import at_least
 from transform.image import normalize
 
 LENGTH = 20
@@ -87,7 +88,7 @@ def shares(model: CaptionFilter, images: list[CorpusImage], pixels: dict[int, Te
 @torch.no_grad()
 def main() -> None:
     parser = command_line(__doc__, "capfilt.json", rounds=2)
-    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--images", type=at_least(1), default=4)
     flags = parser.parse_args()
     device, dtype = prepare(flags)
     captioner = BLIPDecoder(image_size=384, vit="base").to(device).eval()

@@ -20,8 +20,11 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.measurement import machine, save
+from bootstrapping.choice import Selection
 from bootstrapping.scores import TextScore, write_scores
 from files import REPOSITORY
+from settings import ConfigError, load_config
+from settings.flags import Parser, at_least, file_path
 
 _IMAGES = 4096  # of a file
 _WORDS = 20_000
@@ -75,11 +78,15 @@ def measure(folder: Path, keys: list[str]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks/results/select.json")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=at_least(1), default=10_000_000)
+    parser.add_argument("--out", type=file_path, default=REPOSITORY / "benchmarks/results/select.json")
     parser.add_argument("keys", nargs="*", metavar="key=value", help="how to choose")
     flags = parser.parse_args()
+    try:
+        load_config(Selection, None, flags.keys)
+    except ConfigError as error:
+        parser.error(str(error))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_made_up(folder, flags.rows)

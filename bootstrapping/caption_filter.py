@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bootstrapping.scores import SYNTHETIC, WEB, TextScore
 from data.corpus.units import CorpusImage
+from data.records.formats import has_words
 from data.text import clean_caption
 from models.blip import BLIPDecoder
 from models.blip_itm import BLIPMatcher
@@ -94,7 +95,10 @@ class CaptionFilter:
     def _written(
         self, captioner: BLIPDecoder, images: Sequence[CorpusImage], pixels: dict[int, Tensor]
     ) -> list[list[Synthetic]]:
-        """The captioner's texts about each image, most probable first. Images with one prompt are captioned at once."""
+        """The captioner's texts about each image, most probable first, but for those without a word.
+
+        Images with one prompt are captioned at once.
+        """
         pictures = normalize(pixels[captioner.visual_encoder.image_size])
         memory = captioner.text_decoder.project(captioner.visual_encoder(pictures))
         prompts = [self.prompt if image.prompt is None else image.prompt for image in images]
@@ -105,7 +109,9 @@ class CaptionFilter:
             captions, generated = captioner.generate_from(part, self._search([images[row] for row in rows]), prompt)
             for row, texts, log_probs in zip(rows, captions, generated.log_probs.tolist(), strict=True):
                 written[row] = [
-                    Synthetic(text, log_prob, prompt) for text, log_prob in zip(texts, log_probs, strict=True)
+                    Synthetic(text, log_prob, prompt)
+                    for text, log_prob in zip(texts, log_probs, strict=True)
+                    if has_words(text)  # as of the web's texts: there is nothing in it to learn from
                 ]
         return written
 

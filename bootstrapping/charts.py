@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 
 _WIDTH, _HEIGHT = 420, 180
-_LEFT, _BOTTOM, _TOP = 44, 34, 18  # margins; the right one is as the top one
+_LEFT, _BOTTOM, _TOP = 44, 34, 26  # margins; the right one is as the top one
 
 
 def histogram(title: str, counts: Sequence[int], low: float, high: float, least: float | None, color: str) -> str:
@@ -62,10 +62,8 @@ def _chart(title: str, marks: str, ticks_x: Sequence[tuple[float, str]], ticks_y
 
 def _threshold(share: float, least: float) -> str:
     (x, bottom), (_, top) = _position(share, 0), _position(share, 1)
-    anchor = "end" if share > 0.8 else "start"
-    label = (
-        f"<text x='{x + (-4 if share > 0.8 else 4):.1f}' y='{top + 8:.1f}' text-anchor='{anchor}'>{least:.3g}</text>"
-    )
+    anchor = "end" if share > 0.8 else "start" if share < 0.2 else "middle"  # above the bars, within the chart
+    label = f"<text x='{x:.1f}' y='{top - 8:.1f}' text-anchor='{anchor}'>kept from {least:.3g} on</text>"
     return f"<line x1='{x:.1f}' y1='{bottom}' x2='{x:.1f}' y2='{top - 4}' stroke='#c1121f'/>{label}"
 
 

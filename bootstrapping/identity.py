@@ -39,34 +39,42 @@ def versions() -> dict[str, str]:
     return found
 
 
-def claim_folder(folder: Path, identity: Mapping[str, Any]) -> None:
+def claim_folder(folder: Path, identity: Mapping[str, Any], places: Mapping[str, Any]) -> None:
     """Note in the output folder what the run is of, or check that the run there is of the same.
+
+    Args:
+        places: where the corpus is now, which may have been moved; for the choice, which reads pictures and shards.
 
     Raises ConfigError for a folder of another run, with what differs.
     """
     file = folder / RUN_FILE
-    identity = json.loads(json.dumps(identity))  # as it is read back
+    known = json.loads(json.dumps({**identity, "places": places}))  # as it is read back
     try:
         with open_regular(file) as content:
             earlier = json.loads(content.read())
     except MissingFile:
-        with atomic_write(file) as temporary:
-            temporary.write_text(json.dumps(identity, indent=1), encoding="utf-8")
-        return
+        earlier = None
     except (ValueError, RecursionError):
         raise ConfigError(f"{file} is damaged: it is no JSON; choose another --output_dir") from None
-    differences = list(_differences(earlier, identity))
-    if differences:
+    if earlier is not None and (differences := _differences(earlier, known)):
         raise ConfigError(
             f"{folder} holds the scores of another run ({'; '.join(differences[:4])}): choose another --output_dir, or "
             "delete the folder"
         )
+    if earlier != known:
+        with atomic_write(file) as temporary:
+            temporary.write_text(json.dumps(known, indent=1), encoding="utf-8")
 
 
-def _differences(earlier: Any, now: Any, name: str = "") -> "list[str]":
-    """What differs, as `key: was X, is Y now`. How a checkpoint is called makes no difference; its hash does."""
+_HASHES = {"source": "sha256", "sources": "digest"}
+"""What a checkpoint and a corpus are called makes no difference where these are the same."""
+
+
+def _differences(earlier: Any, now: Any, name: str = "") -> list[str]:
+    """What differs, as `key was X, is Y now`."""
     if isinstance(earlier, dict) and isinstance(now, dict):
-        keys = [key for key in {**earlier, **now} if not ("sha256" in now and key == "source")]
+        same = {key for key, hashed in _HASHES.items() if hashed in now and earlier.get(hashed) == now[hashed]}
+        keys = [key for key in {**earlier, **now} if key not in same and (name, key) != ("", "places")]
         return [
             difference
             for key in keys

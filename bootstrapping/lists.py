@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from bootstrapping.arrow import compute
 from bootstrapping.whole_files import write_whole
+from data.records.addresses import are_web_addresses
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,8 +19,7 @@ _CONTROLS = [chr(code) for code in range(32)]
 def json_records(images: "pa.Array", captions: "pa.Array") -> "pa.Array":
     """A JSON object for each image and caption, after a comma and the end of a line. No Python object is made a row."""
     pc = compute()
-    addresses = pc.or_(pc.starts_with(images, "http://"), pc.starts_with(images, "https://"))
-    beginnings = pc.if_else(addresses, ',\n{"url": "', ',\n{"image": "')
+    beginnings = pc.if_else(are_web_addresses(images), ',\n{"url": "', ',\n{"image": "')
     return pc.binary_join_element_wise(beginnings, _escaped(images), '", "caption": "', _escaped(captions), '"}', "")
 
 

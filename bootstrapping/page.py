@@ -11,14 +11,17 @@ from bootstrapping.scores import SYNTHETIC, WEB
 from bootstrapping.statistics import RANGES, Statistics
 from bootstrapping.whole_files import write_whole
 from evaluation.findings import Case, Picture
-from evaluation.gallery import CASES_STYLE, case_html
+from evaluation.gallery import CASES_STYLE, PAGE_HEAD, case_html
 
 _STYLE = (
     CASES_STYLE
     + """
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd; } th:first-child { text-align: left; }
-.charts { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; } svg text { font-size: 11px; fill: #555; }
+th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
+th:first-child { text-align: left; padding-left: 0; white-space: nowrap; }
+.table { overflow-x: auto; overflow-wrap: normal; }
+.charts { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; }
+svg { max-width: 100%; height: auto; } svg text { font-size: 11px; fill: #555; }
 """
 )
 _COLORS = {WEB: "#2a6f97", SYNTHETIC: "#e07a1f"}
@@ -61,8 +64,8 @@ def write_page(
         _unusable(unusable, summary["images_not_used"]),
     ]
     page = (
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>CapFilt</title>\n"
-        f"<style>{_STYLE}</style></head>\n<body><h1>CapFilt: what is kept</h1>\n{''.join(sections)}</body></html>\n"
+        f"{PAGE_HEAD}<title>CapFilt</title>\n<style>{_STYLE}</style></head>\n"
+        f"<body><h1>CapFilt: what is kept</h1>\n{''.join(sections)}</body></html>\n"
     )
     with write_whole(path) as file:
         file.write(page.encode("utf-8", errors="replace"))
@@ -86,7 +89,9 @@ def _rates(summary: Mapping[str, Any]) -> str:
     )
     heads = "".join(f"<th>{head}</th>" for head in _COLUMNS.values())
     images = f"{summary['images_kept']:,} of {summary['images']:,} images have a text that is kept"
-    return f"<h2>Rates</h2>\n<table><tr><th></th>{heads}</tr>\n{rows}</table>\n<p>{images}.</p>\n"
+    return (
+        f"<h2>Rates</h2>\n<div class='table'><table><tr><th></th>{heads}</tr>\n{rows}</table></div>\n<p>{images}.</p>\n"
+    )
 
 
 def _figure(value: float | None) -> str:
@@ -128,9 +133,13 @@ def _truth(truth: Mapping[str, Any] | None) -> str:
 
 def _gallery(source: str, passed: bool, samples: Samples, score: str, open_picture: Callable[[str], Picture]) -> str:
     rows = samples.of(source, passed)
+    other = "cosine" if score == "match" else "match"
     cases = [
         Case(
-            [row["image"]], {"text": _short(row["text"]), "image": row["image"], **_scores(row)}, 0, f"{row[score]:.3f}"
+            [row["image"]],
+            {"text": _short(row["text"]), other: f"{row[other]:.3f}", "image": row["image"]},
+            error=0,
+            score=f"{score} {row[score]:.3f}",
         )
         for row in rows
     ]
@@ -141,10 +150,6 @@ def _gallery(source: str, passed: bool, samples: Samples, score: str, open_pictu
 
 def _short(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text):,} characters)"
-
-
-def _scores(row: Mapping[str, Any]) -> dict[str, str]:
-    return {"match, cosine": f"{row['match']:.3f}, {row['cosine']:.3f}"}
 
 
 def _unusable(first: Sequence[tuple[str, str]], number: int) -> str:

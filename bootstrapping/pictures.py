@@ -6,6 +6,7 @@ from typing import Any
 
 from data.media.image_file import open_image
 from evaluation.findings import Picture
+from files import is_web_address
 from settings import UserError
 
 
@@ -24,7 +25,7 @@ def picture_opener(run: Mapping[str, Any]) -> Callable[[str], Picture]:
             return open_image(file)
         from data.records import pictures
 
-        if pictures.is_address(image):
+        if is_web_address(image):
             file = os.path.join(roots["url_root"], pictures.downloaded_name(image))
         return pictures.open_picture(file).read()
 
@@ -34,15 +35,15 @@ def picture_opener(run: Mapping[str, Any]) -> Callable[[str], Picture]:
 def _roots(run: Mapping[str, Any]) -> dict[str, str]:
     """The folders that downloads, and the names of the other images, start from."""
     try:
-        kind, config = run["corpus"]["kind"], run["config"]
-        sources, image_root, url_root = config["corpus"], config["image_root"], config["url_root"]
+        kind, places = run["corpus"]["kind"], run["places"]
+        sources, image_root, url_root = places["corpus"], places["image_root"], places["url_root"]
     except (KeyError, TypeError):
         raise UserError("capfilt.json does not say what the corpus was") from None
     if kind == "folder":
-        image_root = os.path.expanduser(sources[0])
+        image_root = sources[0]
     elif kind != "lists":
         from data.records.annotations import list_files
         from data.records.shards import relative_names
 
-        image_root, _ = relative_names(list_files(sources, "corpus"))
+        image_root, _ = relative_names(list_files(sources, "corpus", "corpus: file"))
     return {"url_root": url_root, "image_root": image_root}

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from bootstrapping.caption_filter import CaptionFilter
 from bootstrapping.progress import RunProgress, check_share_of_bad
-from bootstrapping.scores import FOLDER, TextScore, open_scores, write_scores
+from bootstrapping.scores import FOLDER, SYNTHETIC, TextScore, open_scores, write_scores
 from data.corpus.units import BadRecord, Corpus, CorpusImage, Unit
 from data.media.image_file import BadImage
 from data.media.read_ahead import read_ahead
 from engine import Preemption, Run, first_decides
+from engine.log import logger
 from files import remove_unfinished
 from transform.image import EvalTransform
 
@@ -38,15 +39,18 @@ def score_corpus(run: Run[Any], corpus: Corpus, models: CaptionFilter, about: Ma
             unit = corpus.units[remaining[number]]
             rows: list[TextScore] = []
             unusable: list[Bad] = []
-            read = 0
+            read = written = 0
             for step, (scored, images, bad) in enumerate(_batches(run, corpus, unit, models), 1):
                 rows += scored
                 read += images
+                written += sum(row.source == SYNTHETIC for row in scored)
                 unusable += bad
                 progress.count(scored, images, bad)
                 if run.is_first and step % config.print_freq == 0:
                     progress.report()
-            write_scores(folder / f"{unit.name}.parquet", rows, {**about, "images": read, "bad": unusable})
+            wordless = read * config.captions_per_image - written
+            found = {"images": read, "bad": unusable, "without_a_word": wordless}
+            write_scores(folder / f"{unit.name}.parquet", rows, {**about, **found})
             progress.unit_done()
         work.finish("images")
     finally:
@@ -96,6 +100,8 @@ def _batches(
 def list_unusable(run: Run[Any]) -> None:
     """Write `unusable.json`, what could not be used and why, of all units; TooManyBadImages where it is too much."""
     files = open_scores(run.output_dir).files
+    if wordless := sum(file.about.get("without_a_word", 0) for file in files):
+        logger.warning("%s synthetic texts hold no word: they are left out", f"{wordless:,}")
     bad: list[Bad] = [(name, reason) for file in files for name, reason in file.about["bad"]]
     run.write_json("unusable.json", bad)
     if bad:

@@ -54,14 +54,14 @@ class ShardWriter:
 
     def __init__(self, scores: Scores, out: Path) -> None:
         try:
-            kind, config = scores.run["corpus"]["kind"], scores.run["config"]
-            sources = config["corpus"]
-            self._columns = {name: config[name] for name in ("image_column", "text_column")}
+            kind, places = scores.run["corpus"]["kind"], scores.run["places"]
+            sources = places["corpus"]
+            self._columns = {name: places[name] for name in ("image_column", "text_column")}
         except (KeyError, TypeError):
             raise UserError(f"{scores.folder}/capfilt.json does not say what the corpus was") from None
         if kind not in ("shards", "parquet"):
             raise ConfigError(f"shards = True: must be false for a corpus of kind {kind}: pre-train on both.json")
-        files = list_files(sources, "corpus")
+        files = list_files(sources, "corpus", "corpus: file")
         _, names = relative_names(files)
         of_unit = _scores_by_unit(scores, in_parts=kind == "parquet")
         found = [

@@ -141,6 +141,18 @@ def _read(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
+def _compared(folders: list[str]) -> str:
+    """The table of the runs in these folders, of which a plot is made; ConfigError for results that are none."""
+    try:
+        found = [_read(Path(folder) / "results.json") for folder in folders]
+        shown = table(found)
+        plot(found, Path("capfilt.png"))
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"--table {' '.join(folders)}: a results.json there is no comparison's ({reason})") from None
+    return shown
+
+
 def report(folder: Path) -> None:
     """Log and write the table of one run, with what the filter found."""
     record = _read(folder / "run.json")
@@ -171,9 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     with exit_on_user_error(None, 0):
         if flags.table:
-            found = [_read(Path(folder) / "results.json") for folder in flags.table]
-            plot(found, Path("capfilt.png"))
-            print(table(found))
+            print(_compared(flags.table))
             return
         name = f"output/bootstrap/{'quick_' if flags.quick else ''}seed_{flags.seed}"
         here = not flags.folder and Path.cwd() == REPOSITORY  # then the printed commands have short paths

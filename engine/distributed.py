@@ -21,6 +21,8 @@ from settings import ConfigError, UserError
 
 Value = TypeVar("Value")
 
+_LAUNCHERS = "torchrun or srun sets whole numbers, the rank below the number of processes; unset both for one process"
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -34,21 +36,39 @@ class Launch:
 
 
 def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
-    """The launch that the variables of torchrun or SLURM describe; a single process when there are none."""
+    """The launch that the variables of torchrun or SLURM describe; a single process when there are none.
+
+    Raises ConfigError for values that no launcher sets.
+    """
     if "RANK" in environ and "WORLD_SIZE" in environ:
-        rank, world_size = int(environ["RANK"]), int(environ["WORLD_SIZE"])
-        local_rank = int(environ.get("LOCAL_RANK", 0))
-        address, port = environ.get("MASTER_ADDR", ""), int(environ.get("MASTER_PORT", 0))
-        return Launch(rank, world_size, local_rank, address, port)
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
+        rank, world_size, local_rank, port = (_whole_number(environ, name) for name in names)
+        _check_rank("RANK", rank, "WORLD_SIZE", world_size)
+        return Launch(rank, world_size, local_rank, environ.get("MASTER_ADDR", ""), port)
     # Only srun's tasks have the step's numbers. A batch script is one process, though it sees the job's SLURM_NTASKS.
     if "SLURM_STEP_NUM_TASKS" in environ:
-        world_size = int(environ["SLURM_STEP_NUM_TASKS"])
+        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "MASTER_PORT", "SLURM_JOB_ID")
+        rank, world_size, local_rank, port, job = (_whole_number(environ, name) for name in names)
+        _check_rank("SLURM_PROCID", rank, "SLURM_STEP_NUM_TASKS", world_size)
         nodes = environ.get("SLURM_STEP_NODELIST", environ.get("SLURM_JOB_NODELIST", "localhost"))
         address = environ.get("MASTER_ADDR") or _first_node(nodes)
         # Two jobs on one machine must not meet: the port comes from the job's number, below the ephemeral range.
-        port = int(environ.get("MASTER_PORT") or 15000 + int(environ.get("SLURM_JOB_ID", 0)) % 15000)
-        return Launch(int(environ["SLURM_PROCID"]), world_size, int(environ.get("SLURM_LOCALID", 0)), address, port)
+        return Launch(rank, world_size, local_rank, address, port or 15000 + job % 15000)
     return Launch()
+
+
+def _whole_number(environ: Mapping[str, str], name: str) -> int:
+    """The number that a launcher's variable holds; 0 where it is not set, or empty."""
+    value = environ.get(name) or "0"
+    if not re.fullmatch("[0-9]{1,18}", value):
+        raise ConfigError(f"{name} = {value[:40]!a} in the environment: {_LAUNCHERS}")
+    return int(value)
+
+
+def _check_rank(rank_name: str, rank: int, size_name: str, size: int) -> None:
+    """Raise ConfigError where there is no such process among so many."""
+    if rank >= size:
+        raise ConfigError(f"{rank_name} = {rank}, {size_name} = {size} in the environment: {_LAUNCHERS}")
 
 
 def _first_node(nodes: str) -> str:

@@ -17,6 +17,7 @@ from torch.distributed.distributed_c10d import Store
 from engine.distributed import ROLL_CALL, is_timeout, missing_processes, roll_call_began
 from files import cache_dir
 from settings import messages
+from settings.interrupts import INTERRUPTED, interrupted
 
 
 @contextlib.contextmanager
@@ -25,10 +26,14 @@ def exit_on_user_error(store: Store | None, rank: int) -> Iterator[None]:
 
     A user error is an exception with the mark `is_user_error`, or one that `explain` knows. Where several processes
     meet the same one, the first prints it. Processes whose exchanges fail because another has left exit in silence.
-    Other exceptions pass through.
+    After Ctrl-C the exit status is INTERRUPTED, and one process says so. Other exceptions pass through.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        if _first_to_say(store, text := interrupted()):
+            print(text, file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         text = str(error) if getattr(error, "is_user_error", False) else explain(error)
         if text is None and store is not None and isinstance(error, RuntimeError):  # torch.distributed's are

@@ -137,7 +137,8 @@ def start(
         arguments: in place of `sys.argv[1:]`.
     """
     flags = _parse(kind, doc, config, output_dir, arguments)
-    launch = distributed.read_launch()
+    with exit_on_user_error(None, 0):
+        launch = distributed.read_launch()
     handler = set_up_logging(launch.rank)
     lock = FolderLock()
     _allow_open_files()

@@ -15,13 +15,19 @@ from files import atomic_write
 from settings import UserError
 
 _THUMBNAIL = 256  # pixels on the longer side
+PAGE_HEAD = (
+    "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
+    "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
+)
+"""Of every page, up to its title: phones show it in their own width."""
 CASES_STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }
+body { overflow-wrap: anywhere; } pre { white-space: pre-wrap; }
 .cases { display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1rem; }
 .case { border: 1px solid #ddd; border-radius: 6px; padding: .6rem; }
 .case img { max-width: 100%; max-height: 16rem; display: block; margin-bottom: .3rem; }
 .case dl { margin: 0; } .case dt { color: #777; font-size: .8rem; } .case dd { margin: 0 0 .3rem; }
-.score { float: right; font-variant-numeric: tabular-nums; color: #555; }
+.score { float: right; font-size: .8rem; font-variant-numeric: tabular-nums; color: #555; }
 .missing { background: #eee; padding: 2rem .6rem; color: #777; }
 """
 
@@ -55,7 +61,7 @@ def write_gallery(
         shown = "".join(case_html(case, open_source) for case in some)
         sections += f"<h2>{heading} ({len(some)})</h2>\n<div class='cases'>\n{shown}</div>\n"
     page = (
-        f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}</title>\n"
+        f"{PAGE_HEAD}<title>{html.escape(title)}</title>\n"
         f"<style>{CASES_STYLE}</style></head>\n<body><h1>{html.escape(title)}</h1>\n"
         f"<pre>{html.escape(about)}</pre>\n<p>{len(cases)} samples.</p>\n{sections}</body></html>\n"
     )

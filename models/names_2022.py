@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlparse
 
 from torch import nn
 from transformers import PreTrainedTokenizerFast
@@ -22,6 +21,7 @@ from models.errors import check
 from models.med import TextDecoder, TextModel
 from models.tokenizer import build_tokenizer
 from models.vit import VisionTransformer
+from models.weights.address import is_web_address
 from models.weights.files import read_state
 from models.weights.load import load_state
 
@@ -56,7 +56,7 @@ def init_tokenizer() -> PreTrainedTokenizerFast:
 
 def is_url(url_or_filename: str) -> bool:
     """Whether this is an http or https address."""
-    return urlparse(url_or_filename).scheme in ("http", "https")
+    return is_web_address(url_or_filename)
 
 
 class LoadedKeys(NamedTuple):

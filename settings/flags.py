@@ -19,11 +19,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from settings import messages
+from settings import interrupts, messages
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors, in which arguments are quoted, are as `message` makes them."""
+    """A command line whose errors, in which arguments are quoted, are as `message` makes them.
+
+    From the moment it is read, Ctrl-C ends the program with one line.
+    """
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        interrupts.show_in_one_line()
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         super().error(messages.message(message, sys.stderr.encoding))

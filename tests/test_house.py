@@ -15,7 +15,7 @@ ALLOWED = {
     "metrics": (),
     "transform": (),
     "settings": ("models.errors", "models.paths", "models.config", "models.generation"),
-    "files": ("models.paths", "models.weights.download"),
+    "files": ("models.paths", "models.weights.address", "models.weights.download"),
     "data": ("transform", "settings", "files"),
     "engine": ("settings", "files", "models.library_internals", "models.weights.integrity"),
     "prediction": ("data", "models", "settings", "files"),

@@ -4,7 +4,8 @@ It prints for each split how many records and texts there are, and each problem 
 ids that occur twice, images that are missing or cannot be read. A contact sheet (PNG) for each split shows whether
 texts fit their images. The exit status is 0 when nothing is wrong, 1 when something is, 2 when the config is wrong.
 
-The task follows from the config's file name (pretrain, caption, retrieval, msrvtt, vqa, nlvr, nocaps) or from --task.
+The task follows from the config's file name (pretrain, caption, retrieval, msrvtt, vqa, nlvr, nocaps, capfilt) or from
+--task.
 Every image is looked for; `--read` of them in each split, evenly spread, are decoded.
 """
 
@@ -14,15 +15,17 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Generic, TypeVar
 
 from PIL import Image
 
 from data.caption import CaptionEval
-from data.check.contact_sheet import contact_sheet
-from data.check.tasks import TASKS, Annotation, Task, task_of
+from data.check.contact_sheet import ON_SHEET, contact_sheet
+from data.check.corpus import check_corpus
+from data.check.split_check import EvenSubset, SplitCheck
+from data.check.tasks import CORPUS, TASKS, Annotation, Task, task_of
 from data.config import CaptionData, PretrainData, VideoData, VQAData
 from data.config_base import DataConfig, PublishedData
+from data.corpus.sources import CorpusData
 from data.media.image_file import BadImage, open_image
 from data.media.video import read_frames
 from data.nlvr import MAX_WORDS as NLVR_WORDS
@@ -40,34 +43,8 @@ from settings.messages import message, printable_lines
 from settings.reader import find_config
 from transform.image import EvalTransform
 
-Item = TypeVar("Item")
-
 _MOST_TOKENS = 510  # BERT's 512, but for the two that begin and end a text
-_PRINTED = 10  # problems of each kind that are printed
-_ON_SHEET = 24  # pictures of a contact sheet
 _COCO_TRUTH = '{"images": [{"id": 1}], "annotations": [{"image_id": 1, "id": 1, "caption": "a cat"}]}'
-
-
-class SplitCheck:
-    """What was counted in one split, and what is wrong with it."""
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-        self.problems: dict[str, list[str]] = {}
-
-    def count(self, what: str, number: int = 1) -> None:
-        self.counts[what] = self.counts.get(what, 0) + number
-
-    def problem(self, kind: str, where: str) -> None:
-        self.problems.setdefault(kind, []).append(where)
-
-    def __str__(self) -> str:
-        lines = ["  " + ", ".join(f"{number:,} {what}" for what, number in self.counts.items() if number)]
-        for kind, places in self.problems.items():
-            lines += [f"  {len(places):,} x {kind}", *(f"      {place}" for place in places[:_PRINTED])]
-            if len(places) > _PRINTED:
-                lines.append(f"      ... and {len(places) - _PRINTED:,} more")
-        return "\n".join(lines)
 
 
 def check_split(task: Task, config: DataConfig, split: str, read: int) -> tuple[SplitCheck, Image.Image | None]:
@@ -76,7 +53,7 @@ def check_split(task: Task, config: DataConfig, split: str, read: int) -> tuple[
     unique = task.unique + (() if split == "train" else task.unique_in_evaluation)
     first_of: dict[tuple[str, object], str] = {}
     exists = picture_exists if isinstance(config, PretrainData) else os.path.exists
-    chosen: _EvenSubset[tuple[str, str, list[str]]] = _EvenSubset(read)
+    chosen: EvenSubset[tuple[str, str, list[str]]] = EvenSubset(read)
     for place, record in _good_records(task, config, split, result):
         for name in unique:
             if record[name] is not None and first_of.setdefault((name, record[name]), place) != place:
@@ -86,7 +63,7 @@ def check_split(task: Task, config: DataConfig, split: str, read: int) -> tuple[
             result.problem("missing image", f"{place}: {', '.join(missing)}")
         else:
             chosen.offer((place, task.text(record), task.files(config, record)))
-    shown: _EvenSubset[tuple[Image.Image, str]] = _EvenSubset(_ON_SHEET)  # only these stay in memory
+    shown: EvenSubset[tuple[Image.Image, str]] = EvenSubset(ON_SHEET)  # only these stay in memory
     for place, text, files in chosen.kept:
         picture = _read_picture(config, place, files, result)
         if picture is not None:
@@ -103,22 +80,6 @@ def check_split(task: Task, config: DataConfig, split: str, read: int) -> tuple[
     except (UserError, OSError, ValueError) as error:
         result.problem("broken file", str(error))
     return result, contact_sheet(shown.kept) if shown.kept else None
-
-
-class _EvenSubset(Generic[Item]):
-    """At most `size` of the items offered, evenly spread and in their order; how many will come need not be known."""
-
-    def __init__(self, size: int) -> None:
-        self.size, self.every, self.offered = size, 1, 0
-        self.kept: list[Item] = []
-
-    def offer(self, item: Item) -> None:
-        if self.offered % self.every == 0:
-            if len(self.kept) == self.size:  # full: keep every second one, and choose half as often from here on
-                self.kept, self.every = self.kept[::2], 2 * self.every
-            if self.offered % self.every == 0:
-                self.kept.append(item)
-        self.offered += 1
 
 
 def _good_records(task: Task, config: DataConfig, split: str, result: SplitCheck) -> Iterator[tuple[str, Annotation]]:
@@ -188,7 +149,7 @@ def _side_by_side(pictures: list[Image.Image]) -> Image.Image:
 
 
 def _check_shards(
-    config: PretrainData, read: int, result: SplitCheck, shown: _EvenSubset[tuple[Image.Image, str]]
+    config: PretrainData, read: int, result: SplitCheck, shown: EvenSubset[tuple[Image.Image, str]]
 ) -> None:
     """Count the samples of the shards, and read some of their pictures."""
     if not config.shards:
@@ -239,7 +200,7 @@ def _has_split(config: DataConfig, split: str) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m data.check", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("config", type=file_path, help="YAML file of a task")
-    parser.add_argument("--task", choices=TASKS, help="what the config is for, where its name does not tell")
+    parser.add_argument("--task", choices=[*TASKS, CORPUS], help="what the config is for, where its name does not tell")
     parser.add_argument("--out", type=file_path, default=Path("output/check"), help="folder of the contact sheets")
     parser.add_argument("--read", type=int, default=20_000, help="images of a split that are decoded (default 20,000)")
     options = parser.parse_args(arguments)
@@ -250,18 +211,24 @@ def main(arguments: list[str] | None = None) -> int:
         file = find_config(options.config)
         name = options.task or task_of(file)
         if name is None:
-            parser.error(f"the name {file.name} does not tell the task: add --task, one of {', '.join(TASKS)}")
-        config = load_config(TASKS[name].config, file, part=True)  # the scripts read the model's and training's keys
+            parser.error(
+                f"the name {file.name} does not tell the task: add --task, one of {', '.join([*TASKS, CORPUS])}"
+            )
+        kind = CorpusData if name == CORPUS else TASKS[name].config
+        config = load_config(kind, file, part=True)  # the scripts read the model's and training's keys
     except ConfigError as error:
         parser.error(str(error))
 
     good = True
-    for split in TASKS[name].formats:
-        if not _has_split(config, split):
+    for split in ["corpus"] if isinstance(config, CorpusData) else TASKS[name].formats:
+        if not isinstance(config, CorpusData) and not _has_split(config, split):
             continue
         print(f"{split}: {name} data of {file}")
         try:
-            result, sheet = check_split(TASKS[name], config, split, options.read)
+            if isinstance(config, CorpusData):
+                result, sheet = check_corpus(config, options.read)
+            else:
+                result, sheet = check_split(TASKS[name], config, split, options.read)
         except MissingPackage as error:
             parser.error(str(error))
         except (UserError, OSError, ValueError) as error:

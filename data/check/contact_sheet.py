@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+ON_SHEET = 24
+"""Pictures of a sheet."""
 _SIDE = 176  # of a picture's square, in pixels
 _LINES = 4
 _FONT = 12

@@ -111,6 +111,10 @@ TASKS = {
 }
 
 
+CORPUS = "capfilt"
+"""The task whose data are no splits of records, but a web corpus."""
+
+
 def task_of(file: Path) -> str | None:
     """The task that a config's file name contains."""
-    return next((name for name in ("msrvtt", *TASKS) if name in file.stem), None)
+    return next((name for name in ("msrvtt", *TASKS, CORPUS) if name in file.stem), None)

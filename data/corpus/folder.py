@@ -9,6 +9,7 @@ from data.corpus.units import BadRecord, Corpus, CorpusImage, Unit, is_utf8, run
 from data.media.folder import find_pictures
 from data.records.formats import has_words
 from data.records.shard_index import digest
+from data.records.shard_samples import decoded_text
 from data.records.uids import uid_of
 from files import open_regular
 from settings import UserError
@@ -60,7 +61,10 @@ def _texts(picture: str) -> tuple[str, ...]:
     if len(content) > _LONGEST_TEXT:
         logger.warning("%s is not used as a text: it has over %d bytes", file, _LONGEST_TEXT)
         return ()
-    text = content.decode("utf-8-sig", errors="replace")
+    text = decoded_text(content)
+    if text is None:
+        logger.warning("%s is not used as a text: it is no text in UTF-8", file)
+        return ()
     return (text,) if has_words(text) else ()
 
 

@@ -67,8 +67,8 @@ class ParquetCorpus(Corpus):
                         yield self._image(f"{name}/{row_key(row)}", picture, columns.member, texts, uid, prompt)
                         row += 1
             except UserError as error:
-                left = first + counts[group] - row
-                yield BadRecord(f"{name}/{row_key(row)}", f"{error}; it and the {left - 1} rows after it are not used")
+                reason = f"{error}; it and the rows after it in the row group are not used"
+                yield from (BadRecord(f"{name}/{row_key(lost)}", reason) for lost in range(row, first + counts[group]))
 
     @staticmethod
     def _image(

@@ -1,9 +1,11 @@
 """Opens the corpus that a config names, by what its sources are."""
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data.config_base import LoadedData
 from data.corpus.folder import FolderCorpus
@@ -13,8 +15,10 @@ from data.corpus.shards import ShardCorpus
 from data.corpus.units import Corpus
 from data.records.annotations import list_files
 from data.records.parquet import is_parquet, open_parquet
-from data.records.parquet_columns import find_columns
+from data.records.parquet_columns import find_columns, listed, wanted_names
 from settings import ConfigError, check, setting
+
+logger = logging.getLogger("blip.data")
 
 _KINDS = {
     "folder": "a folder of pictures",
@@ -40,12 +44,25 @@ class CorpusData(LoadedData):
         "", "column of pictures, paths or addresses in Parquet files; empty: by well-known names"
     )
     text_column: str = setting("", "column of texts in Parquet files; empty: by well-known names")
+    num_workers: int = setting(4, "threads of each process that read and decode pictures; 0 is 1, too")
+    max_bad_images: float = setting(0.01, "share of pictures that may be unusable before the run ends with an error")
     unit_size: int = setting(4096, "images of a unit of work, where the corpus is no tar files (whose unit is a file)")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(bool(self.corpus), "corpus", self.corpus, "a list of files, patterns, or one folder")
+        rule = "the names of lists, shards or Parquet files (or patterns), or of one folder of pictures"
+        check(bool(self.corpus) and all(self.corpus), "corpus", self.corpus, rule)
         check(1 <= self.unit_size <= 10_000_000, "unit_size", self.unit_size, "from 1 to 10,000,000")
+
+    def places(self) -> dict[str, Any]:
+        """Where the corpus is, from any working directory, and its columns: the keys of it, as JSON holds them."""
+        return {
+            "corpus": [os.path.abspath(os.path.expanduser(source)) for source in self.corpus],
+            "image_root": os.path.abspath(self.image_root),
+            "url_root": self.url_root and os.path.abspath(self.url_root),
+            "image_column": self.image_column,
+            "text_column": self.text_column,
+        }
 
     def open_corpus(self) -> Corpus:
         """The corpus, with its units."""
@@ -83,9 +100,23 @@ def open_corpus(
         return FolderCorpus(files[0], sources=sources, unit_size=unit_size)
     if kind == "shards":
         return ShardCorpus(files, sources=sources)
+    _warn_of_missing_texts(next(filter(is_parquet, files), None), **columns)
     if kind == "parquet":
         return ParquetCorpus(files, sources=sources, unit_size=unit_size, **columns)
     return ListCorpus(files, sources=sources, image_root=image_root, url_root=url_root, unit_size=unit_size, **columns)
+
+
+def _warn_of_missing_texts(file: Path | None, *, image_column: str, text_column: str) -> None:
+    """Warn of a Parquet file (the first of a corpus) where pictures have other columns beside them, but no texts."""
+    if file is None:
+        return
+    schema = open_parquet(file).schema_arrow
+    found = find_columns(file, schema, image_column=image_column, text_column=text_column)
+    if found.caption is None and set(schema.names) - {found.image, found.url, found.uid, found.prompt}:
+        logger.warning(
+            "%s has no column of texts (%s), so that its pictures have none: text_column may name one; %s",
+            *(file, wanted_names("caption"), listed(schema)),
+        )
 
 
 def _files(sources: Sequence[str]) -> list[Path]:
@@ -93,7 +124,7 @@ def _files(sources: Sequence[str]) -> list[Path]:
     files: list[Path] = []
     for source in sources:
         folder = os.path.expanduser(source)
-        files += [Path(folder)] if os.path.isdir(folder) else list_files([source], "corpus")
+        files += [Path(folder)] if os.path.isdir(folder) else list_files([source], "corpus", "corpus: file")
     first_of: dict[str, Path] = {}
     for file in files:
         if first_of.setdefault(os.path.realpath(file), file) is not file:

@@ -1,6 +1,7 @@
 """Annotation files and shards, read once and kept as memory-mapped tables in the cache.
 
 formats         the fields of a task's records, and how each is checked and stored
+addresses       which names of images are web addresses, of whole columns
 annotations     JSON, JSON Lines and Parquet files as a sequence of records
 json_values     the values of large JSON files one by one; other tools' layouts
 layouts         annotation files of other tools, named with what converts them

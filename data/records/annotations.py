@@ -176,15 +176,15 @@ class Annotations:
         return np.concatenate([np.zeros(0, np.int32), *(chunk.indices.to_numpy() for chunk in values.chunks)])
 
 
-def list_files(patterns: Sequence[str], key: str) -> list[Path]:
+def list_files(patterns: Sequence[str], key: str, kind: str = "annotation file") -> list[Path]:
     """The files of lists: published ones, which are fetched when missing, and those of patterns.
 
-    Raises MissingFile for one that is not there.
+    Raises MissingFile, in which a file is called `kind`, for one that is not there.
     """
     files: list[Path] = []
     for pattern in patterns:
         is_pattern = any(mark in pattern for mark in "*?[{") and not os.path.exists(os.path.expanduser(pattern))
-        files += shard_files([pattern], key) if is_pattern else [annotation_file(pattern)]
+        files += shard_files([pattern], key) if is_pattern else [annotation_file(pattern, kind)]
     return files
 
 

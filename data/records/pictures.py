@@ -23,11 +23,6 @@ def downloaded_name(url: str) -> str:
     return f"{name[:2]}/{name}.jpg"
 
 
-def is_address(image: str) -> bool:
-    """Whether what a record calls its image is the address of a download."""
-    return image.startswith(("http://", "https://"))
-
-
 def picture_at(path: str) -> str | bytes:
     """The picture at `path`: the path of a file, or the bytes of a sample, which SHARD.tar/KEY names.
 

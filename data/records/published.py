@@ -57,22 +57,24 @@ ADDRESSES = {name: ADDRESS + name for name in (*(split.file for split in _SPLITS
 }
 
 
-def annotation_file(path: str | Path) -> Path:
+def annotation_file(path: str | Path, kind: str = "annotation file") -> Path:
     """The annotation file at `path`; one that is missing but has a published name is downloaded to there first.
+
+    Errors call it `kind`.
 
     Raises MissingFile for a missing file of another name, DownloadError (which names the file, its address and
     where it was looked for) when a published one cannot be fetched.
     """
     path = resolve(path)
     if os.path.isdir(path):  # unlike pathlib's, these two take any name
-        raise MissingFile(f"annotation file {path} is a folder: name a file in it")
+        raise MissingFile(f"{kind} {path} is a folder: name a file in it")
     if os.path.exists(path):
         return path
     if path.name in ADDRESSES:
         return download(ADDRESSES[path.name], path)
     name, place = map(_shown, (path, path.absolute()))
     raise MissingFile(
-        f"annotation file {name} does not exist (looked for at {place}), and {_shown(path.name)!r} is not one of the "
+        f"{kind} {name} does not exist (looked for at {place}), and {_shown(path.name)!r} is not one of the "
         "published files, so it cannot be downloaded: check the path in the config"
     )
 

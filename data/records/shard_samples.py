@@ -221,7 +221,7 @@ def _captions(
     captions = [replace_lone_surrogates(text) for text in texts if has_words(text)]
     if isinstance(caption, list) and captions:
         return captions
-    text = _text(_content(file, members["txt"])) if "txt" in members else ""
+    text = decoded_text(_content(file, members["txt"])) if "txt" in members else ""
     if text and has_words(text):
         return [text]
     if captions:
@@ -237,7 +237,7 @@ def _captions(
     raise _LeftOut("whose caption is empty or holds no word")
 
 
-def _text(content: bytes) -> str | None:
+def decoded_text(content: bytes) -> str | None:
     """The text of a .txt, in UTF-8 or UTF-16; None where it is none."""
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if is_utf16 else "utf-8-sig", errors="replace")

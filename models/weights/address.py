@@ -19,6 +19,7 @@ class AddressError(ConfigError):
 
 
 def is_web_address(text: str) -> bool:
+    """Whether a text is an http or https address, in upper or lower case."""
     return text[:8].lower().startswith(("http://", "https://"))
 
 

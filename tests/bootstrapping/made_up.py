@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bootstrapping.scores import TextScore, write_scores
-from data.corpus.sources import open_corpus
+from data.corpus.sources import CorpusData, open_corpus
 from data.corpus.units import CorpusImage
 
 ABOUT = {"captioner": {"source": "a.pth", "sha256": "a" * 64}, "filter": {"source": "b.pth", "sha256": "b" * 64}}
@@ -64,8 +64,7 @@ def scored(folder: Path, sources: list[str], texts: dict[str, list[tuple[str, st
             for n, (source, text, match) in enumerate(found):
                 rows.append(TextScore(image.uid, image.image, source, n, text, match, 0.1))
         files[unit.name] = rows
-    config = {"corpus": sources, "image_root": "", "url_root": "", "image_column": "", "text_column": ""}
-    return write_run(folder, files, {"corpus": corpus.identity, "config": {**config, **keys}})
+    return write_run(folder, files, {"corpus": corpus.identity, "places": CorpusData(corpus=sources, **keys).places()})
 
 
 def chosen_plainly(

@@ -10,6 +10,7 @@ from PIL import Image
 
 from bootstrapping.choice import select
 from bootstrapping.scores import TextScore
+from data.corpus.sources import CorpusData
 from tests.bootstrapping.made_up import ABOUT, row, uid, write_run
 
 HOSTILE = "<script>alert(1)</script> <img src=x onerror='alert(2)'> \"quoted\" &lt; ]]> \x00\u202e"
@@ -20,6 +21,7 @@ class Page(HTMLParser):
 
     def __init__(self, file: Path) -> None:
         super().__init__()
+        self.file = file
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
         self.feed(file.read_text(encoding="utf-8"))
@@ -41,8 +43,8 @@ def page_of(tmp_path, monkeypatch):
         Image.new("RGB", (400, 300), (200, 30, 30)).save(pictures / name)
 
     def page(rows: list[TextScore], *keys: str, about=ABOUT, run=None) -> Page:
-        config = {"corpus": ["list.json"], "image_root": str(pictures), "url_root": str(pictures)}
-        run = {"corpus": {"kind": "lists"}, "config": config} if run is None else run
+        places = CorpusData(corpus=["list.json"], image_root=str(pictures), url_root=str(pictures)).places()
+        run = {"corpus": {"kind": "lists"}, "places": places} if run is None else run
         folder = write_run(tmp_path / "run", {"a": rows}, run, about)
         assert select([str(folder), *keys]) == 0
         return Page(folder / "selected" / "capfilt.html")
@@ -76,6 +78,22 @@ def test_the_page_loads_nothing_and_holds_its_pictures(page_of):
     assert all(re.match(r"data:image/jpeg;base64,[A-Za-z0-9+/=]{200,}$", source) for source in sources)
     assert {tag for tag, _ in page.tags}.isdisjoint({"link", "script", "iframe", "object", "embed", "base"})
     assert not [attributes for _, attributes in page.tags if "href" in attributes or "url(" in str(attributes)]
+
+
+def test_the_page_fits_a_phone(page_of):
+    page = page_of([row(1, "web", 0, "x" * 300, 0.9)])
+    viewport = {"name": "viewport", "content": "width=device-width, initial-scale=1"}
+    assert ("meta", viewport) in page.tags
+    tables = [number for number, (tag, _) in enumerate(page.tags) if tag == "table"]
+    assert [page.tags[number - 1] for number in tables] == [("div", {"class": "table"})], "which scrolls by itself"
+    style = Path(page.file).read_text("utf-8").partition("</style>")[0]
+    for rule in ("overflow-wrap: anywhere", "pre-wrap", "svg { max-width: 100%", ".table { overflow-x: auto"):
+        assert rule in style
+
+
+def test_an_example_has_both_scores(page_of):
+    text = " ".join(page_of([row(1, "web", 0, "a wall", 0.875)], "cosine=0.1").text.split())
+    assert "cosine 0.250texta wallmatch0.875image001.jpg" in text
 
 
 def test_the_figures_are_on_the_page(page_of):
@@ -115,7 +133,7 @@ def test_pictures_that_are_gone_are_named(page_of):
 
 
 @pytest.mark.parametrize(
-    "run", [{}, {"corpus": {"kind": "shards"}, "config": {"corpus": ["gone/*.tar"], "image_root": "", "url_root": ""}}]
+    "run", [{}, {"corpus": {"kind": "shards"}, "places": CorpusData(corpus=["gone/*.tar"]).places()}]
 )
 def test_a_corpus_that_is_gone_leaves_the_choice_as_it_is(run, page_of):
     assert "a text" in page_of([row(7, text="a text")], run=run).text

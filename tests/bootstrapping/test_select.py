@@ -148,10 +148,10 @@ def test_a_share_of_scores_that_are_no_numbers_is_nothing(tmp_path):
 
 
 def test_lists_are_utf_8_with_one_record_a_line(tmp_path):
-    rows = [row(1, text='é "x"\\\n'), row(2, "synthetic", image="http://a/b.jpg"), row(3, image="httpd/c.jpg")]
+    rows = [row(1, text='é "x"\\\n'), row(2, "synthetic", image="Http://a/b.jpg"), row(3, image="httpd/c.jpg")]
     out = chosen(write_run(tmp_path / "run", {"a": rows}))
     assert (out / "both.json").read_bytes() == (
-        '[\n{"image": "001.jpg", "caption": "é \\"x\\"\\\\\\n"},\n{"url": "http://a/b.jpg", "caption": "a cat"},\n'
+        '[\n{"image": "001.jpg", "caption": "é \\"x\\"\\\\\\n"},\n{"url": "Http://a/b.jpg", "caption": "a cat"},\n'
         '{"image": "httpd/c.jpg", "caption": "a cat"}\n]\n'
     ).encode()
 

@@ -53,6 +53,16 @@ def test_a_damaged_note_of_the_run(text, run, capsys):
     assert said(capsys, run) == f"{run}/capfilt.json: not what capfilt.py writes (a JSON object); is it damaged?"
 
 
+def test_ctrl_c_leaves_nothing_half_written(run, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bootstrapping.choice.statistics", interrupt)
+    with pytest.raises(KeyboardInterrupt):  # which settings/interrupts.py makes one line of
+        select([str(run), f"out={tmp_path / 'out'}"])
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+
+
 def test_a_run_without_scores(tmp_path, capsys):
     run = write_run(tmp_path / "run", {})
     assert said(capsys, run) == f"{run}/scores: no scores (*.parquet); run capfilt.py --output_dir {run} first"

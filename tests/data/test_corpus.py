@@ -175,10 +175,26 @@ def test_all_records_of_an_image_are_one_and_uids_are_hashes_of_names_where_ther
     assert uid_of("b.jpg") == "2fa05593ca38b6d4542ffc405e2e15f3"
 
 
+def test_the_records_of_each_image_are_looked_for_once(tmp_path, monkeypatch):
+    records = [{"image": f"{number % 3}.jpg", "caption": f"text {number}"} for number in range(7)]
+    (tmp_path / "a.json").write_text(json.dumps(records))
+    expected = [(f"{image}.jpg", tuple(f"text {n}" for n in range(image, 7, 3))) for image in range(3)]
+    assert [(image.image, image.texts) for image in read(open_corpus([str(tmp_path / "a.json")]))] == expected
+    monkeypatch.setattr("data.records.annotations.Annotations.factorize", lambda *_: pytest.fail("done again"))
+    again = open_corpus([str(tmp_path / "a.json")], unit_size=2)
+    assert [(image.image, image.texts) for image in read(pickle.loads(pickle.dumps(again)))] == expected
+
+
 def test_addresses_need_the_folder_of_their_downloads(tmp_path):
     pq.write_table(pa.table({"URL": ["http://x/a.jpg"], "TEXT": ["a"]}), tmp_path / "a.parquet")
     with pytest.raises(ConfigError, match="there are addresses, but no url_root"):
         open_corpus([str(tmp_path / "a.parquet")])
+    (tmp_path / "a.json").write_text('[{"image": "a.jpg"}, {"image": "HTTPS://x/a.jpg"}]')
+    with pytest.raises(ConfigError, match="there are addresses, but no url_root"):
+        open_corpus([str(tmp_path / "a.json")])
+    corpus = open_corpus([str(tmp_path / "a.json")], url_root="downloads", image_root="pictures")
+    pictures = [image.picture for image in corpus.read(corpus.units[0])]
+    assert pictures == ["pictures/a.jpg", f"downloads/{downloaded_name('HTTPS://x/a.jpg')}"]
 
 
 def test_named_columns_are_read_and_a_missing_one_is_told_with_those_that_are_there(tmp_path):
@@ -247,8 +263,53 @@ def test_rows_without_a_picture_are_listed(tmp_path):
     )
     listed = tmp_path / "b.parquet"
     assert read(open_corpus([str(listed)]))[1:] == [
-        BadRecord(f"{listed}, record {n}", "it has none of image, url") for n in (2, 3)
+        BadRecord(f"{listed}, record {n}", "has none of image, url") for n in (2, 3)
     ]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet"])
+def test_a_wrong_record_of_a_list_is_listed_and_the_others_are_used(tmp_path, suffix):
+    wrong = [
+        {"image": "b.jpg", "caption": ["a", None]},
+        {"image": "c.jpg", "caption": 5},
+        {"image": "", "caption": "x"},
+        {"image": ["d.jpg"]},
+        [],
+        {"image": "e.jpg", "uid": 7},
+    ]
+    good = [{"image": "a.jpg", "caption": "a cat", "problem": 7}, {"image": "b.jpg", "caption": "a bird"}]
+    file = tmp_path / f"a{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.table({"image": ["a.jpg", "", "b.jpg"], "caption": ["a cat", "x", "a bird"]}), file)
+        wrong = wrong[2:3]
+    else:
+        lines = [json.dumps(record) for record in (good[0], *wrong, good[1])]
+        file.write_text(f"[{','.join(lines)}]" if suffix == ".json" else "\n".join(lines))
+    found = read(open_corpus([str(file)]))
+    assert [(image.image, image.texts) for image in found if isinstance(image, CorpusImage)] == [
+        ("a.jpg", ("a cat",)),
+        ("b.jpg", ("a bird",)),
+    ]
+    bad = [record for record in found if isinstance(record, BadRecord)]
+    assert [record.name for record in bad] == [f"{file}, record {number}" for number in range(2, 2 + len(wrong))]
+    assert "'image' is a string (\"\"), expected a string that is not empty" in [record.reason for record in bad]
+
+
+def test_parquet_files_whose_texts_are_not_found_are_named(tmp_path, caplog):
+    pq.write_table(pa.table({"img": [png(1)], "alt": ["a cat"]}), tmp_path / "a.parquet")
+    assert read(open_corpus([str(tmp_path / "a.parquet")], text_column="alt"))[0].texts == ("a cat",)
+    assert not caplog.text
+    assert read(open_corpus([str(tmp_path / "a.parquet")]))[0].texts == ()
+    assert "text_column may name one; its columns: img, alt" in caplog.text
+
+
+def test_texts_beside_pictures_may_be_in_utf_16(tmp_path, caplog):
+    for name, content in {"a": "\ufeffa caf\xe9".encode("utf-16-le"), "b": b"\xef\xbb\xbfa cat", "c": b"a\0b"}.items():
+        (tmp_path / f"{name}.png").write_bytes(png(1))
+        (tmp_path / f"{name}.txt").write_bytes(content)
+    found = [image.texts for image in read(open_corpus([str(tmp_path)]))]
+    assert found == [("a caf\xe9",), ("a cat",), ()]
+    assert "c.txt is not used as a text: it is no text in UTF-8" in caplog.text
 
 
 def test_the_rest_of_a_damaged_row_group_is_listed_and_the_next_is_read(tmp_path):
@@ -258,11 +319,11 @@ def test_the_rest_of_a_damaged_row_group_is_listed_and_the_next_is_read(tmp_path
     place = pq.ParquetFile(file).metadata.row_group(0).column(1).data_page_offset
     content = file.read_bytes()
     file.write_bytes(content[:place] + b"\xff" * 20 + content[place + 20 :])
-    bad, *good = read(open_corpus([str(file)]))
-    assert [level(image) for image in good] == [3, 4, 5]
-    assert bad.name == "a.parquet/row 1"
-    assert "cannot be read as Parquet" in bad.reason
-    assert "it and the 2 rows after it are not used" in bad.reason
+    *bad, a, b, c = read(open_corpus([str(file)]))
+    assert [level(image) for image in (a, b, c)] == [3, 4, 5]
+    assert [record.name for record in bad] == ["a.parquet/row 1", "a.parquet/row 2", "a.parquet/row 3"]
+    assert "cannot be read as Parquet" in bad[0].reason
+    assert bad[0].reason.endswith("it and the rows after it in the row group are not used")
 
 
 def test_a_picture_that_is_none_is_named_by_its_row(tmp_path):
@@ -336,7 +397,7 @@ def test_names_of_units_are_distinct_and_fit_every_file_system():
         (["images", "cache"], "2 folders of pictures: name one that holds them all"),
         (["a.txt"], "a.txt is none of .json, .jsonl, .parquet, .tar, and no folder"),
         (["a.tar.gz"], "a.tar.gz is none of .*; unpack it"),
-        (["none.json"], "annotation file none.json does not exist"),
+        (["none.json"], "^corpus: file none.json does not exist"),
         (["none{0..3}.tar"], "no file none0.tar"),
         (["none*.parquet"], r"no file none\*.parquet"),
         (["empty.json"], "there is no record in empty.json"),
@@ -405,6 +466,6 @@ def test_the_keys_of_a_config_open_a_corpus(tmp_path):
     arguments = write_corpus(tmp_path, "list")
     config = CorpusData(corpus=arguments["sources"], image_root=arguments["image_root"], unit_size=3)
     assert [unit.name for unit in config.open_corpus().units] == ["list-000000", "list-000001"]
-    for wrong in ({"corpus": []}, {"unit_size": 0}, {"max_bad_images": 2}, {"num_workers": -1}):
+    for wrong in ({"corpus": []}, {"corpus": [""]}, {"unit_size": 0}, {"max_bad_images": 2}, {"num_workers": -1}):
         with pytest.raises(ConfigError, match=f"{next(iter(wrong))} = "):
             CorpusData(**{"corpus": ["a.json"]} | wrong)

@@ -24,6 +24,26 @@ def test_processes_without_an_address_to_meet_at_are_an_error():
     assert connect(read_launch({"RANK": "0", "WORLD_SIZE": "1"})) is None
 
 
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"RANK": "x"}, "RANK = 'x' in the environment: torchrun or srun sets whole numbers"),
+        ({"RANK": "-1"}, "RANK = '-1'"),
+        ({"WORLD_SIZE": "1.5"}, "WORLD_SIZE = '1.5'"),
+        ({"WORLD_SIZE": "0"}, "RANK = 0, WORLD_SIZE = 0"),
+        ({"RANK": "2"}, "RANK = 2, WORLD_SIZE = 2"),
+        ({"LOCAL_RANK": "9" * 5000}, f"LOCAL_RANK = '{'9' * 40}' in"),
+        ({"MASTER_PORT": "http"}, "MASTER_PORT = 'http'"),
+    ],
+)
+def test_variables_that_no_launcher_sets_are_named(environ, message):
+    with pytest.raises(ConfigError) as refused:
+        read_launch({"RANK": "0", "WORLD_SIZE": "2", **environ})
+    assert message in str(refused.value)
+    with pytest.raises(ConfigError, match="SLURM_PROCID = 'x'"):
+        read_launch({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "x"})
+
+
 def test_slurm_variables():
     environ = {
         "SLURM_PROCID": "9",

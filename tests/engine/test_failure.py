@@ -1,6 +1,7 @@
 """What a person can mend ends a script with its message alone, said once; a bug shows its traceback."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -18,12 +19,28 @@ def run(toy, *arguments):
     """The toy in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, toy.__file__, *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    heed = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731  (ignored in background jobs)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False, preexec_fn=heed
+    )
 
 
 def test_a_mistake_ends_a_script_with_its_message_alone(toy, tmp_path):
     result = run(toy, "--output_dir", tmp_path, *SETTINGS, "stop_by=mistake")
     assert (result.returncode, result.stderr) == (1, MISTAKE)
+
+
+def test_ctrl_c_ends_a_training_with_one_line(toy, tmp_path):
+    result = run(toy, "--output_dir", tmp_path, *SETTINGS, "stop_by=SIGINT")
+    assert (result.returncode, result.stderr) == (130, "toy.py: interrupted\n")
+
+
+@pytest.mark.parametrize("variable", ["RANK", "WORLD_SIZE"])
+def test_nonsense_of_a_launcher_is_said_in_one_line(toy, tmp_path, monkeypatch, variable):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", variable: "x"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=f"{variable} = 'x' in the environment"):
+        toy.main(["--output_dir", str(tmp_path)])
 
 
 def test_a_bug_keeps_its_traceback(toy, tmp_path):
@@ -66,6 +83,15 @@ def test_one_of_two_processes_says_what_ends_both(torchrun, tmp_path):
     assert own.count("toy.py (process 1): sample 7 is upside down: turn it\n") == 1
     assert 'toy.py", line' not in result.stderr  # no traceback of ours, of the process that was left alone either
     assert "traceback : toy.py (process 1): sample 7 is upside down: turn it\n" in torchruns
+
+
+@pytest.mark.faults("Ctrl-C in one of two processes", "one line, status 130 there; the other ends in silence")
+def test_ctrl_c_in_one_of_two_processes_ends_both(torchrun, tmp_path):
+    result = torchrun(2, "--output_dir", tmp_path, *SETTINGS, "stop_by=SIGINT")
+    own = result.stderr.partition("ChildFailedError")[0]
+    assert result.returncode == 1
+    assert own.count("toy.py: interrupted\n") == 1
+    assert 'toy.py", line' not in result.stderr
 
 
 def test_what_all_processes_meet_is_said_once(torchrun, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
+import capfilt
 from tests.hostile.harness import Arguments, Case, Outcome
 from tests.hostile.home import SCRIPTS, TASK, TRAININGS, good
 from tests.hostile.mutations import cut, flip
@@ -23,11 +24,11 @@ _LONG = {  # what is right, but takes its time
 }
 _SAYS_NOTHING = ("empty", "blank", "a comment", "null")  # so the paper's data are asked for
 _MAKES_A_FOLDER = ("missing", "a folder", "a user without a home", "half a character", "an address")
-_DATA_CHECKS = ("pretrain", "caption", "retrieval", "vqa", "nlvr", "nocaps", "video")
+_DATA_CHECKS = ("pretrain", "caption", "retrieval", "vqa", "nlvr", "nocaps", "video", "capfilt")
 
 
 def cases() -> Iterator[Case]:
-    for script, module in SCRIPTS.items():
+    for script, module in {**SCRIPTS, "capfilt": capfilt}.items():
         kinds = typing.get_type_hints(module.Config)
         rng = np.random.default_rng(0)
         for key, kind in kinds.items():
@@ -37,10 +38,10 @@ def cases() -> Iterator[Case]:
             for number in rng.permutation(len(texts))[:_A_KEY]:
                 yield _override(script, key, kind, texts[number])
             if _is_path(key):
-                for what in PATHS[:: 1 if key in ("pretrained", "vocab_file", "med_config") else 3]:
+                for what in PATHS[:: 1 if key in ("pretrained", "vocab_file", "med_config", "captioner") else 3]:
                     yield _path(script, key, kind, what)
         for name, content in YAML_FILES.items():
-            named = ("config.yaml", *(("forbids the network",) if name in _SAYS_NOTHING else ()))
+            named = ("config.yaml", *(("forbids the network", "corpus = []") if name in _SAYS_NOTHING else ()))
             yield Case(script, "YAML", name, _yaml(script, content), named=named)
         for number in range(10):
             yield Case(script, "YAML", f"cut {number}", _changed_yaml(script, cut))
@@ -51,7 +52,7 @@ def cases() -> Iterator[Case]:
 
 def _is_path(key: str) -> bool:
     return key.endswith(("_file", "_root", "_path", "_files")) or key in (
-        *("pretrained", "med_config", "answer_list", "shards"),
+        *("pretrained", "med_config", "answer_list", "shards", "corpus", "captioner", "filter"),
     )
 
 
@@ -81,9 +82,13 @@ def _evaluated(script: str, key: str) -> list[str]:
 
 def _also_named(key: str) -> tuple[str, ...]:
     """What a message may name in place of a key: the one that it contradicts, or the file that takes its place."""
-    return {"train_file": ("val_file", "shards"), "val_file": ("test_file", "coco_karpathy")}.get(key, ()) + (
-        ("offline", "forbids the network") if "file" in key or "root" in key else ()
-    )
+    others = {
+        "train_file": ("val_file", "shards"),
+        "val_file": ("test_file", "coco_karpathy"),
+        "image_root": ("pretrain.json", "images cannot be used"),
+        "num_beams": ("num_return_sequences",),
+    }
+    return others.get(key, ()) + (("offline", "forbids the network") if "file" in key or "root" in key else ())
 
 
 def _path(script: str, key: str, kind: Any, what: str) -> Case:

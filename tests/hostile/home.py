@@ -12,6 +12,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+import capfilt
 import eval_nocaps
 import eval_retrieval_video
 import hubconf
@@ -25,9 +26,11 @@ from data.check.__main__ import main as data_check
 from data.shapes import build_world
 from data.shapes.__main__ import main as data_shapes
 from demo.__main__ import main as demo
+from demo.bootstrap import main as demo_bootstrap
 from demo.emoji import main as demo_emoji
 from engine.failure import exit_on_user_error
 from files import REPOSITORY
+from tests.small_capfilt import write_checkpoints
 from tests.small_model import TEXT, VIT
 
 SCRIPTS = {
@@ -40,7 +43,7 @@ SCRIPTS = {
     "eval_retrieval_video": eval_retrieval_video,
 }
 PICTURE = "output/demo/world/images/val/shapes_val_000000000000.jpg"
-TASK = {script: script.split("_")[-1] for script in SCRIPTS}
+TASK = {script: script.split("_")[-1] for script in (*SCRIPTS, "capfilt")}
 TRAININGS = tuple(script for script in SCRIPTS if not script.startswith("eval"))
 
 _SMALL = {
@@ -86,7 +89,26 @@ def build_home(folder: Path) -> Path:
             task = TASK[script]
             output = folder / "output" / "good" / f"{task}_evaluated"
             module.main(["--config", f"{task}.yaml", "--output_dir", str(output), "--evaluate"])
+    _build_capfilt(folder)
     return folder
+
+
+def _build_capfilt(folder: Path) -> None:
+    """A config, checkpoints and the scores of CapFilt, by shards and by a list."""
+    captioner, matcher = write_checkpoints(folder)
+    web = folder / "output" / "demo" / "web"
+    values = {
+        "corpus": [str(web / "pretrain.json")],
+        "image_root": str(web / "images"),
+        "captioner": captioner.name,
+        "filter": matcher.name,
+        "max_length": 8,
+        "num_workers": 0,
+        "max_bad_images": 0.0,
+    }
+    with open(folder / "capfilt.yaml", "w", encoding="utf-8") as file:
+        YAML(typ="safe", pure=True).dump(values, file)
+    capfilt.main(["--config", "capfilt.yaml", "--output_dir", str(folder / "output" / "good" / "capfilt")])
 
 
 def world(name: str) -> Path:
@@ -127,15 +149,18 @@ def _main(main: Callable[..., Any]) -> Callable[[Sequence[str]], Any]:
     return lambda _: main()
 
 
+BENCHMARKS = ("annotations", "capfilt", "caption", "loader", "retrieval", "select", "vqa")
 ENTRIES: dict[str, Callable[[Sequence[Any]], Any]] = {
     **{name: _main(module.main) for name, module in SCRIPTS.items()},
     "predict": _main(predict.main),
+    "capfilt": _main(capfilt.main),
     "data.check": _main(data_check),
     "data.shapes": _main(data_shapes),
     "demo": _main(demo),
+    "demo.bootstrap": _main(demo_bootstrap),
     "demo.emoji": _main(demo_emoji),
     "hubconf": _factory,
-    **{f"benchmarks.{name}": _benchmark(name) for name in ("annotations", "caption", "loader", "retrieval", "vqa")},
+    **{f"benchmarks.{name}": _benchmark(name) for name in BENCHMARKS},
 }
 
 

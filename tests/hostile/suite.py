@@ -24,6 +24,7 @@ MODULES = (
     "checkpoint_cases",
     "predict_cases",
     "tool_cases",
+    "capfilt_cases",
 )
 
 

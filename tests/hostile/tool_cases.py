@@ -145,9 +145,11 @@ def _tools() -> Iterator[Case]:
             yield Case("demo.emoji", "file", f"zip {number}, {texts[:20]!r}", unpacked)
     for name, flags in {
         "annotations": ("captions",),
+        "capfilt": ("images", "rounds"),
         "caption": ("images", "rounds"),
         "loader": ("rounds", "draws"),
         "retrieval": ("images", "texts", "textbook_pairs", "rounds"),
+        "select": ("rows",),
         "vqa": ("questions", "k", "rounds"),
     }.items():
         for flag in flags:
@@ -163,7 +165,7 @@ def _tools() -> Iterator[Case]:
             yield Case(
                 f"benchmarks.{name}", "flag", " ".join(flags_of_all), lambda folder, _, f=flags_of_all: f, "refused"
             )
-        if name != "annotations":
+        if name not in ("annotations", "select"):
             for place in ("/dev/null/x", "/proc/x", "x" * 300, "a\0b"):
                 yield Case(
                     f"benchmarks.{name}",

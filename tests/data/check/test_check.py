@@ -201,6 +201,41 @@ def test_parquet_files_are_looked_over_like_lists_and_shards(world, capsys):
     assert f"broken file\n      {world / 'whole.parquet'}: cannot be read as Parquet (" in capsys.readouterr().out
 
 
+def test_a_corpus_of_capfilt_is_looked_over(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("BLIP_CACHE", str(tmp_path / "cache"))
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (8, 8), "red").save(tmp_path / f"{name}.png")
+    (tmp_path / "broken.png").write_bytes(b"<html>")
+    records = [
+        {"image": "a.png", "caption": ["a cat", "a dog"], "uid": "0" * 32},
+        {"image": "b.png"},
+        {"image": "c.png", "caption": "a bird", "uid": "0" * 32},
+        {"image": "broken.png", "caption": "x"},
+        {"image": "gone.png", "caption": "x"},
+        {"image": "d.png", "caption": 5},
+    ]
+    (tmp_path / "list.json").write_text(json.dumps(records))
+    config = tmp_path / "capfilt.yaml"
+    sheets = ["--out", str(tmp_path / "sheets")]
+
+    def checked(keys):
+        YAML().dump({"image_root": str(tmp_path), "unit_size": 1, "captioner": "a.pth", **keys}, config)
+        return main([str(config), *sheets]), capsys.readouterr().out
+
+    status, printed = checked({"corpus": [str(tmp_path / "list.json")]})
+    assert status == 1
+    assert "6 units of work, 4 images, 4 texts, 1 images without a text, 4 images that were read" in printed
+    assert f"uid that an earlier image has\n      c.png: {'0' * 32}" in printed
+    assert f"missing image\n      gone.png: {tmp_path}/gone.png" in printed
+    assert f"cannot be used\n      {tmp_path}/list.json, record 6: 'caption' is a number (5)" in printed
+    assert f"unreadable image\n      {tmp_path}/broken.png: not a picture" in printed
+    assert (tmp_path / "sheets" / "capfilt_corpus.png").exists()
+    (tmp_path / "list.json").write_text(json.dumps(records[:2]))
+    assert checked({"corpus": [str(tmp_path / "list.json")]})[0] == 0
+    status, printed = checked({"corpus": ["gone.tar"]})
+    assert (status, "corpus: file gone.tar does not exist" in printed) == (1, True)
+
+
 def test_records_that_name_samples_of_shards_are_looked_for_there(world, capsys):
     picture = next((world / "images").rglob("*.jpg")).read_bytes()
     with webdataset.TarWriter(str(world / "0.tar")) as tar:
