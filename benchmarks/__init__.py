@@ -1,4 +1,9 @@
-"""One command a figure: each module measures one thing and writes it to benchmarks/results; docs/performance.md tells.
+"""Measurements. `benchmarks.run` has all that compute with a model, and the loader's; each of the others is a command.
+
+run          the command; its jobs are in jobs/, the baselines in textbook/, what must come out right in checks.py
+annotations  start-up and memory of millions of captions
+select       the choice among the scores of a CapFilt run
+pages        brings the tables of README.md and docs/performance.md up to date with results/
 
 `repeated_lines` counts instead: how much of each script stands in another.
 """

@@ -5,7 +5,7 @@
 Each way runs in a process of its own: it opens the captions, and two loader workers read all of them in random order.
 A worker's private memory is what no other process shares with it (Private_* of /proc/self/smaps_rollup, Linux) when
 everything was read; some 10 MB of it are the worker's own, whatever it reads.
-Results go to benchmarks/results/annotations.json and .md.
+Results go to benchmarks/results/annotations.json.
 """
 
 import argparse
@@ -21,11 +21,10 @@ import numpy as np
 import pyarrow as pa
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.measurement import machine, save
+from benchmarks.measurement import RESULTS, machine, save
 from data.pretrain import PAIR
 from data.records.annotations import Annotations
 from data.sampler import shuffled
-from files import REPOSITORY, atomic_write
 from settings.flags import Parser, at_least
 
 _WORKERS = 2
@@ -93,22 +92,6 @@ def write_captions(file: Path, count: int) -> None:
         out.write("]")
 
 
-def table(measured: dict[str, Any]) -> str:
-    """The figures as a Markdown table."""
-    rows = "\n".join(
-        f"| {way} | {r['start_seconds']:.2f} s | {r['worker_private_bytes'] / 1e6:,.0f} MB "
-        f"| {r['records_per_second']:,.0f} |"
-        for way, r in measured["ways"].items()
-    )
-    on = measured["machine"]
-    return (
-        f"{measured['captions']:,} captions ({measured['file_bytes'] / 1e6:,.0f} MB of JSON), "
-        f"{_WORKERS} loader workers, {on['processor']}, {on['cores']} cores, Python {on['python']}: "
-        "`python -m benchmarks.annotations`\n\n"
-        f"| way | start | private memory a worker | records/s |\n| --- | --- | --- | --- |\n{rows}\n"
-    )
-
-
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--captions", type=at_least(10_000), default=5_000_000, help="a multiple of 10,000")
@@ -128,11 +111,8 @@ def main() -> None:
             "machine": machine() | {"pyarrow": pa.__version__},
             "ways": ways,
         }
-    results = REPOSITORY / "benchmarks" / "results"
-    save(results / "annotations.json", measured)
-    with atomic_write(results / "annotations.md") as temporary:
-        temporary.write_text(table(measured))
-    print(table(measured))
+    print(json.dumps(measured, indent=2))
+    save(RESULTS / "annotations.json", measured)
 
 
 if __name__ == "__main__":

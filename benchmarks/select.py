@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.measurement import machine, save
+from benchmarks.measurement import RESULTS, machine, save
 from bootstrapping.choice import Selection
 from bootstrapping.scores import TextScore, write_scores
 from files import REPOSITORY
@@ -80,7 +80,7 @@ def measure(folder: Path, keys: list[str]) -> dict[str, float]:
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=at_least(1), default=10_000_000)
-    parser.add_argument("--out", type=file_path, default=REPOSITORY / "benchmarks/results/select.json")
+    parser.add_argument("--out", type=file_path, default=RESULTS / "select.json")
     parser.add_argument("keys", nargs="*", metavar="key=value", help="how to choose")
     flags = parser.parse_args()
     try:

@@ -2,6 +2,8 @@
 
 The YAML is 1.2, where `1e-5` is a number and `no` is a text. A dataclass checks its values in `__post_init__`, by
 `ValueError`s whose message begins with the key; the file and line of that key are added here.
+
+The YAML library is loaded where YAML is read or written: whoever passes values needs none, such as the benchmarks.
 """
 
 import dataclasses
@@ -15,10 +17,6 @@ import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
-
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode
 
 from models.errors import ConfigError, MissingFile
 from models.paths import REPOSITORY, atomic_write, open_regular, resolve
@@ -107,6 +105,8 @@ def find_config(path: str | Path) -> Path:
 
 def save_config(config: Any, path: Path) -> None:
     """Write every value of a config, defaults included, as YAML that `load_config` reads back."""
+    from ruamel.yaml import YAML
+
     with atomic_write(path) as temporary:
         YAML(typ="safe", pure=True).dump(dataclasses.asdict(config), temporary)
 
@@ -155,6 +155,8 @@ _MOST_NODES, _DEEPEST = (
 
 def _load_yaml(text: str, place: str, *, with_line: bool = True) -> tuple[Any, Any]:
     """The value of a YAML text, and its tree of nodes, which know their lines. Raises ConfigError."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     def where(mark: Any) -> str:
         return f"{place} line {mark.line + 1}" if mark and with_line else place
@@ -200,6 +202,9 @@ def _check_size(root: Any, place: str) -> None:
 
 def _unreadable(root: Any) -> Any:
     """Where the first top-level value begins that cannot be made of its text."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.nodes import MappingNode
+
     for _, node in root.value if isinstance(root, MappingNode) else ():
         try:
             YAML(typ="safe", pure=True).constructor.construct_document(node)

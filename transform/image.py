@@ -5,7 +5,7 @@
 
 Evaluation resizes with Pillow, because published numbers were made so. In training Pillow's resize would be the largest
 cost of a loader worker; torch's antialiased bicubic on uint8 takes a fifth of the time and differs by its rounding
-between the two passes: 0.1 gray levels in the mean (`benchmarks/loader.py`).
+between the two passes: 0.1 gray levels in the mean (`benchmarks/jobs/loader.py`).
 """
 
 import math

@@ -149,7 +149,7 @@ def _main(main: Callable[..., Any]) -> Callable[[Sequence[str]], Any]:
     return lambda _: main()
 
 
-BENCHMARKS = ("annotations", "capfilt", "caption", "loader", "retrieval", "select", "vqa")
+BENCHMARKS = ("annotations", "run", "select")
 ENTRIES: dict[str, Callable[[Sequence[Any]], Any]] = {
     **{name: _main(module.main) for name, module in SCRIPTS.items()},
     "predict": _main(predict.main),

@@ -145,12 +145,8 @@ def _tools() -> Iterator[Case]:
             yield Case("demo.emoji", "file", f"zip {number}, {texts[:20]!r}", unpacked)
     for name, flags in {
         "annotations": ("captions",),
-        "capfilt": ("images", "rounds"),
-        "caption": ("images", "rounds"),
-        "loader": ("rounds", "draws"),
-        "retrieval": ("images", "texts", "textbook_pairs", "rounds"),
+        "run": ("budget", "rounds"),
         "select": ("rows",),
-        "vqa": ("questions", "k", "rounds"),
     }.items():
         for flag in flags:
             for value in ("x", "", "0", "-1", "1.5", "9" * 5000):
@@ -161,11 +157,9 @@ def _tools() -> Iterator[Case]:
                     lambda folder, _, flag=flag, value=value: [f"--{flag}={value}"],
                     "refused",
                 )
-        for flags_of_all in (["--no_such"], ["--device=x"], ["--precision=x"], ["x"]):
-            yield Case(
-                f"benchmarks.{name}", "flag", " ".join(flags_of_all), lambda folder, _, f=flags_of_all: f, "refused"
-            )
-        if name not in ("annotations", "select"):
+        for more in (["--no_such"], ["--device=x"], ["--precision=x"], ["--only=x"], ["--sizes=x"], ["x"]):
+            yield Case(f"benchmarks.{name}", "flag", " ".join(more), lambda folder, _, more=more: more, "refused")
+        if name == "run":
             for place in ("/dev/null/x", "/proc/x", "x" * 300, "a\0b"):
                 yield Case(
                     f"benchmarks.{name}",

@@ -1,0 +1,117 @@
+"""What a call costs beside time: floating-point operations and memory; and what the device can do at best."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.measurement import clock
+
+# torch counts the attention kernels of GPUs only.
+_cpu_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_cpu_attention_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    """Two matrix products: queries with keys, and weights with values; shapes [B, heads, L, d] of each."""
+    batch, heads, length, width = query
+    return 2 * batch * heads * length * key[2] * (width + value[3])
+
+
+def _attention_backward_flops(_: Any, query: Any, key: Any, value: Any, *__: Any, **___: Any) -> int:
+    """Five products: the weights anew, and the gradients of weights, values, queries and keys."""
+    batch, heads, length, width = query
+    return 2 * batch * heads * length * key[2] * (3 * width + 2 * value[3])
+
+
+class FlopCounter(FlopCounterMode):
+    """Counts the floating-point operations of matrix products, convolutions and attention, on a CPU, too."""
+
+    def __init__(self) -> None:
+        own = {_cpu_attention: _attention_flops, _cpu_attention_backward: _attention_backward_flops}
+        super().__init__(display=False, custom_mapping=own)
+
+
+class Recomputed:
+    """The operations that activation checkpointing of image encoders did a second time, inside `counted`."""
+
+    def __init__(self) -> None:
+        self.flops = 0
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count what is recomputed inside."""
+        own = partial(checkpoint, context_fn=lambda: (contextlib.nullcontext(), self._add()))
+        with mock.patch("models.vit.checkpoint", own):
+            yield
+
+    @contextlib.contextmanager
+    def _add(self) -> Iterator[None]:
+        counter = FlopCounter()
+        try:
+            with counter:
+                yield
+        finally:  # recomputing stops early, by an exception, once everything needed is there
+            self.flops += counter.get_total_flops()
+
+
+def count_flops(call: Callable[[], Any]) -> tuple[int, int]:
+    """The operations of a call, and how many more it recomputed."""
+    recomputed = Recomputed()
+    with torch.compiler.set_stance("force_eager"), recomputed.counted(), FlopCounter() as counter:
+        call()
+    return counter.get_total_flops() - recomputed.flops, recomputed.flops
+
+
+class MemoryGauge:
+    """The most memory that a call takes, in bytes: of a GPU's tensors, or of this process elsewhere (Linux)."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def used(self) -> int:
+        """What is in use now."""
+        if self.device.type == "cuda":
+            return torch.cuda.memory_allocated(self.device)
+        return _of_process("VmRSS")
+
+    def peak(self, call: Callable[[], Any]) -> int:
+        """The most that was in use during a call; 0 where this cannot be known."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            call()
+            return torch.cuda.max_memory_allocated(self.device)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to VmRSS
+        call()
+        return _of_process("VmHWM")
+
+
+def _of_process(name: str) -> int:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), 0)
+
+
+def matrix_product_peak(device: torch.device, dtype: torch.dtype, tiny: bool = False) -> float:
+    """Operations a second of the fastest of some large square matrix products on this device, in this precision."""
+    sizes = (256,) if tiny else (4096, 8192) if device.type == "cuda" else (1024, 2048)
+    best = 0.0
+    for side in sizes:
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        calls = 10 if device.type == "cuda" else 1
+        for _ in range(4):
+            start = clock(device)
+            for _ in range(calls):
+                torch.mm(a, b)
+            elapsed = clock(device) - start
+            best = max(best, calls * 2 * side**3 / max(elapsed, 1e-9))
+    return best

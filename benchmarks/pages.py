@@ -1,0 +1,193 @@
+"""Bring the tables of README.md and docs/performance.md up to date with benchmarks/results.
+
+    python -m benchmarks.pages
+
+A table stands between two marks, `<!-- benchmarks: NAME -->` and `<!-- end of benchmarks: NAME -->`; what is between
+them is replaced.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measurement import RESULTS
+from benchmarks.tables import comparison_table, times
+from files import REPOSITORY, atomic_write
+
+PAGES = ("README.md", "docs/performance.md")
+
+GOALS = {  # times as fast as the textbook way, on one thread of a CPU in fp32
+    "pretrain_base": 1.5,
+    "retrieval_step": 1.5,
+    "caption_step": 1.15,
+    "vqa_step": 1.15,
+    "nlvr_step": 1.2,
+}
+SUMMARY = {  # what README.md shows, in this order
+    "pretrain_base": "pre-training step, ViT-B at 224 pixels",
+    "pretrain_large": "pre-training step, ViT-L at 224 pixels",
+    "retrieval_step": "retrieval training step, ViT-B at 384 pixels",
+    "caption_step": "captioning training step, ViT-B at 384 pixels",
+    "vqa_step": "VQA training step, ViT-B at 480 pixels",
+    "nlvr_step": "NLVR2 training step, ViT-B at 384 pixels",
+    "rerank": "retrieval, re-ranking",
+    "caption_beams": "captioning, 3 beams",
+    "caption_nucleus": "captioning, nucleus sampling",
+    "vqa_rank": "VQA, ranking answers",
+    "capfilt": "CapFilt, captions and scores",
+    "loader_384_640x480_q75": "training pictures, 640x480 JPEG to 384 pixels",
+}
+_AGAINST = {"textbook": "the textbook way", "hugging_face": "Hugging Face's models"}
+
+Results = dict[str, dict[str, Any]]  # by the name of the file, without its suffix
+
+
+def read_results(folder: Path = RESULTS) -> Results:
+    """All results of a folder."""
+    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))}
+
+
+def page(text: str, results: Results) -> str:
+    """The text of a page with its tables made anew.
+
+    Raises:
+        ValueError: a mark without its end, or a table that does not exist.
+    """
+
+    def made_anew(found: re.Match[str]) -> str:
+        if found["name"] not in TABLES:
+            raise ValueError(f"no table {found['name']!r}: there are {', '.join(TABLES)}")
+        return f"{found['mark']}\n\n{TABLES[found['name']](results)}\n\n{found['end']}"
+
+    marks = r"(?P<mark><!-- benchmarks: (?P<name>\w+) -->)\n.*?(?P<end><!-- end of benchmarks: (?P=name) -->)"
+    replaced, count = re.subn(marks, made_anew, text, flags=re.DOTALL)
+    if count != text.count("<!-- benchmarks: "):
+        raise ValueError("a mark `<!-- benchmarks: NAME -->` has no end `<!-- end of benchmarks: NAME -->`")
+    return replaced
+
+
+def _comparisons(results: Results) -> list[dict[str, Any]]:
+    """The results of `benchmarks.run`, in the order of README.md, the others after them."""
+    order = list(SUMMARY)
+    found = [result for result in results.values() if "ways" in result and "unit" in result]
+    return sorted(found, key=lambda r: order.index(r["name"]) if r["name"] in order else len(order))
+
+
+def summary(results: Results) -> str:
+    """How many times as fast ours is, by job and baseline, on each kind of device."""
+    columns = {"cpu": "one CPU core, fp32", "cuda": "GPU, bf16"}
+    precision = {"cpu": ("fp32", None), "cuda": ("bf16", None)}
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    for result in _comparisons(results):
+        device = result["device"]
+        if result["name"] in SUMMARY and result["precision"] in precision.get(device, ()):
+            for way, ratio in result["ours_is_faster_by"].items():
+                cells.setdefault((result["name"], way), {})[device] = times(ratio)
+    rows = [
+        f"| {SUMMARY[name]} | {_AGAINST.get(way, way)} | "
+        f"{' | '.join(found.get(device, 'not measured') for device in columns)} |"
+        for (name, way), found in cells.items()
+    ]
+    return "\n".join([f"| | times as fast as | {' | '.join(columns.values())} |", "| --- | --- | ---: | ---: |", *rows])
+
+
+def comparisons(results: Results) -> str:
+    """A table for each device and precision, with what it was measured on."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for result in _comparisons(results):
+        where = result["machine"].get("gpu", f"one core of {result['machine']['processor']}")
+        groups.setdefault((where, result["precision"] or "without a model"), []).append(result)
+    return "\n\n".join(
+        f"**{where}, {precision}** ({_versions(group)}):\n\n{comparison_table(group)}"
+        for (where, precision), group in groups.items()
+    )
+
+
+def _versions(group: list[dict[str, Any]]) -> str:
+    """What the results of a table were measured with."""
+    found: dict[str, set[str]] = {}
+    for result in group:
+        for name in ("torch", "torchvision", "timm", "transformers"):
+            if name in result["machine"]:
+                found.setdefault(name, set()).add(str(result["machine"][name]).partition("+")[0])
+        found.setdefault("commit", set()).add(result["commit"] or "not recorded")
+        if result["matrix_product_peak"]:
+            found.setdefault("peak, TFLOP/s", set()).add(f"{result['matrix_product_peak'] / 1e12:.3g}")
+    return "; ".join(f"{name} {', '.join(sorted(values))}" for name, values in found.items())
+
+
+def goals(results: Results) -> str:
+    """The training steps on a CPU in fp32 beside what they are to reach."""
+    rows: list[str] = []
+    for name, goal in GOALS.items():
+        result = results.get(f"{name}-cpu-fp32")
+        cells = ["not measured", ""]
+        if result:
+            ours, textbook = (result["ways"][way]["flops"] for way in ("ours", "textbook"))
+            cells = [times(result["ours_is_faster_by"]["textbook"]), f"{textbook / ours:.2f}"]
+        rows.append(f"| {SUMMARY[name]} | {goal:.2f} | {' | '.join(cells)} |")
+    head = "| | goal | times as fast as the textbook way | its FLOPs over ours |\n| --- | ---: | ---: | ---: |"
+    return "\n".join([head, *rows])
+
+
+def checks(results: Results) -> str:
+    """What the checks found, on each device that they ran on."""
+    rows: list[str] = []
+    for name, result in results.items():
+        if name.startswith("checks-"):
+            where = result["machine"].get("gpu", result["machine"]["processor"])
+            for check, found in result["checks"].items():
+                rows.append(
+                    f"| {check.replace('_', ' ')} | {where} | {'pass' if found['passed'] else '**fail**'} | "
+                    f"{found['found']} |"
+                )
+    if not rows:
+        return "No results are recorded yet."
+    return "\n".join(["| check | on | | found |", "| --- | --- | --- | --- |", *rows])
+
+
+def annotations(results: Results) -> str:
+    """Annotations of millions of captions, by `python -m benchmarks.annotations`."""
+    measured = results["annotations"]
+    rows = [
+        f"| {way} | {r['start_seconds']:.2f} s | {r['worker_private_bytes'] / 1e6:,.0f} MB "
+        f"| {r['records_per_second']:,.0f} |"
+        for way, r in measured["ways"].items()
+    ]
+    on = measured["machine"]
+    about = (
+        f"{measured['captions']:,} captions ({measured['file_bytes'] / 1e6:,.0f} MB of JSON), two loader workers, "
+        f"{on['processor']}, {on['cores']} cores, Python {on['python']}:"
+    )
+    head = "| way | start | private memory a worker | records/s |\n| --- | ---: | ---: | ---: |"
+    return "\n".join([f"{about}\n", head, *rows])
+
+
+def choice(results: Results) -> str:
+    """The choice among generated scores, by `python -m benchmarks.select`."""
+    measured = results["select"]
+    return (
+        f"{measured['rows']:,} texts: {measured['seconds']:.1f} s on {measured['machine']['cores']} cores "
+        f"({measured['processor_seconds']:.1f} s of processor time), {measured['peak_bytes'] / 1e9:.2f} GB of memory; "
+        f"{measured['written_bytes'] / 1e9:.2f} GB are written."
+    )
+
+
+TABLES = {table.__name__: table for table in (summary, comparisons, goals, checks, annotations, choice)}
+
+
+def main() -> None:
+    results = read_results()
+    for name in PAGES:
+        path = REPOSITORY / name
+        before = path.read_text(encoding="utf-8")
+        after = page(before, results)
+        if after != before:
+            with atomic_write(path) as temporary:
+                temporary.write_text(after, encoding="utf-8")
+        print(f"{name}: {'as it was' if after == before else 'brought up to date'}")
+
+
+if __name__ == "__main__":
+    main()
