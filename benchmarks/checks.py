@@ -149,6 +149,8 @@ def _by_candidate(found: ScoredCandidates) -> Tensor:
 class _Batches:
     """Three batches an epoch, as `engine.progress.Loader` has them."""
 
+    num_workers = 0
+
     def __init__(self, side: TrainingSide) -> None:
         self.batch_size, self._start = side.samples, 0
         images = pixels(3 * self.batch_size, side.batch["image"].shape[-1]).split(self.batch_size)

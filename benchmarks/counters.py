@@ -11,7 +11,6 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measurement import clock
 
 # torch counts the attention kernels of GPUs only.
 _cpu_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -99,19 +98,3 @@ def _of_process(name: str) -> int:
     except OSError:
         return 0
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), 0)
-
-
-def matrix_product_peak(device: torch.device, dtype: torch.dtype, tiny: bool = False) -> float:
-    """Operations a second of the fastest of some large square matrix products on this device, in this precision."""
-    sizes = (256,) if tiny else (4096, 8192) if device.type == "cuda" else (1024, 2048)
-    best = 0.0
-    for side in sizes:
-        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        calls = 10 if device.type == "cuda" else 1
-        for _ in range(4):
-            start = clock(device)
-            for _ in range(calls):
-                torch.mm(a, b)
-            elapsed = clock(device) - start
-            best = max(best, calls * 2 * side**3 / max(elapsed, 1e-9))
-    return best

@@ -12,10 +12,10 @@ import torch
 from benchmarks.checks import CHECKS, run_check
 from benchmarks.comparison import Comparison, NoTime, measure
 from benchmarks.context import Context
-from benchmarks.counters import matrix_product_peak
 from benchmarks.jobs import Job
 from benchmarks.measurement import commit, machine, save
 from benchmarks.tables import comparison_table
+from engine.device import matrix_product_rate
 
 
 class Session:
@@ -32,7 +32,8 @@ class Session:
         self.results: list[dict[str, Any]] = []
         self.failed: list[str] = []
         self.left_out: list[str] = []
-        self.peak = matrix_product_peak(context.device, context.dtype, context.tiny)
+        by = time.process_time if context.device.type == "cpu" else time.perf_counter
+        self.peak = matrix_product_rate(context.device, context.dtype, by)
         print(f"fastest matrix product in {context.precision}: {self.peak / 1e12:.3g} TFLOP/s", flush=True)
 
     def run(self, job: Job, jobs_left: int = 1) -> None:

@@ -25,12 +25,12 @@ from settings import interrupts, messages
 class Parser(argparse.ArgumentParser):
     """A command line whose errors, in which arguments are quoted, are as `message` makes them.
 
-    From the moment it is read, Ctrl-C ends the program with one line.
+    From its making on, Ctrl-C ends the program with one line.
     """
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         interrupts.show_in_one_line()
-        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         super().error(messages.message(message, sys.stderr.encoding))

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from data.config_base import LoadedData
 from data.corpus.folder import FolderCorpus
@@ -44,7 +44,9 @@ class CorpusData(LoadedData):
         "", "column of pictures, paths or addresses in Parquet files; empty: by well-known names"
     )
     text_column: str = setting("", "column of texts in Parquet files; empty: by well-known names")
-    num_workers: int = setting(4, "threads of each process that read and decode pictures; 0 is 1, too")
+    num_workers: int | Literal["auto"] = setting(
+        4, "threads of each process that read and decode pictures; 0 is 1, too"
+    )
     max_bad_images: float = setting(0.01, "share of pictures that may be unusable before the run ends with an error")
     unit_size: int = setting(4096, "images of a unit of work, where the corpus is no tar files (whose unit is a file)")
 

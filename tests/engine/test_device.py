@@ -28,7 +28,7 @@ def test_processes_do_not_share_a_gpu(monkeypatch):
 def test_the_peak_is_that_of_the_best_product_and_sizes_grow_until_one_takes_long(monkeypatch):
     tried = []
 
-    def seconds(matrix):
+    def seconds(matrix, clock):
         tried.append(len(matrix))
         return {256: 1e-4, 512: 5e-4, 1024: 4e-3}[len(matrix)]
 
