@@ -11,7 +11,6 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-
 # torch counts the attention kernels of GPUs only.
 _cpu_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _cpu_attention_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward

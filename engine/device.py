@@ -62,8 +62,8 @@ def matrix_product_rate(
     """FLOP/s of square matrix products on this device now: a peak that real work can be compared with.
 
     Data sheets name higher ones, and none for many devices and for float32. The size doubles until a product takes 2 ms
-    or has 8192 rows; of each size the best of three counts, by `clock`, in seconds. No generator of the process is drawn
-    from.
+    or has 8192 rows; of each size the best of three counts, by `clock`, in seconds. It draws from no generator of the
+    process.
     """
     generator = torch.Generator(device).manual_seed(0)
     size, best = 256, 0.0

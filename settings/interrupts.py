@@ -18,8 +18,9 @@ def show_in_one_line() -> None:
 def exit_at_once_in_imports() -> None:
     """Have Ctrl-C end this program also while modules are imported, some of which swallow exceptions, as torch does.
 
-    Call it before the imports that take seconds. Afterwards the code that runs gets a KeyboardInterrupt as ever, and can
-    remove what is half-written. A program that ignores interrupts, as a shell's background jobs do, goes on ignoring them.
+    Call it before the imports that take seconds. Afterwards the code that runs gets a KeyboardInterrupt as ever, and
+    can remove what is half-written. A program that ignores interrupts, as a shell's background jobs do, goes on
+    ignoring them.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         return
