@@ -1,6 +1,8 @@
 """Measurements. `benchmarks.run` has all that compute with a model, and the loader's; each of the others is a command.
 
 run          the command; its jobs are in jobs/, the baselines in textbook/, what must come out right in checks.py
+predict      predict.py from files to captions, against Hugging Face's model
+capfilt      the job of CapFilt alone
 annotations  start-up and memory of millions of captions
 select       the choice among the scores of a CapFilt run
 pages        brings the tables of README.md and docs/performance.md up to date with results/

@@ -134,17 +134,14 @@ class BLIPVQA(VisionLanguageModel):
         """The sum over answers of loss times weight, divided by the number of questions."""
         ids, mask = self._answer_tokens(answer, torch.device("cpu"))
         lengths = mask.sum(dim=1).tolist()  # on the host, which need not wait for a GPU to tell
-        ids, mask = (x.to(self.device, non_blocking=True) for x in (ids, mask))
+        ids, mask = (send(x, self.device) for x in (ids, mask))
         counts = torch.as_tensor(n)
         if counts.sum() != len(ids) or len(weights) != len(ids):
             raise ValueError(f"{len(ids)} answers came with {len(weights)} weights and n={counts.tolist()}")
-        index = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-        index = index.to(self.device, non_blocking=True)
+        index = send(torch.arange(len(counts), device=counts.device).repeat_interleave(counts), self.device)
         labels = ids.masked_fill(mask == 0, -100)
-        losses = self.text_decoder.token_losses(ids, labels, memory, index, self.label_smoothing, lengths=lengths).sum(
-            dim=1
-        )
-        return (losses * weights.to(losses)).sum() / len(counts)
+        losses = self.text_decoder.token_losses(ids, labels, memory, index, self.label_smoothing, lengths=lengths)
+        return (losses.sum(dim=1) * weights.to(losses)).sum() / len(counts)
 
     @torch.no_grad()
     def generate_answers(self, image: Tensor, question: str | Sequence[str]) -> list[str]:

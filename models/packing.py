@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from models.transfer import send
+
 
 @dataclass(frozen=True)
 class Packing:
@@ -39,7 +41,7 @@ class Packing:
         packed = (place >= skipped) & (place < torch.tensor(lengths, dtype=torch.long)[:, None])
         count = sum(max(length - skipped, 0) for length in lengths)
         places = packed.flatten().nonzero_static(size=count)[:, 0]
-        return cls(places.to(device, non_blocking=True), len(lengths), width)
+        return cls(send(places, device), len(lengths), width)
 
     def pack(self, batch: Tensor) -> Tensor:
         """Leave the padding out: batch [B, L, ...] -> [1, P, ...]."""

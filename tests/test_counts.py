@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import pretrain
 import train_caption
@@ -29,10 +30,9 @@ from models.blip_nlvr import BLIPNLVR
 from models.blip_pretrain import BLIPPretrain
 from models.blip_retrieval import BLIPRetrieval
 from models.blip_vqa import BLIPVQA
-from models.generation import SearchOptions, generate
 from models.library_internals import ModelFlops
 from settings import load_config
-from tests.counting import FakeGPU, HostWaits, without_values
+from tests.fake_gpu import CUDA, FakeGPU
 from tests.small_model import TEXT, VIT
 from transform.image import _statistics, normalize
 
@@ -49,14 +49,13 @@ TEXTS = [  # of 9 to 20 words, as captions are
 VIT_B = {"embed_dim": 768, "depth": 3, "num_heads": 12, "patch_size": 16}  # but for its depth, which is 12
 BERT_BASE = {"num_hidden_layers": 3}  # of 12, too
 MOST_TFLOP = {  # of one training step on these 8 texts, with VIT_B and BERT_BASE; lower it where less is needed
-    "pretrain": 0.453,
-    "retrieval": 1.096,
-    "caption": 0.835,
-    "vqa": 1.347,
-    "nlvr": 1.592,
+    "pretrain": 0.415,
+    "retrieval": 1.076,
+    "caption": 0.814,
+    "vqa": 1.342,
+    "nlvr": 1.585,
 }
 FIRST = Progress(0, 0, 1, 0)
-MOST_WAITS_A_TOKEN = {"beams": 1, "nucleus": 1}
 
 
 @dataclass(frozen=True)
@@ -105,6 +104,23 @@ TASKS = {
 }
 
 
+def without_values(model: nn.Module) -> nn.Module:
+    """A model from the meta device, made so that what it computes has shapes and no values, and costs nothing."""
+    mode, made = FakeTensorMode(allow_non_fake_inputs=True), dict[Tensor, Tensor]()
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is None:
+                    continue
+                if tensor not in made:  # else it is shared by two modules
+                    with mode:
+                        empty = torch.empty(tensor.shape, dtype=tensor.dtype)
+                    is_parameter = isinstance(tensor, nn.Parameter)
+                    made[tensor] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+                tensors[name] = made[tensor]
+    return model
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_a_training_step_computes_no_more_than_recorded(name):
     task = TASKS[name]
@@ -119,20 +135,20 @@ def test_a_training_step_computes_no_more_than_recorded(name):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_training_step_does_not_wait_for_the_device(name):
-    task, gpu = TASKS[name], torch.device("cuda")
+    task = TASKS[name]
     _statistics.cache_clear()
-    with FakeGPU(), warnings.catch_warnings(action="ignore"):  # autocast says that there is no GPU
-        with gpu:
+    with FakeGPU() as gpu, warnings.catch_warnings(action="ignore"):  # autocast says that there is no GPU
+        with CUDA:
             model = task.build({**TEXT, "num_hidden_layers": 1}, 32, {**VIT, "depth": 1}).train()
         transfer = Transfer(torch.device("cpu"))  # without a stream of its own
-        transfer.device = gpu
+        transfer.device = CUDA
         batch = transfer.move(task.batch(TEXTS, 32))
         normalize(batch["image"][:1])  # its constants are copied once in a run
-        with HostWaits("cuda") as waits:
-            loss = task.train_step(model, batch, FIRST)["loss"]
+        gpu.waits.clear()
+        loss = task.train_step(model, batch, FIRST)["loss"]
     _statistics.cache_clear()
     assert loss.device.type == "cuda"
-    assert waits.places == []
+    assert gpu.waits == []
 
 
 def test_pre_training_projects_an_image_once_a_layer():
@@ -146,24 +162,6 @@ def test_pre_training_projects_an_image_once_a_layer():
         f"text_encoder.encoder.layer.{i}.crossattention.self.{kind}" for i in (0, 1) for kind in ("key", "value")
     ]
     assert rows == dict.fromkeys(projections, len(TEXTS))
-
-
-@pytest.mark.parametrize("search", MOST_WAITS_A_TOKEN)
-def test_decoding_waits_for_the_device_no_oftener_than_recorded(search):
-    torch.manual_seed(0)
-    model = BLIPDecoder(TEXT, 32, VIT).eval()
-    with torch.no_grad():
-        model.text_decoder.cls.predictions.bias[model.special.sep] = -1e4  # no text ends early
-        memory = model.text_decoder.project(torch.randn(4, 5, 32))
-    prompt = torch.full((4, 1), model.special.dec)
-    found = {}
-    for length in (8, 18):
-        options = SearchOptions(sample=search == "nucleus", num_beams=3, max_length=length, min_length=5)
-        with HostWaits("cpu") as waits:
-            generate(model.text_decoder, memory, prompt, options, end_token=model.special.sep, pad_token=0)
-        found[length] = waits.places
-    more = Counter(found[18]) - Counter(found[8])
-    assert more.total() <= 10 * MOST_WAITS_A_TOKEN[search], more
 
 
 @pytest.mark.parametrize("name", ["caption", "vqa", "nlvr", "retrieval"])
@@ -180,20 +178,3 @@ def test_nothing_is_compiled_anew_after_the_third_batch(name, monkeypatch):
     torch._dynamo.reset()
     assert compiled[0] > 0
     assert compiled[2:] == [compiled[2]] * 3
-
-
-def test_a_wait_of_the_host_is_found_where_it_is():
-    with FakeGPU(), HostWaits("cuda") as waits:
-        x = torch.zeros(4, device="cuda")
-        x.to("cpu", non_blocking=True)
-        torch.zeros(4).to("cuda", non_blocking=True)
-        x[torch.tensor([0, 1]).to("cuda", non_blocking=True)] = 1.0
-        assert waits.places == []
-        x.cpu()
-        torch.zeros(4).to("cuda")
-        torch.tensor([1.0], device="cuda")
-        with pytest.raises(RuntimeError):
-            x[x > 0].sum().item()
-    names = [place.split(" in ")[0] for place in waits.places]
-    assert names[:3] == ["_to_copy"] * 3
-    assert names[3:] in (["index"], ["index", "_local_scalar_dense"])
