@@ -46,7 +46,7 @@ bootstrap: $(READY)
 	$(RUN) -m demo.bootstrap --table output/bootstrap/seed_0 output/bootstrap/seed_1
 
 test: lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # Kills, full disks, hangs and the like, caused; the counts go into docs/reliability.md.
 test-faults: $(READY)
