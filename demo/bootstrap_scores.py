@@ -97,7 +97,7 @@ def plot(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(SCORES) + 1, figsize=(13, 2.8), layout="constrained")
+    figure, axes = plt.subplots(1, len(SCORES) + 1, figsize=(15, 2.8), layout="constrained")
     for axis, (title, key) in zip(axes, SCORES.items(), strict=False):
         arms = list(results[0]["arms"])
         values = np.array([[run["arms"][arm][key] for arm in arms] for run in results])
