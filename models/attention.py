@@ -8,7 +8,6 @@ which image. `SelfAttentionCache` is the usual key/value cache of decoding.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -38,20 +37,6 @@ class Memory:
         """The keys and values of some of the images, given by their numbers [M]."""
         layers = [[(key[images], value[images]) for key, value in layer] for layer in self.layers]
         return Memory(layers, None if self.mask is None else self.mask[images])
-
-
-class TextGroup(NamedTuple):
-    """Adjacent texts of one length, among all those that are packed into one row.
-
-    Attributes:
-        texts: how many.
-        length: the tokens of each, padding counted.
-        mask: `[texts, length]`, True at tokens, False at padding; None where there is none.
-    """
-
-    texts: int
-    length: int
-    mask: Tensor | None = None
 
 
 @dataclass
@@ -133,7 +118,6 @@ class AttentionInputs:
         causal: the self-attention is causal.
         append: adds the keys and values of new tokens to the layer's cache, and returns those of all tokens.
         packing: where the tokens stand, if all texts are packed into one row.
-        groups: where all texts are packed into one row, its groups of equally long texts.
         maps: collects the attention probabilities, if given.
     """
 
@@ -142,7 +126,6 @@ class AttentionInputs:
     causal: bool = False
     append: Callable[[Tensor, Tensor], KeyValue] | None = None
     packing: Packing | None = None
-    groups: Sequence[TextGroup] | None = None
     maps: AttentionMaps | None = None
 
     def record_self_attention(self, weights: Tensor | None) -> None:
@@ -208,33 +191,3 @@ def attend(
     folded = weights.unflatten(0, (len(key), -1)).transpose(1, 2).flatten(2, 3)  # [N, heads, (B / N) * L, T]
     context = F.dropout(folded, dropout) @ value
     return context.transpose(1, 2).reshape(batch, length, heads * width), weights
-
-
-def attend_packed(query: Tensor, key: Tensor, value: Tensor, groups: Sequence[TextGroup]) -> Tensor:
-    """Self-attention within each of the texts that are packed into one row; the texts of one length form a batch.
-
-    Args:
-        query: `[1, P, heads, d]` of all tokens, or `[1, texts, heads, d]` of each text's first token.
-        key, value: `[1, heads, P, d]`.
-        groups: the texts; P is the number of all their tokens.
-
-    Returns:
-        context, `[1, P, heads * d]` or `[1, texts, heads * d]`.
-    """
-    sizes = [group.texts * group.length for group in groups]
-    counts = sizes if query.shape[1] == sum(sizes) else [group.texts for group in groups]
-    queries = query[0].split(counts)
-    keys, values = (x[0].transpose(0, 1).split(sizes) for x in (key, value))  # [n * L, heads, d] each
-    contexts = []
-    for q, k, v, group in zip(queries, keys, values, groups, strict=True):
-        q, k, v = (x.view(group.texts, -1, *x.shape[1:]) for x in (q, k, v))  # [n, L, heads, d]
-        context, _ = attend(q, k.transpose(1, 2), v.transpose(1, 2), group.mask)
-        contexts.append(context.flatten(0, 1))
-    return torch.cat(contexts)[None]
-
-
-def first_tokens(hidden: Tensor, groups: Sequence[TextGroup]) -> Tensor:
-    """The first token of each packed text: hidden [1, P, D] -> [1, texts, D]."""
-    parts = hidden[0].split([group.texts * group.length for group in groups])
-    firsts = [part.view(group.texts, group.length, -1)[:, 0] for part, group in zip(parts, groups, strict=True)]
-    return torch.cat(firsts)[None]

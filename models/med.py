@@ -22,10 +22,7 @@ from models.attention import (
     LayerMemory,
     Memory,
     SelfAttentionCache,
-    TextGroup,
     attend,
-    attend_packed,
-    first_tokens,
 )
 from models.bert_calls import BERT_NAMES, call_decoder, call_encoder, resize_decoder, resize_encoder
 from models.config import TextConfig
@@ -66,8 +63,6 @@ class QueryKeyValue(nn.Module):
         With a packing, hidden and context are `[1, P, D]`; keys and values are laid out as a padded batch in any case.
         """
         query = self._split(self.query(hidden))
-        if inputs.groups is not None:
-            return attend_packed(query, *key_value, inputs.groups), None
         context, weights = attend(
             query if packing is None else packing.spread(query),
             *key_value,
@@ -84,9 +79,11 @@ class QueryKeyValue(nn.Module):
         `number` is this cross-attention's place among those of its layer.
         """
         query = self._split(self.query(hidden))
-        if inputs.packing is not None:
-            query = inputs.packing.spread(query)
-        memories = inputs.memories
+        memories, packing = inputs.memories, inputs.packing
+        if len(memories) == 1 and memories[0].key_values[number][0].shape[0] == 1:
+            packing = None  # all tokens attend to the one image: which text they belong to does not matter
+        if packing is not None:
+            query = packing.spread(query)
         one_each = [memory.key_values[number][0].shape[0] for memory in memories[1:]]
         queries = query.split([query.shape[0] - sum(one_each), *one_each]) if one_each else [query]
         attended = [
@@ -104,7 +101,7 @@ class QueryKeyValue(nn.Module):
         if len(attended) > 1:
             context = torch.cat([context for context, _ in attended])
             weights = None if weights is None else torch.cat([each for _, each in attended if each is not None])
-        return context if inputs.packing is None else inputs.packing.pack(context), weights
+        return context if packing is None else packing.pack(context), weights
 
     @property
     def _dropout_now(self) -> float:
@@ -141,7 +138,7 @@ class SelfAttention(nn.Module):
         if first_only:
             if packing is not None:
                 hidden, packing = packing.spread(hidden), None
-            hidden = hidden[:, :1] if inputs.groups is None else first_tokens(hidden, inputs.groups)
+            hidden = hidden[:, :1]
         context, weights = self.self.attend_to_text(hidden, (key, value), inputs, packing)
         inputs.record_self_attention(weights)
         return self.output(context, hidden)
@@ -370,30 +367,6 @@ class TextModel(nn.Module):
         if cache is not None:
             cache.advance(new)
         return hidden
-
-    def first_states(
-        self, groups: Sequence[Tensor], memory: Memory, masks: Sequence[Tensor | None] | None = None
-    ) -> Tensor:
-        """The last state of each text's first token [texts, D], as `forward(first_only=True)` gives it in eval mode.
-
-        All texts are packed into one row. Projections, feed-forward and cross-attention treat every
-        token alike, so they run on the whole row, in a few large matrix products that fill a GPU; only self-attention
-        must know where each text begins.
-
-        Args:
-            groups: texts grouped by length: token ids `[n, L]` of n texts with L tokens each.
-            memory: the one image that all texts attend to.
-            masks: for each group `[n, L]`, True at tokens, False at padding on the right, or None where there is none.
-        """
-        ids = torch.cat([group.flatten() for group in groups])[None]  # [1, P]
-        positions = torch.cat(
-            [torch.arange(group.shape[1], device=group.device).expand_as(group).flatten() for group in groups]
-        )
-        masks = masks or [None] * len(groups)
-        inputs = AttentionInputs(
-            groups=[TextGroup(len(group), group.shape[1], mask) for group, mask in zip(groups, masks, strict=True)]
-        )
-        return self.run_layers(self.embeddings(ids, positions[None]), inputs, memory, first_only=True)[0]
 
     def run_layers(
         self,

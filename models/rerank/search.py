@@ -20,8 +20,8 @@ from torch import Tensor
 from models.attention_kernels import for_changing_shapes
 from models.image_text import MATCH, MAX_TEXT_LENGTH, ImageTextModel, similarities
 from models.med import TextModel
+from models.packing import Packing
 from models.rerank.image_states import ImageStates
-from models.rerank.lengths import round_up
 from models.rerank.pairs import Pairs, most_similar
 from models.rerank.work_shares import SINGLE_PROCESS, Processes, ProgressBar, no_progress, split_evenly
 from models.tokenizer import tokenize
@@ -30,8 +30,6 @@ from models.transfer import send
 logger = logging.getLogger("blip.models")
 
 TEXTS_AT_ONCE = 256  # texts encoded to unit vectors in one batch
-LENGTHS_ON_GPU = 4  # of texts; self-attention runs once for each, and to start it takes longer than 8% of padding
-LENGTHS_ON_CPU = MAX_TEXT_LENGTH  # all that there are, without padding
 TOKENS_AT_ONCE = 2**14  # tokens scored with an image in one pass: enough to fill a GPU, in some hundred MB
 
 
@@ -95,7 +93,7 @@ def rerank(
 
 
 class TextsByLength:
-    """Texts to score with images, sorted by their length in tokens, so that equally long ones are adjacent.
+    """Texts to score with images, sorted by their length in tokens, so that those scored at once are alike.
 
     Attributes:
         order: the index of each text in the given list [M].
@@ -112,7 +110,6 @@ class TextsByLength:
         lengths = mask.sum(dim=1)
         order = lengths.argsort(stable=True)
         self.order, self.lengths = order.numpy(), lengths[order].numpy()
-        self._padded = round_up(self.lengths, LENGTHS_ON_CPU if model.device.type == "cpu" else LENGTHS_ON_GPU)
         self._ids, self._mask = send(ids[order], model.device), send(mask[order].bool(), model.device)  # [M, longest]
         self._head, self._encoder = model.itm_head, _encoder_in_autocast_dtype(model.text_encoder, model.device)
         self._dtype = next(self._encoder.parameters()).dtype
@@ -134,20 +131,16 @@ class TextsByLength:
             states, vector: the image's encoder states `[1, T, D]` and unit vector `[embed_dim]`.
             texts: the texts' indices `[n]` in this order by length, ascending.
         """
-        padded, device = self._padded[texts], vector.device
+        lengths, device = self.lengths[texts], vector.device
         numbers = send(torch.from_numpy(texts), device)  # no wait here, so that a GPU does not idle between two images
         with torch.autocast(device.type, enabled=False), for_changing_shapes(device):
             memory = self._encoder.project(send(states, device).to(self._dtype))
             states_of_first = []
-            for piece in filter(len, split_evenly(padded, -(-int(padded.sum()) // TOKENS_AT_ONCE))):
-                each, starts = np.unique(padded[piece], return_index=True)
-                groups = numbers[piece.start : piece.stop].tensor_split(starts[1:].tolist())
-                shortest = self.lengths[texts[piece]][starts]  # of each group: a text's length ascends
-                ids, masks = [], []
-                for group, length, least in zip(groups, each.tolist(), shortest.tolist(), strict=True):
-                    ids.append(self._ids[group, :length])
-                    masks.append(self._mask[group, :length] if least < length else None)
-                states_of_first.append(self._encoder.first_states(ids, memory, masks))
+            for piece in filter(len, split_evenly(lengths, -(-int(lengths.sum()) // TOKENS_AT_ONCE))):
+                rows, width = numbers[piece.start : piece.stop], int(lengths[piece][-1])
+                ids, mask = self._ids[rows, :width], self._mask[rows, :width]
+                packing = Packing.of(lengths[piece].tolist(), width, device)
+                states_of_first.append(self._encoder(ids, mask, memory, packing=packing, first_only=True)[:, 0])
             logits = self._head(torch.cat(states_of_first).float())[:, MATCH]
         return logits + similarities(self.vectors[numbers], vector[None])[:, 0]
 

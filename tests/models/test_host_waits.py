@@ -11,7 +11,7 @@ from models.blip_vqa import BLIPVQA
 from models.config import TextConfig
 from models.generation import SearchOptions, generate
 from models.med import TextDecoder
-from models.rerank.search import LENGTHS_ON_GPU, TextsByLength
+from models.rerank.search import TextsByLength
 from models.rerank.work_shares import SINGLE_PROCESS, no_progress
 from tests.fake_gpu import CUDA, FakeGPU
 from tests.small_model import TEXT, VIT
@@ -115,7 +115,7 @@ def test_scoring_an_image_with_its_texts_waits_not_once_and_starts_few_attention
     assert scores.shape == (11,)
     assert scores.device == CUDA
     assert gpu.waits == []
-    assert len(attentions) == TEXT["num_hidden_layers"] * (LENGTHS_ON_GPU + 1)  # and one to the image
+    assert len(attentions) == TEXT["num_hidden_layers"] * 2  # to the text itself and to the image
 
 
 def test_the_fake_gpu_counts_what_a_host_waits_for():

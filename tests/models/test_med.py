@@ -257,16 +257,19 @@ def test_configurations_that_do_not_fit_are_errors(tmp_path):
 
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("masked", [False, True])
-def test_packed_texts_equal_single_ones(close, layers, masked):
+def test_packed_texts_of_one_image_equal_single_ones(close, layers, masked):
     torch.manual_seed(0)
     config = TextConfig(hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=64)
     model = TextModel(config, vocabulary=100, source_width=24).eval()
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
-    runs = [torch.randint(1, 100, shape) for shape in ((3, 4), (1, 5), (2, 9))]
+    lengths = [4, 4, 9, 5, 9]
+    ids = torch.randint(1, 100, (5, 9))
+    padded = torch.arange(9) < torch.tensor(lengths)[:, None]
     mask = torch.arange(7)[None] < 5 if masked else None
     with torch.no_grad():
         memory = model.project(torch.randn(1, 7, 24), mask=mask)
-        packed = model.first_states(runs, memory)
-        single = [model(ids[None], memory=memory, first_only=True)[:, 0] for run in runs for ids in run]
+        packing = Packing.of(lengths, 9, torch.device("cpu"))
+        packed = model(ids, padded, memory, packing=packing, first_only=True)
+        single = [model(row[None, :n], memory=memory, first_only=True) for row, n in zip(ids, lengths, strict=True)]
     close(packed, torch.cat(single))
