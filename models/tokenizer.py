@@ -98,7 +98,6 @@ def tokenize(
     *,
     first_token: int | None = None,
     max_length: int | None = None,
-    pad_to_max_length: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Tokenize texts, padded on the right to the longest -> ids and mask, each [B, L].
 
@@ -106,16 +105,8 @@ def tokenize(
         texts: B texts, or a string as a batch of one.
         first_token: id that replaces `[CLS]`: of `[DEC]` for a decoder, of `[ENC]` for an image-grounded encoder.
         max_length: longer texts are cut to this many tokens, `[SEP]` included.
-        pad_to_max_length: pad to `max_length` instead, so that processes can gather ids.
     """
-    tokens = tokenize_and_count(
-        tokenizer,
-        texts,
-        device,
-        first_token=first_token,
-        max_length=max_length,
-        pad_to_max_length=pad_to_max_length,
-    )
+    tokens = tokenize_and_count(tokenizer, texts, device, first_token=first_token, max_length=max_length)
     return tokens.ids, tokens.mask
 
 
@@ -140,20 +131,13 @@ def tokenize_and_count(
     *,
     first_token: int | None = None,
     max_length: int | None = None,
-    pad_to_max_length: bool = False,
 ) -> Tokens:
     """Do what `tokenize` does, and keep the lengths on the host."""
     texts = as_texts(texts)
     if not texts:
-        width = max_length if pad_to_max_length and max_length is not None else 1
-        nothing = torch.empty(0, width, dtype=torch.long, device=device)
+        nothing = torch.empty(0, 1, dtype=torch.long, device=device)
         return Tokens(nothing, nothing.clone(), [])
-    encoded = tokenizer(
-        texts,
-        padding="max_length" if pad_to_max_length else "longest",
-        truncation=max_length is not None,
-        max_length=max_length,
-    )
+    encoded = tokenizer(texts, padding="longest", truncation=max_length is not None, max_length=max_length)
     lengths = [sum(row) for row in encoded.attention_mask]
     ids, mask = torch.tensor(encoded.input_ids), torch.tensor(encoded.attention_mask)
     if first_token is not None:

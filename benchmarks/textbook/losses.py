@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.textbook.text import text_states, token_logits
+from benchmarks.textbook.text import padded_tokens, text_states, token_logits
 from models.blip import MAX_CAPTION_LENGTH, BLIPDecoder
 from models.blip_nlvr import BLIPNLVR
 from models.blip_pretrain import MAX_TEXT_LENGTH as PRETRAIN_LENGTH
@@ -25,9 +25,7 @@ Losses = dict[str, Tensor]
 def pretrain_losses(model: BLIPPretrain, batch: Batch, alpha: float) -> Losses:
     """Contrastive, matching and language-model loss of `{image, caption}`; updates momentum copies and queues."""
     image = batch["image"]
-    ids, mask = tokenize(
-        model.tokenizer, batch["caption"], image.device, max_length=PRETRAIN_LENGTH, pad_to_max_length=True
-    )
+    ids, mask = padded_tokens(model.tokenizer, batch["caption"], image.device, PRETRAIN_LENGTH)
     own = torch.eye(len(ids), device=image.device)
     positive = torch.cat([own, own.new_zeros(len(ids), model.queue_size)], dim=1)
     loss_ita, states, similar = _contrast(model, image, ids, mask, alpha, positive, momentum_candidates=True)
@@ -42,9 +40,7 @@ def pretrain_losses(model: BLIPPretrain, batch: Batch, alpha: float) -> Losses:
 def retrieval_losses(model: BLIPRetrieval, batch: Batch, alpha: float) -> Losses:
     """Contrastive and matching loss of `{image, caption, image_id}`; updates momentum copies and queues."""
     image, image_id = batch["image"], batch["image_id"].view(-1, 1)
-    ids, mask = tokenize(
-        model.tokenizer, batch["caption"], image.device, max_length=MAX_TEXT_LENGTH, pad_to_max_length=True
-    )
+    ids, mask = padded_tokens(model.tokenizer, batch["caption"], image.device, MAX_TEXT_LENGTH)
     positive = (image_id == torch.cat([image_id.T, model.idx_queue], dim=1)).float()
     start = int(getattr(model, model.pointer))
     loss_ita, states, similar = _contrast(model, image, ids, mask, alpha, positive, momentum_candidates=False)
@@ -56,14 +52,7 @@ def retrieval_losses(model: BLIPRetrieval, batch: Batch, alpha: float) -> Losses
 def caption_losses(model: BLIPDecoder, batch: Batch) -> Losses:
     """The language-model loss of `{image, caption}`, in which the prompt does not count."""
     image = batch["image"]
-    ids, mask = tokenize(
-        model.tokenizer,
-        batch["caption"],
-        image.device,
-        first_token=model.special.dec,
-        max_length=MAX_CAPTION_LENGTH,
-        pad_to_max_length=True,
-    )
+    ids, mask = padded_tokens(model.tokenizer, batch["caption"], image.device, MAX_CAPTION_LENGTH, model.special.dec)
     labels = ids.masked_fill(mask == 0, -100)
     labels[:, : model.prompt_length] = -100
     states = model.visual_encoder(image)
@@ -73,14 +62,8 @@ def caption_losses(model: BLIPDecoder, batch: Batch) -> Losses:
 def vqa_losses(model: BLIPVQA, batch: Batch) -> Losses:
     """The weighted loss of all answers of `{image, question, answers, n, weights}`, a question's states each anew."""
     image, device = batch["image"], batch["image"].device
-    question, question_mask = tokenize(
-        model.tokenizer,
-        batch["question"],
-        device,
-        first_token=model.special.enc,
-        max_length=MAX_QUESTION_LENGTH,
-        pad_to_max_length=True,
-    )
+    enc = model.special.enc
+    question, question_mask = padded_tokens(model.tokenizer, batch["question"], device, MAX_QUESTION_LENGTH, enc)
     read = text_states(model.text_encoder, question, question_mask, (model.visual_encoder(image),))
     states, masks = [], []
     for row, count in enumerate(batch["n"]):

@@ -3,13 +3,12 @@
 import torch
 from torch import Tensor
 
-from benchmarks.textbook.text import Past, text_states, token_logits
+from benchmarks.textbook.text import Past, padded_tokens, text_states, token_logits
 from models.blip import BLIPDecoder
 from models.blip_itm import BLIPMatcher
 from models.generation import SAMPLING_REPETITION_PENALTY
 from models.image_text import MATCH, MAX_TEXT_LENGTH
 from models.med import TextDecoder
-from models.tokenizer import tokenize
 
 SMOOTHING = 0.1  # of the labels, by which answers are ranked
 
@@ -105,13 +104,6 @@ def rank_answers(
 
 def matching_scores(model: BLIPMatcher, states: Tensor, texts: list[str]) -> Tensor:
     """One image's states [T, D] and its texts -> matching logits [texts]."""
-    ids, mask = tokenize(
-        model.tokenizer,
-        texts,
-        model.device,
-        first_token=model.special.enc,
-        max_length=MAX_TEXT_LENGTH,
-        pad_to_max_length=True,
-    )
+    ids, mask = padded_tokens(model.tokenizer, texts, model.device, MAX_TEXT_LENGTH, model.special.enc)
     images = states.expand(len(texts), -1, -1)
     return model.itm_head(text_states(model.text_encoder, ids, mask, (images,))[:, 0])[:, MATCH].float()

@@ -1,12 +1,29 @@
-"""BERT with attention to images: all positions of all layers, keys and values of an image anew for each text."""
+"""BERT with attention to images: all positions of all layers, padding too, and keys and values anew for each text."""
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from models.med import AddNorm, CrossAttention, Layer, QueryKeyValue, TextDecoder, TextModel
+from models.tokenizer import tokenize
 
 Past = list[tuple[Tensor, Tensor]]  # each layer's keys and values [B, heads, tokens, d] of the tokens read so far
+
+
+def padded_tokens(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    device: torch.device,
+    length: int,
+    first_token: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Tokenize B texts, cut or padded to a fixed length L, whatever their own -> ids and mask, each [B, L]."""
+    ids, mask = tokenize(tokenizer, texts, device, first_token=first_token, max_length=length)
+    missing = (0, length - ids.shape[1])
+    return F.pad(ids, missing), F.pad(mask, missing)  # which token stands there does not matter: it is masked
 
 
 def text_states(
