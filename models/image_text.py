@@ -54,7 +54,7 @@ class ImageTextModel(VisionLanguageModel):
 
     def encode_image(self, image: Tensor) -> Tensor:
         """image [B, 3, H, W], normalized -> unit vectors [B, embed_dim], comparable with those of texts."""
-        return self.project_image(self.visual_encoder(image))
+        return self.project_image(self.visual_encoder(image, first_only=True))
 
     def encode_text(self, text: str | Sequence[str]) -> Tensor:
         """B texts -> unit vectors [B, embed_dim], comparable with those of images."""

@@ -143,7 +143,7 @@ class MomentumModel(ImageTextModel):
         with torch.no_grad():
             if update_momentum:
                 self.update_momentum()
-            features["image_m"] = self._project_first(self.vision_proj_m, self.visual_encoder_m(image))
+            features["image_m"] = self._project_first(self.vision_proj_m, self.visual_encoder_m(image, first_only=True))
             text_states = self.text_encoder_m(texts.ids, texts.mask, packing=packing, first_only=True)
             features["text_m"] = self._project_first(self.text_proj_m, text_states)
 

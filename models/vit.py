@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -95,16 +96,39 @@ class VisionTransformer(TimmVisionTransformer):
             raise ValueError(f"the images are on {image.device} and the model on {weight.device}: move either by .to()")
         return image.to(weight.dtype)
 
-    def forward(self, image: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]: no masks here
-        """Encode image [B, 3, H, W], normalized -> states of class token and patches [B, 1 + H/p * W/p, D]."""
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]: no masks here
+        self, image: Tensor, *, first_only: bool = False
+    ) -> Tensor:
+        """Encode image [B, 3, H, W], normalized -> states of class token and patches [B, 1 + H/p * W/p, D].
+
+        With `first_only` the class token's alone [B, 1, D], for which the last block computes no other.
+        """
         x = embed_positions(self, self.patch_embed(self.as_input(image)))
         first_checkpointed = len(self.blocks) - self.config.checkpointed_blocks
         for i, block in enumerate(self.blocks):
+            run = partial(first_state, block) if first_only and i == len(self.blocks) - 1 else block
             if i >= first_checkpointed and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False)
+                x = checkpoint(run, x, use_reentrant=False)
             else:
-                x = block(x)
+                x = run(x)
         return self.norm(x)
+
+
+def first_state(block: Any, x: Tensor) -> Tensor:
+    """What a block of the ViT makes of states x [B, T, D], for the first of them alone [B, 1, D]."""
+    attention = block.attn
+    query_weight, key_value_weight = attention.qkv.weight.tensor_split([attention.qkv.in_features])
+    query_bias, key_value_bias = attention.qkv.bias.tensor_split([attention.qkv.in_features])
+    states, x = block.norm1(x), x[:, :1]
+    query = F.linear(states[:, :1], query_weight, query_bias)
+    key_value = F.linear(states, key_value_weight, key_value_bias)
+    heads = [
+        part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)  # [B, heads, T, d]
+        for part in (query, *key_value.chunk(2, dim=-1))
+    ]
+    context = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+    x = x + block.drop_path1(attention.proj(context))
+    return x + block.drop_path2(block.mlp(block.norm2(x)))
 
 
 def create_vit(

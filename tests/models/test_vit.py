@@ -119,3 +119,18 @@ def test_impossible_sizes_are_errors(arguments, message):
 def test_an_image_of_another_size_is_an_error_that_tells_the_cure():
     with pytest.raises(ValueError, match=r"built for 32x32 pixels and got .* build the model with image_size=48"):
         create_vit(SMALL, 32)(torch.zeros(1, 3, 48, 48))
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_the_class_token_alone_is_that_of_all_tokens(recomputed):
+    vit = create_vit(SMALL, 32, vit_grad_ckpt=recomputed, vit_ckpt_layer=2)
+    image = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for states in (vit(image)[:, :1], vit(image, first_only=True)):
+        vit.zero_grad()
+        states.pow(3).sum().backward()
+        gradients.append((states.detach(), {name: p.grad.clone() for name, p in vit.named_parameters()}))
+    (expected, of_all), (states, of_first) = gradients
+    torch.testing.assert_close(states, expected, rtol=0, atol=1e-6)
+    for name, gradient in of_all.items():
+        torch.testing.assert_close(of_first[name], gradient, rtol=1e-4, atol=1e-5)
