@@ -64,6 +64,7 @@ class BackgroundSaver:
         self._error: Exception | None = None
         self._size = 0  # bytes that were copied since the last `wait`
         self._rate: float | None = None  # bytes a second, once a checkpoint is whole
+        self._first: tuple[str, float] | None = None  # of the first: its size and time in words, and the time
         self._told = False
 
     def copy(self, value: Any) -> Any:
@@ -107,7 +108,9 @@ class BackgroundSaver:
         except Exception as error:
             self._error = error  # of the thread that trains: see `failed`
         else:
-            self._rate = self._size / (time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            self._rate = self._size / seconds
+            self._first = self._first or (self.forecast(), seconds)
 
     @property
     def failed(self) -> bool:
@@ -140,16 +143,16 @@ class BackgroundSaver:
         size = f"{self._size / 1e9:.3g} GB"
         return f"{size}, in about {self._size / self._rate:.1f} s" if self._rate else size
 
-    def advice(self) -> str | None:
-        """What to tell the user, once, if a run that torchrun ends has no time to write such a checkpoint."""
-        if self._told or self._rate is None:
-            return None
-        self._told = True
-        logger.info("checkpoints are written in the background: %s", self.forecast())
-        if self._size / self._rate <= GRACE - Preemption.PATIENCE:
-            return None
-        return (
-            f"a checkpoint takes long to write ({self.forecast()}): torchrun kills a run {GRACE:g} s after its signal, "
-            "so a preempted one may go on from the checkpoint before it. Save more often (save_every), write to a "
-            "faster disk, or, where it is SLURM that signals, have it signal earlier (--signal=USR1@120)"
-        )
+    def tell(self) -> None:
+        """Log, once, how long a checkpoint takes, and warn if a run that torchrun ends has no time to write one."""
+        if self._told or self._first is None:
+            return
+        (words, seconds), self._told = self._first, True
+        logger.info("checkpoints are written in the background: %s", words)
+        if seconds > GRACE - Preemption.PATIENCE:
+            logger.warning(
+                "a checkpoint takes long to write (%s): torchrun kills a run %g s after its signal, so a preempted one "
+                "may go on from the checkpoint before it. Save more often (save_every), write to a faster disk, or, "
+                "where it is SLURM that signals, have it signal earlier (--signal=USR1@120)",
+                *(words, GRACE),
+            )

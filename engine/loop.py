@@ -114,6 +114,8 @@ class Training:
         self.run, self.config, self.loader, self.schedule = run, run.config, loader, schedule
         self.model = model.to(run.device)
         self.optimization = Optimization(run, model, train_step)
+        if self.config.shard_optimizer and run.world_size == 1:
+            logger.info("shard_optimizer changes nothing: there is one process only")
         self.losses = Losses()
         self.epoch = self.index = self.step = 0  # running epoch; steps done in it; steps done in all
         self.best = float("-inf")
@@ -173,8 +175,7 @@ class Training:
             display.advance()
             if self.saver.failed:  # all processes stop after the same step; then the first says why, in _save
                 self.preemption.request()
-            if advice := self.saver.advice():
-                logger.warning(advice)
+            self.saver.tell()
             stop = self.preemption.agreed()
             save = stop or self.index == steps or (self.config.save_every and self.step % self.config.save_every == 0)
             if save or self.index % self.config.print_freq == 0:
@@ -279,27 +280,26 @@ class Training:
         self.saver.wait()
         rng = gather_objects([rng_state()])
         loaders = gather_objects([self.loader.state_dict()])
+        optimization = self.optimization.state_dict(self.saver.copy)
         if self.run.is_first:
-            state = self.saver.copy(
-                {
-                    **self._model_state(),
-                    **self.optimization.state_dict(),
-                    "epoch": self.epoch,
-                    "step": self.step,
-                    "samples": self.index * self._samples_per_step,
-                    "lr": self.lr,
-                    "losses": self.losses.state_dict(),
-                    "best": self.best,
-                    "rng": rng,
-                    "loaders": loaders,
-                }
-            )
+            counted = {
+                "epoch": self.epoch,
+                "step": self.step,
+                "samples": self.index * self._samples_per_step,
+                "lr": self.lr,
+                "losses": self.losses.state_dict(),
+                "best": self.best,
+                "rng": rng,
+                "loaders": loaders,
+            }
+            state = {**self.saver.copy(self._model_state()), **optimization, **self.saver.copy(counted)}
             folder, keep = self.run.output_dir, self.config.keep_checkpoints
             self.saver.write(partial(checkpoint.save_last, folder, state, keep))
 
     def finish_writing(self) -> None:
         """Wait, on every process, until what the first one writes is whole; else it would be taken for dead."""
         self.saver.wait()
+        self.saver.tell()
         barrier()
 
     def _resume(self, path: Path) -> None:
