@@ -131,12 +131,9 @@ def test_a_disk_that_is_full_ends_the_run_at_the_next_step(toy, tmp_path, steps,
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         write(state, path)
 
-    failing = threading.Event()
     monkeypatch.setattr(checkpoint, "write", full)
-    run = BackgroundSaver._run
-    monkeypatch.setattr(BackgroundSaver, "_run", lambda self, save: (run(self, save), failing.set()))
     write = BackgroundSaver.write
-    monkeypatch.setattr(BackgroundSaver, "write", lambda self, save: (write(self, save), failing.wait(5)))
+    monkeypatch.setattr(BackgroundSaver, "write", lambda self, save: (write(self, save), self._thread.join()))
     with pytest.raises(SystemExit, match=r"checkpoint_last.pth cannot be written .*No space left") as stopped:
         toy.main(["--output_dir", str(tmp_path), *SETTINGS])
     assert f"{tmp_path / 'checkpoint_last.pth'} is still there: go on from it with --resume" in stopped.value.code
