@@ -166,7 +166,9 @@ def annotations(results: Results) -> str:
 
 def checkpoints(results: Results) -> str:
     """Checkpoints in the background, by `python -m benchmarks.checkpoints`."""
-    measured = results["checkpoints"]
+    measured = results.get("checkpoints")
+    if measured is None:
+        return "No results are recorded yet."
     seconds, on = measured["seconds"], measured["machine"]
     waited, step, meanwhile = seconds["foreground"], 1e3 * seconds["step"], 1e3 * seconds["step_meanwhile"]
     rows = [
