@@ -4,6 +4,7 @@ run          the command; its jobs are in jobs/, the baselines in textbook/, wha
 predict      predict.py from files to captions, against Hugging Face's model
 capfilt      the job of CapFilt alone
 annotations  start-up and memory of millions of captions
+checkpoints  how long training stands still for a checkpoint, and until its file is whole
 select       the choice among the scores of a CapFilt run
 pages        brings the tables of README.md and docs/performance.md up to date with results/
 

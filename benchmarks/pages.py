@@ -164,6 +164,25 @@ def annotations(results: Results) -> str:
     return "\n".join([f"{about}\n", head, *rows])
 
 
+def checkpoints(results: Results) -> str:
+    """Checkpoints in the background, by `python -m benchmarks.checkpoints`."""
+    measured = results.get("checkpoints")
+    if measured is None:
+        return "No results are recorded yet."
+    seconds, on = measured["seconds"], measured["machine"]
+    waited, step, meanwhile = seconds["foreground"], 1e3 * seconds["step"], 1e3 * seconds["step_meanwhile"]
+    rows = [
+        f"| training waits | {waited:.2f} s | {waited:.2f} s | {step:.1f} ms |",
+        f"| in the background | {seconds['copy']:.2f} s | {seconds['whole']:.2f} s | {meanwhile:.1f} ms meanwhile |",
+    ]
+    about = (
+        f"{measured['bytes'] / 1e9:.1f} GB on {on.get('gpu', on['processor'])}, {on['cores']} cores, "
+        f"torch {on['torch']}; the first copy, which allocates the memory, took {seconds['first_copy']:.2f} s:"
+    )
+    head = "| way | training stands still | the file is whole after | a step |\n| --- | ---: | ---: | ---: |"
+    return "\n".join([f"{about}\n", head, *rows])
+
+
 def choice(results: Results) -> str:
     """The choice among generated scores, by `python -m benchmarks.select`."""
     measured = results["select"]
@@ -174,7 +193,7 @@ def choice(results: Results) -> str:
     )
 
 
-TABLES = {table.__name__: table for table in (summary, comparisons, goals, checks, annotations, choice)}
+TABLES = {table.__name__: table for table in (summary, comparisons, goals, checks, annotations, checkpoints, choice)}
 
 
 def main() -> None:

@@ -38,6 +38,9 @@ class TrainConfig(RunConfig):
     max_epoch: int = setting(1, "epochs to train")
     accumulation_steps: int = setting(1, "batches whose gradients are averaged into one step")
     clip_grad_norm: float | None = setting(None, "largest norm of the gradient; null does not clip")
+    shard_optimizer: bool = setting(
+        False, "share AdamW's moments out to the processes (ZeRO-1): less memory, more data between them"
+    )
     compile: bool = setting(False, "compile the transformer blocks with torch.compile")
     save_every: int = setting(
         0, "steps between two saves of checkpoint_last.pth within an epoch; 0 saves at its end only"

@@ -211,18 +211,30 @@ class Preemption:
         self.state_is_saved = False  # while true, a signal ends the process at once: nothing would be lost
         self._awaiting = False
         self._deadline = 0.0
+        self._since = time.monotonic()  # when the signal came
         self._flag = torch.zeros(1)
         self._exchange: dist.Work | None = None
         self._previous = {number: signal.signal(number, self._receive) for number in self.SIGNALS}
 
     def _receive(self, number: int, _: Any) -> None:
-        first, self.received = not self.received, True
+        first = not self.received
+        self.request()
         if self.state_is_saved:
             raise SystemExit(PREEMPTED)
         if first:
             self._set_deadline(number)
         if self._awaiting and time.monotonic() >= self._deadline:
             raise Interrupted
+
+    def request(self) -> None:
+        """Have all processes stop after the same step, as by a signal to this one."""
+        if not self.received:
+            self.received, self._since = True, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long ago the signal came."""
+        return time.monotonic() - self._since
 
     def _set_deadline(self, number: int) -> None:
         """Give the batch that is awaited, or will be, so much time, and have the signal repeated then."""
@@ -263,6 +275,8 @@ class Preemption:
             self._exchange.wait()
             self._exchange = None
             self.stop = self.stop or bool(self._flag)
+        if self.stop:
+            self.request()  # here, too, time runs from now on
         return self.stop
 
     def restore(self) -> None:

@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from engine import checkpoint
+from engine.background import BackgroundSaver
 from engine.config import TrainConfig
 from engine.data_wait import DataWait
 from engine.device import matrix_product_rate, precision_of
@@ -79,6 +81,7 @@ def fit(
                     log.write({"epoch": training.epoch, **train, "train_lr": training.lr, **metrics})
                     training.events.write({f"eval/{name}": value for name, value in metrics.items()}, training.step)
             training.next_epoch()
+        training.finish_writing()
     finally:
         training.close()
     return metrics
@@ -111,6 +114,8 @@ class Training:
         self.run, self.config, self.loader, self.schedule = run, run.config, loader, schedule
         self.model = model.to(run.device)
         self.optimization = Optimization(run, model, train_step)
+        if self.config.shard_optimizer and run.world_size == 1:
+            logger.info("shard_optimizer changes nothing: there is one process only")
         self.losses = Losses()
         self.epoch = self.index = self.step = 0  # running epoch; steps done in it; steps done in all
         self.best = float("-inf")
@@ -124,6 +129,7 @@ class Training:
         self.speed = Speed(run.device, self._samples_per_step, self._peak() if run.is_first else None)
         self.events = Events(run.output_dir, dataclasses.asdict(run.config), self.step, run.is_first)
         self.preemption = Preemption()
+        self.saver = BackgroundSaver(run.device)
 
     @property
     def _samples_per_step(self) -> int:
@@ -167,6 +173,9 @@ class Training:
             self.step += 1
             self.speed.count_step()
             display.advance()
+            if self.saver.failed:  # all processes stop after the same step; then the first says why, in _save
+                self.preemption.request()
+            self.saver.tell()
             stop = self.preemption.agreed()
             save = stop or self.index == steps or (self.config.save_every and self.step % self.config.save_every == 0)
             if save or self.index % self.config.print_freq == 0:
@@ -178,8 +187,7 @@ class Training:
                 self.speed.restart()
                 stop = self.preemption.settle()
             if stop:
-                logger.warning("stopped by a signal after step %d; go on with --resume", self.step)
-                raise SystemExit(PREEMPTED)
+                self._stop()
         display.close()
 
     def _stop_without_batch(self, display: ProgressDisplay, steps: int) -> NoReturn:
@@ -187,13 +195,23 @@ class Training:
         if self.run.world_size == 1:
             self._report(display, steps)
             self._save()
-            logger.warning("stopped by a signal after step %d; go on with --resume", self.step)
+            self._stop()
         else:  # the others may be in the midst of this step: nothing can be exchanged any more
             logger.warning(
                 "no batch came within %g s of the signal to stop: ended before step %d, without saving; "
                 "go on with --resume",
                 *(self.preemption.PATIENCE, self.step),
             )
+        raise SystemExit(PREEMPTED)
+
+    def _stop(self) -> NoReturn:
+        """End by a signal, once the checkpoint of this step is whole."""
+        if self.run.is_first:
+            logger.info("after a signal, the checkpoint of step %d is written: %s", self.step, self.saver.forecast())
+        self.finish_writing()
+        waited = self.preemption.seconds
+        done = "stopped by a signal after step %d, its checkpoint whole %.1f s after the signal; go on with --resume"
+        logger.warning(done, self.step, waited)
         raise SystemExit(PREEMPTED)
 
     @contextlib.contextmanager
@@ -224,6 +242,7 @@ class Training:
     @contextlib.contextmanager
     def state_saved(self) -> Iterator[None]:
         """For what follows a checkpoint (an evaluation): inside, a signal ends the process at once."""
+        self.finish_writing()
         self.preemption.state_is_saved = True
         if self.preemption.received:
             raise SystemExit(PREEMPTED)
@@ -233,13 +252,8 @@ class Training:
 
     def keep_weights(self, metrics: dict[str, float], best: str | None) -> None:
         """Write this epoch's weights: always if `best` is None, else if the metric `best` is the highest so far."""
-        weights = {
-            **self._model_state(),
-            "epoch": self.epoch,
-            "metrics": metrics,
-        }
         if best is None:
-            checkpoint.save(self.run.output_dir / f"checkpoint_{self.epoch:02d}.pth", weights)
+            self._write_weights(f"checkpoint_{self.epoch:02d}.pth", metrics)
         elif best not in metrics:
             raise KeyError(
                 f"the best weights are chosen by {best}, which is not among the metrics: {', '.join(metrics)}"
@@ -248,7 +262,13 @@ class Training:
             logger.warning("%s is %g after epoch %d: its weights are not the best", best, metrics[best], self.epoch)
         elif metrics[best] > self.best:
             self.best = metrics[best]
-            checkpoint.save(self.run.output_dir / BEST, weights)
+            self._write_weights(BEST, metrics)
+
+    def _write_weights(self, name: str, metrics: dict[str, float]) -> None:
+        """Have the weights written in the background. The next checkpoint waits, so that none is without them."""
+        self.saver.wait()
+        state = {**self.saver.copy(self._model_state()), "epoch": self.epoch, "metrics": metrics}
+        self.saver.write(partial(checkpoint.save, self.run.output_dir / name, state))
 
     def _model_state(self) -> dict[str, Any]:
         """The weights, and what it takes to use them."""
@@ -256,12 +276,13 @@ class Training:
         return {**state, "architecture": self.model.describe()} if isinstance(self.model, Described) else state
 
     def _save(self) -> None:
+        """Have `checkpoint_last.pth` written in the background, once the checkpoint before it is whole."""
+        self.saver.wait()
         rng = gather_objects([rng_state()])
         loaders = gather_objects([self.loader.state_dict()])
+        optimization = self.optimization.state_dict(self.saver.copy)
         if self.run.is_first:
-            state = {
-                **self._model_state(),
-                **self.optimization.state_dict(),
+            counted = {
                 "epoch": self.epoch,
                 "step": self.step,
                 "samples": self.index * self._samples_per_step,
@@ -271,8 +292,15 @@ class Training:
                 "rng": rng,
                 "loaders": loaders,
             }
-            checkpoint.save_last(self.run.output_dir, state, self.config.keep_checkpoints)
-        barrier()  # nobody leaves, to be taken for dead by the launcher, while the file is being written
+            state = {**self.saver.copy(self._model_state()), **optimization, **self.saver.copy(counted)}
+            folder, keep = self.run.output_dir, self.config.keep_checkpoints
+            self.saver.write(partial(checkpoint.save_last, folder, state, keep))
+
+    def finish_writing(self) -> None:
+        """Wait, on every process, until what the first one writes is whole; else it would be taken for dead."""
+        self.saver.wait()
+        self.saver.tell()
+        barrier()
 
     def _resume(self, path: Path) -> None:
         state = checkpoint.load(path)
@@ -308,5 +336,6 @@ class Training:
         logger.info("resumed from %s: epoch %d, step %d", path, self.epoch, self.step)
 
     def close(self) -> None:
-        self.events.close()
         self.preemption.restore()
+        self.events.close()
+        self.saver.close()

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from engine.device import precision_of
 from engine.distributed import all_reduce, gather_objects, world_size
 from engine.progress import Progress, TrainStep
 from engine.run import Run
+from engine.sharding import OptimizerShares
 from engine.step_record import NotFinite, StepRecorder, report
 from models.library_internals import (
     allow_compiled_variants,
@@ -43,6 +45,8 @@ class Optimization:
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=config.init_lr, weight_decay=config.weight_decay, fused=True
         )
+        sharded = config.shard_optimizer and run.world_size > 1
+        self.shares = OptimizerShares(self.parameters, run.rank, run.world_size) if sharded else None
         scaled = precision_of(config.precision, run.device) is torch.float16
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=scaled)
         self.broken = torch.zeros((), device=run.device)
@@ -112,20 +116,36 @@ class Optimization:
                 skip_step_where(self.optimizer, self.broken)
             elif self.broken:  # waits for the device
                 return norm
+        if self.shares is not None:  # from here on: the norm and the check above are those of all gradients
+            self.shares.keep_own_gradients()
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.shares is not None:
+            self.shares.exchange()
         return norm
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+    def state_dict(self, copy: Callable[[Any], Any]) -> dict[str, Any]:
+        """What `load_state_dict` restores, on the first process; its tensors are given through `copy`.
+
+        Call it on every process: where the optimizer is sharded, the others send what they have. The file is the same.
+        """
+        optimizer = self.optimizer.state_dict()
+        if self.shares is not None:
+            optimizer["state"] = self.shares.gather(optimizer["state"], copy)
+        elif self.run.is_first:
+            optimizer["state"] = copy(optimizer["state"])
+        return {"optimizer": optimizer, "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned; weight decay and precision stay those of this run's config.
+        """Restore what `state_dict` returned, sharded or not; weight decay and precision stay those of this config.
 
         Raises ValueError, among others, where it is the state of other parameters.
         """
         expected = [{name: type(value) for name, value in group.items()} for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
+        optimizer = state["optimizer"]
+        if self.shares is not None:
+            optimizer = {**optimizer, "state": self.shares.own(optimizer["state"])}
+        self.optimizer.load_state_dict(optimizer)
         for group, kinds in zip(self.optimizer.param_groups, expected, strict=True):
             group["weight_decay"] = self.run.config.weight_decay
             wrong = [name for name, kind in kinds.items() if name != "lr" and type(group.get(name)) is not kind]

@@ -25,6 +25,11 @@ def lerp_all(targets: list[Tensor], sources: list[Tensor], weight: float) -> Non
     torch._foreach_lerp_(targets, sources, weight)  # pyright: ignore[reportPrivateImportUsage]
 
 
+def copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
+    """Copy each source into its target, of the same shape, in a few kernel launches for all tensors together."""
+    torch._foreach_copy_(targets, sources)  # pyright: ignore[reportPrivateImportUsage]
+
+
 def skip_step_where(optimizer: Optimizer, broken: Tensor) -> None:
     """Make the next step of a fused optimizer do nothing if the scalar `broken` is not zero, without a device sync.
 

@@ -51,7 +51,7 @@ def uninterrupted(toy, tmp_path_factory):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_at_a_random_step_and_resumed_equals_uninterrupted(toy, uninterrupted, tmp_path, workers):
-    step = random.SystemRandom().randrange(6, STEPS)
+    step = random.SystemRandom().randrange(11, STEPS)  # the save of step 10 has waited for the file of step 5
     command = [sys.executable, toy.__file__, "--output_dir", str(tmp_path), *SETTINGS, f"num_workers={workers}"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     killed = subprocess.run([*command, f"stop_at={step}"], env=environment, capture_output=True, text=True, check=False)
@@ -205,7 +205,7 @@ def test_a_finished_run_goes_on_when_given_more_epochs(toy, uninterrupted, tmp_p
 
 
 def test_resume_with_another_number_of_processes_goes_on_at_the_same_sample(toy, torchrun, tmp_path, capsys):
-    torchrun(2, "--output_dir", tmp_path, *SETTINGS, "stop_at=5", "stop_by=SIGKILL")  # 5 steps of 8 samples are saved
+    torchrun(2, "--output_dir", tmp_path, *SETTINGS, "save_every=1", "stop_at=4", "stop_by=SIGTERM")
     assert final(tmp_path)["samples"] == 40
     toy.main(["--output_dir", str(tmp_path), *SETTINGS, "--resume"])
     printed = capsys.readouterr().out
