@@ -284,6 +284,8 @@ def _checkpoint_to_resume(flags: argparse.Namespace, output: Path, evaluate_only
             checkpoint.verify(path)
         if path is None or not os.path.exists(path):
             raise ConfigError(f"--resume {flags.resume}: no such file, nor a folder with a checkpoint_last.pth")
+        if newest is not None and newest.stat().st_mtime_ns > path.stat().st_mtime_ns:
+            logger.warning("going back to %s, though %s is newer: --resume alone would go on from that", path, newest)
         return path
     refused = output / REFUSED
     if flags.resume is None and (not restarted or refused.exists()):

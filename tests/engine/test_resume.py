@@ -245,11 +245,12 @@ def test_the_newest_checkpoints_are_kept(toy, tmp_path, keep):
     assert final(tmp_path)["step"] == 24
 
 
-def test_after_going_back_the_newest_are_those_written_last(toy, tmp_path):
+def test_after_going_back_the_newest_are_those_written_last(toy, tmp_path, capsys):
     settings = ["--output_dir", str(tmp_path), *SETTINGS, "keep_checkpoints=2"]
     toy.main([*settings, "max_epoch=2"])
     middle = tmp_path / "checkpoint_step_000000020.pth"
     toy.main([*settings, "max_epoch=2", "--resume", str(middle), "save_every=2"])
+    assert f"going back to {middle}, though {tmp_path / 'checkpoint_last.pth'} is newer" in capsys.readouterr().out
     assert [path.name for path in tmp_path.glob("checkpoint_step_*.pth")] == ["checkpoint_step_000000022.pth"]
 
 
