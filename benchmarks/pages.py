@@ -1,4 +1,4 @@
-"""Bring the tables of README.md and docs/performance.md up to date with benchmarks/results.
+"""Bring the tables of README.md, docs/performance.md and docs/scaling.md up to date with benchmarks/results.
 
     python -m benchmarks.pages
 
@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measurement import RESULTS
+from benchmarks.scaling_table import scaling
 from benchmarks.tables import comparison_table, times
 from files import REPOSITORY, atomic_write
 
-PAGES = ("README.md", "docs/performance.md")
+PAGES = ("README.md", "docs/performance.md", "docs/scaling.md")
 
 GOALS = {  # times as fast as the textbook way, on one thread of a CPU in fp32
     "pretrain_base": 1.5,
@@ -193,7 +194,9 @@ def choice(results: Results) -> str:
     )
 
 
-TABLES = {table.__name__: table for table in (summary, comparisons, goals, checks, annotations, checkpoints, choice)}
+TABLES = {
+    table.__name__: table for table in (summary, comparisons, goals, checks, annotations, checkpoints, choice, scaling)
+}
 
 
 def main() -> None:

@@ -37,6 +37,11 @@ class TrainConfig(RunConfig):
     weight_decay: float = setting(0.05, "AdamW's decay, of every parameter")
     max_epoch: int = setting(1, "epochs to train")
     accumulation_steps: int = setting(1, "batches whose gradients are averaged into one step")
+    global_batch_size: int | None = setting(
+        None,
+        "samples of an optimizer step over all processes, by which the batch size is lowered and accumulation_steps "
+        "chosen; null: what the run that is resumed had, else batch size x processes x accumulation_steps",
+    )
     clip_grad_norm: float | None = setting(None, "largest norm of the gradient; null does not clip")
     shard_optimizer: bool = setting(
         False, "share AdamW's moments out to the processes (ZeRO-1): less memory, more data between them"
@@ -55,6 +60,8 @@ class TrainConfig(RunConfig):
         check(0 <= self.weight_decay <= 100, "weight_decay", self.weight_decay, "from 0 to 100")
         check(self.max_epoch >= 1, "max_epoch", self.max_epoch, "at least 1")
         check(self.accumulation_steps >= 1, "accumulation_steps", self.accumulation_steps, "at least 1")
+        size = self.global_batch_size
+        check(size is None or size >= 1, "global_batch_size", size, "at least 1, or null")
         positive = self.clip_grad_norm is None or self.clip_grad_norm > 0
         check(positive, "clip_grad_norm", self.clip_grad_norm, "above 0, or null")
         check(self.save_every >= 0, "save_every", self.save_every, "0 or more")

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
+from engine.meeting import meet
 from settings import ConfigError, UserError
 
 Value = TypeVar("Value")
@@ -78,9 +79,9 @@ def _first_node(nodes: str) -> str:
 
 
 def connect(launch: Launch) -> Store | None:
-    """The key-value store that all processes share; None for a single process. Waits for the process that keeps it.
+    """The key-value store that all processes share; None for a single process. Waits for all of them.
 
-    Raises ConfigError where there are several processes and no address to meet at.
+    Raises ConfigError where there are several processes and no address to meet at, UserError where one does not come.
     """
     if launch.world_size == 1:
         return None
@@ -91,9 +92,7 @@ def connect(launch: Launch) -> Store | None:
         )
     address = "env://" if "RANK" in os.environ else f"tcp://{launch.address}:{launch.port}"
     store, _, _ = next(rendezvous(address, launch.rank, launch.world_size))
-    # After a failure torchrun starts the processes again over the same store, where the addresses of the dead remain.
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return PrefixStore(f"attempt_{attempt}", store)
+    return meet(store, launch.rank, launch.world_size)
 
 
 def init_process_group(launch: Launch, store: Store | None, device: torch.device, timeout_minutes: float) -> None:
@@ -278,6 +277,16 @@ class Preemption:
         if self.stop:
             self.request()  # here, too, time runs from now on
         return self.stop
+
+    def await_own_signal(self) -> None:
+        """Under torchrun, before leaving by the signal of another process, wait for one to this process for a moment.
+
+        When machines join, each launcher stops its own processes. One that left before its launcher came to it would be
+        taken for a failure, and cost one of `--max-restarts`.
+        """
+        deadline = time.monotonic() + self.PATIENCE
+        while "TORCHELASTIC_RUN_ID" in os.environ and not self.received and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def restore(self) -> None:
         """Put the earlier signal handlers back; after a signal, ignore further ones instead.

@@ -212,6 +212,7 @@ class Training:
         waited = self.preemption.seconds
         done = "stopped by a signal after step %d, its checkpoint whole %.1f s after the signal; go on with --resume"
         logger.warning(done, self.step, waited)
+        self.preemption.await_own_signal()
         raise SystemExit(PREEMPTED)
 
     @contextlib.contextmanager
@@ -323,14 +324,17 @@ class Training:
         self.epoch, self.step, self.best, self.lr = state["epoch"], state["step"], state["best"], state["lr"]
         if not (self.run.output_dir / BEST).exists():  # left in another folder: the best from here on is kept here
             self.best = float("-inf")
-        self.index = state["samples"] // self._samples_per_step
+        self.index, again = divmod(state["samples"], self._samples_per_step)
+        if again:  # only where global_batch_size changed
+            logger.warning("steps begin elsewhere now: %d samples of this epoch are taken a second time", again)
         if len(state["rng"]) == self.run.world_size:
             with checkpoint.reading(path, "rng"):
                 set_rng_state(state["rng"][self.run.rank])
         else:
             set_seed(self.run.seed + self.run.rank + self.step)
             logger.warning(
-                "%s was written by %d process(es), this run has %d: it goes on at the same sample, not bitwise equal",
+                "%s was written by %d process(es), this run has %d: it goes on at the same sample, with the same "
+                "samples in a step; not bitwise equal, since dropout differs",
                 *(path, len(state["rng"]), self.run.world_size),
             )
         logger.info("resumed from %s: epoch %d, step %d", path, self.epoch, self.step)

@@ -21,6 +21,7 @@ from engine import checkpoint, distributed
 from engine.config import RunConfig, TrainConfig
 from engine.device import choose_device, precision_of, tf32_allowed
 from engine.failure import exit_on_user_error
+from engine.global_batch import global_batch_of, keep_global_batch
 from engine.lock import FolderLock
 from engine.log import ProgressDisplay, set_up_logging, write_json
 from engine.progress import Batches
@@ -157,8 +158,12 @@ def start(
             # then disagree. It looks for a checkpoint behind the lock, where no other run is about to write one.
             distributed.first_decides(lambda: lock.take(output))
             resume_from = distributed.first_decides(lambda: _checkpoint_to_resume(flags, output, evaluate_only))
+            replays = flags.replay is not None
+            if isinstance(settings, TrainConfig) and not (evaluate_only or replays):
+                before = distributed.first_decides(lambda: global_batch_of(resume_from) if resume_from else None)
+                settings = keep_global_batch(settings, launch.world_size, before)
             set_seed(flags.seed)
-            processes, replays = (launch.rank, launch.world_size), flags.replay is not None
+            processes = launch.rank, launch.world_size
             run = Run(settings, output, device, flags.seed, *processes, evaluate_only, resume_from, replays, store)
             if run.is_first and not replays:
                 _prepare(run)
@@ -279,6 +284,8 @@ def _checkpoint_to_resume(flags: argparse.Namespace, output: Path, evaluate_only
             checkpoint.verify(path)
         if path is None or not os.path.exists(path):
             raise ConfigError(f"--resume {flags.resume}: no such file, nor a folder with a checkpoint_last.pth")
+        if newest is not None and newest.stat().st_mtime_ns > path.stat().st_mtime_ns:
+            logger.warning("going back to %s, though %s is newer: --resume alone would go on from that", path, newest)
         return path
     refused = output / REFUSED
     if flags.resume is None and (not restarted or refused.exists()):

@@ -1,6 +1,8 @@
 """NLVR2 end to end: from a pre-trained checkpoint, whose cross-attentions are doubled, one process and two."""
 
 import json
+import os
+import signal
 
 import pytest
 import torch
@@ -40,11 +42,15 @@ def test_fine_tuning_and_judging_on_one_process_and_two(arguments, tmp_path, tor
     assert trained["test_acc"] == pytest.approx(100 * right / len(predictions))
 
 
-def test_two_processes_train_as_one_on_the_same_global_batch(arguments, quick, tmp_path, torchrun_script):
-    # Each process draws its own stochastic depth, of which the first block has none; the checkpoint has two.
+@pytest.fixture
+def one_block(arguments, quick):
+    """Each process draws its own stochastic depth, of which the first block has none; the checkpoint has two."""
     vit, *_ = quick
     assert "depth: 2" in vit
-    one_block = [*arguments, vit.replace("depth: 2", "depth: 1"), "pretrained="]
+    return [*arguments, vit.replace("depth: 2", "depth: 1"), "pretrained="]
+
+
+def test_two_processes_train_as_one_on_the_same_global_batch(one_block, tmp_path, torchrun_script):
     train_nlvr.main([*one_block, "--output_dir", str(tmp_path / "one")])
     torchrun_script(2, "train_nlvr.py", *one_block, "--output_dir", tmp_path / "two", "batch_size_train=4")
     one, two = (json.loads((tmp_path / folder / "log.txt").read_text()) for folder in ("one", "two"))
@@ -52,6 +58,29 @@ def test_two_processes_train_as_one_on_the_same_global_batch(arguments, quick, t
     one, two = (torch.load(tmp_path / folder / "checkpoint_last.pth", weights_only=True) for folder in ("one", "two"))
     assert one["step"] == two["step"] > 5
     torch.testing.assert_close(two["model"], one["model"])
+
+
+def test_two_processes_go_on_with_the_global_batches_of_one(one_block, tmp_path, torchrun_script, monkeypatch):
+    train_nlvr.main([*one_block, "--output_dir", str(tmp_path / "whole")])
+    train_step = train_nlvr.train_step
+
+    def stopped(model, batch, progress):
+        if progress.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return train_step(model, batch, progress)
+
+    monkeypatch.setattr(train_nlvr, "train_step", stopped)
+    with pytest.raises(SystemExit):
+        train_nlvr.main([*one_block, "--output_dir", str(tmp_path / "resumed")])
+    torchrun_script(2, "train_nlvr.py", *one_block, "--output_dir", tmp_path / "resumed", "--resume")
+    whole, resumed = (json.loads((tmp_path / folder / "log.txt").read_text()) for folder in ("whole", "resumed"))
+    assert resumed == pytest.approx(whole, abs=1e-5)
+    whole, resumed = (
+        torch.load(tmp_path / folder / "checkpoint_last.pth", weights_only=True) for folder in ("whole", "resumed")
+    )
+    assert whole["step"] == resumed["step"] > 5
+    assert (whole["config"]["batch_size_train"], resumed["config"]["batch_size_train"]) == (8, 4)
+    torch.testing.assert_close(resumed["model"], whole["model"])
 
 
 def test_the_loss_of_one_batch_can_be_driven_down(in_demo_folder, quick, overfit):

@@ -1,11 +1,16 @@
 """How a process learns its rank, and that lists are put together without loss or duplicates."""
 
+import os
+import signal
+import threading
+import time
+
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from engine.distributed import Launch, broadcast_object, connect, gather_objects, read_launch
+from engine.distributed import Launch, Preemption, broadcast_object, connect, gather_objects, read_launch
 from settings import ConfigError
 
 
@@ -81,3 +86,22 @@ def _exchange(rank, store):
 
 def test_two_processes_gather_in_the_order_of_their_ranks(tmp_path):
     mp.spawn(_exchange, (str(tmp_path / "store"),), nprocs=2)
+
+
+@pytest.mark.parametrize(("torchrun", "own_signal"), [(True, True), (True, False), (False, False)])
+def test_who_stops_by_the_signal_of_another_waits_for_its_own_under_torchrun(monkeypatch, torchrun, own_signal):
+    """A launcher that stops its processes since a machine joins does not count a process that it stopped itself."""
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    if torchrun:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "7")
+    preemption = Preemption()
+    monkeypatch.setattr(preemption, "PATIENCE", 0.3)
+    preemption.stop = True
+    if own_signal:
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    began = time.monotonic()
+    preemption.await_own_signal()
+    waited = time.monotonic() - began
+    preemption.restore()
+    assert preemption.received == own_signal
+    assert (waited >= 0.3) == (torchrun and not own_signal)

@@ -204,13 +204,37 @@ def test_a_finished_run_goes_on_when_given_more_epochs(toy, uninterrupted, tmp_p
     assert "max_epoch was 3" in capsys.readouterr().out
 
 
-def test_resume_with_another_number_of_processes_goes_on_at_the_same_sample(toy, torchrun, tmp_path, capsys):
-    torchrun(2, "--output_dir", tmp_path, *SETTINGS, "save_every=1", "stop_at=4", "stop_by=SIGTERM")
-    assert final(tmp_path)["samples"] == 40
-    toy.main(["--output_dir", str(tmp_path), *SETTINGS, "--resume"])
+def test_resume_with_another_number_of_processes_goes_on_with_the_same_global_batches(toy, torchrun, tmp_path, capsys):
+    """Two processes with batches of 4, then one with the same memory: the end of one with batches of 8."""
+    settings = [*SETTINGS, "dropout=0.0"]
+    toy.main(["--output_dir", str(tmp_path / "whole"), *settings, "batch_size=8"])
+    changed = tmp_path / "changed"
+    torchrun(2, "--output_dir", changed, *settings, "stop_at=4", "stop_by=SIGTERM")
+    assert final(changed)["samples"] == 40
+    toy.main(["--output_dir", str(changed), *settings, "--resume"])
     printed = capsys.readouterr().out
+    assert "takes 8 samples: 1 process(es) with batch_size = 4 and accumulation_steps = 2" in printed
     assert "not bitwise equal" in printed
-    assert final(tmp_path)["step"] == 5 + 2 + 12 + 12
+    assert final(changed)["step"] == final(tmp_path / "whole")["step"] == 18
+    for name in ("linear.weight", "linear.bias"):
+        ours, theirs = (final(folder)["model"][name] for folder in (changed, tmp_path / "whole"))
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    logs = [[json.loads(line) for line in (folder / "log.txt").open()] for folder in (changed, tmp_path / "whole")]
+    for ours, theirs in zip(*logs, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_another_global_batch_is_asked_for_by_its_key(toy, tmp_path, capsys):
+    settings = ["--output_dir", str(tmp_path), *SETTINGS]
+    with pytest.raises(SystemExit):
+        toy.main([*settings, "stop_at=4", "stop_by=SIGTERM"])
+    assert final(tmp_path)["samples"] == 20
+    toy.main([*settings, "--resume", "batch_size=8", "max_epoch=1"])
+    assert final(tmp_path)["step"] == 12  # still of 4 samples
+    toy.main([*settings, "--resume", "batch_size=8", "global_batch_size=8", "max_epoch=2"])
+    assert "took 4 samples before and takes 8 from here on" in capsys.readouterr().out
+    assert final(tmp_path)["step"] == 12 + 6
+    assert final(tmp_path)["config"]["global_batch_size"] == 8
 
 
 @pytest.mark.parametrize("keep", [1, 3])
@@ -221,11 +245,12 @@ def test_the_newest_checkpoints_are_kept(toy, tmp_path, keep):
     assert final(tmp_path)["step"] == 24
 
 
-def test_after_going_back_the_newest_are_those_written_last(toy, tmp_path):
+def test_after_going_back_the_newest_are_those_written_last(toy, tmp_path, capsys):
     settings = ["--output_dir", str(tmp_path), *SETTINGS, "keep_checkpoints=2"]
     toy.main([*settings, "max_epoch=2"])
     middle = tmp_path / "checkpoint_step_000000020.pth"
     toy.main([*settings, "max_epoch=2", "--resume", str(middle), "save_every=2"])
+    assert f"going back to {middle}, though {tmp_path / 'checkpoint_last.pth'} is newer" in capsys.readouterr().out
     assert [path.name for path in tmp_path.glob("checkpoint_step_*.pth")] == ["checkpoint_step_000000022.pth"]
 
 

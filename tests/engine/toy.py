@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,7 @@ class Config(engine.TrainConfig):
     num_workers: int = setting(0, "loader processes")
     stop_at: int = setting(-1, "the step before which something happens to the last process, in its first life")
     stop_by: str = setting("SIGKILL", "what: a signal's name, 'mistake' (of the user) or 'bug' (of the script)")
+    slow_until: str = setting("", "a file until which a step takes a fifth of a second")
     poison: int = setting(-1, "the sample whose input is infinite; -1 for none")
     pretrained: str = setting("", "weights to start from")
     init_lr: float = setting(0.05, "learning rate")
@@ -103,6 +105,8 @@ def train_step(
         if config.stop_by == "bug":
             raise RuntimeError("this cannot happen")
         os.kill(os.getpid(), getattr(signal, config.stop_by))
+    if config.slow_until and not os.path.exists(config.slow_until):
+        time.sleep(0.2)
     loss = model(batch["x"], batch["y"])
     return {"loss": loss, "twice": 2 * loss}
 
