@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,8 @@ class Config(engine.TrainConfig):
     num_workers: int = setting(0, "loader processes")
     stop_at: int = setting(-1, "the step before which something happens to the last process, in its first life")
     stop_by: str = setting("SIGKILL", "what: a signal's name, 'mistake' (of the user) or 'bug' (of the script)")
+    slow: str = setting("", "what the last process is slow in: 'data' or 'step'")
+    scoring: float = setting(0.0, "seconds that the first process scores alone")
     poison: int = setting(-1, "the sample whose input is infinite; -1 for none")
     pretrained: str = setting("", "weights to start from")
     init_lr: float = setting(0.05, "learning rate")
@@ -50,6 +53,7 @@ class Loader:
 
     def __init__(self, config: Config, run: engine.Run) -> None:
         self.batch_size, self.num_workers, self.batches = config.batch_size, config.num_workers, 0
+        self.is_slow = config.slow == "data" and run.rank == run.world_size - 1
         self.sampler = TrainSampler(
             lambda epoch: shuffled(config.samples, (run.seed, epoch)), config.batch_size, run.rank, run.world_size
         )
@@ -76,6 +80,8 @@ class Loader:
         return map(self._count, iter(self.loader))
 
     def _count(self, batch: dict) -> dict:
+        if self.is_slow:
+            time.sleep(0.2)
         self.batches += 1
         return batch
 
@@ -103,12 +109,17 @@ def train_step(
         if config.stop_by == "bug":
             raise RuntimeError("this cannot happen")
         os.kill(os.getpid(), getattr(signal, config.stop_by))
+    if last and config.slow == "step":
+        time.sleep(0.2)
     loss = model(batch["x"], batch["y"])
     return {"loss": loss, "twice": 2 * loss}
 
 
-def evaluate(model: Model) -> dict[str, float]:
+def evaluate(run: engine.Run[Config], model: Model) -> dict[str, float]:
     assert not model.training
+    if run.is_first:
+        time.sleep(run.config.scoring)
+    engine.barrier("the scores of the toy")
     torch.rand(3)  # an evaluation may draw numbers without changing the training
     return {"score": float(model.linear.weight.sum())}
 
@@ -124,7 +135,7 @@ def main(arguments: list[str] | None = None) -> None:
             lambda run: Loader(run.config, run),
             step,
             schedule=schedule,
-            evaluate=evaluate,
+            evaluate=partial(evaluate, run),
             best="score",
         )
 

@@ -167,7 +167,9 @@ store_once("kind", "0", {"n": "int64"}, rows)
         signal.SIGKILL,
         pytest.param(
             signal.SIGSTOP,
-            marks=pytest.mark.faults("a process stopped (SIGSTOP) while others wait for the file it makes", "they go on"),
+            marks=pytest.mark.faults(
+                "a process stopped (SIGSTOP) while others wait for the file it makes", "they go on"
+            ),
         ),
     ],
 )
