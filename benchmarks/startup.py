@@ -33,11 +33,10 @@ import torch
 from benchmarks.measurement import RESULTS, commit, machine, save
 from data.loaders import TrainLoader
 from data.pretrain import PretrainDataset
-from data.records import shard_index
-from data.records.shard_index import ShardFiles, index_key, look_at
+from data.records.shard_index import COLUMNS, ShardFiles, index_key, look_at
 from data.records.shard_samples import Row
 from data.records.shards import shard_files
-from data.records.table import make_store, store_path
+from data.records.table import store_end, store_once, store_path
 from engine import distributed, once_a_node
 from settings.flags import Parser, at_least, file_path
 from transform.image import TrainTransform
@@ -128,13 +127,20 @@ def run(folder: Path, processes: int, shares: bool = True) -> list[dict[str, dic
 
 
 def write_made_up(folder: Path, shards: int, samples: int) -> None:
-    """Write empty shards, and indices that say that each holds so many samples."""
+    """Write empty shards, and indices that say that each holds so many samples: the same but for their names."""
     (folder / "shards").mkdir()
     rows = [Row(f"{number:09d}", ["a made-up caption"], 0, 512 * number, 512) for number in range(samples)]
+    table: pa.Buffer | None = None
     for number in range(shards):
         shard = folder / "shards" / f"{number:05d}.tar"
         shard.touch()
-        make_store("shards", index_key(str(shard)), shard_index._COLUMNS, lambda: rows)  # pyright: ignore[reportPrivateUsage]
+        key = index_key(str(shard))
+        if table is None:
+            made = store_once("shards", key, COLUMNS, lambda: rows)
+            content = made.file.read_bytes()
+            table = pa.py_buffer(content[: len(content) - len(store_end(key, pa.py_buffer(b"")))])
+        else:
+            store_path("shards", key).write_bytes(table.to_pybytes() + store_end(key, table))
 
 
 def forget_sizes() -> None:

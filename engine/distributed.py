@@ -123,9 +123,10 @@ def init_process_group(launch: Launch, store: Store | None, device: torch.device
 
 
 def leave_process_group() -> None:
-    """Leave the other processes, if any, once all exchanges have ended."""
+    """Leave the other processes, if any, at the end of the run: together, as one of them may keep the store."""
     global _presence
     if _presence is not None:
+        _presence.meet("the end of the run")
         _presence.leave()
         _presence = None
     if dist.is_initialized():
@@ -149,6 +150,7 @@ def _end(here: Presence | None, status: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     if here is not None:
+        here.leave()
         leaving = threading.Thread(target=here.leave_last, daemon=True)  # which the store may never answer
         leaving.start()
         leaving.join(ROLL_CALL)

@@ -251,9 +251,8 @@ class Training:
         if self.preemption.received:
             raise SystemExit(PREEMPTED)
         yield
-        barrier(
-            "the weights of the epoch"
-        )  # nobody trains on while the first still writes: a signal now would end only that one
+        # Nobody trains on while the first still writes: a signal now would end only that one.
+        barrier("the weights of the epoch")
         self.preemption.state_is_saved = False
 
     def keep_weights(self, metrics: dict[str, float], best: str | None) -> None:
@@ -297,9 +296,8 @@ class Training:
                 "loaders": loaders,
             }
             checkpoint.save_last(self.run.output_dir, state, self.config.keep_checkpoints)
-        barrier(
-            f"the checkpoint of step {self.step}"
-        )  # nobody leaves, to be taken for dead by the launcher, while the file is being written
+        # Nobody leaves, to be taken for dead by the launcher, while the file is being written.
+        barrier(f"the checkpoint of step {self.step}")
 
     def _resume(self, path: Path) -> None:
         state = checkpoint.load(path)

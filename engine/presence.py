@@ -98,6 +98,8 @@ class Presence:
 
     def place(self, rank: int) -> str:
         """The process of that rank in words: with its id and host."""
+        if not self._store.check([f"place {rank}"]):
+            return f"process {rank}, which never came,"
         return self._store.get(f"place {rank}").decode()
 
     def missing(self) -> list[str]:

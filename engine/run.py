@@ -163,7 +163,7 @@ def start(
             if run.is_first and not replays:
                 _prepare(run)
             yield run
-        distributed.leave_process_group()
+            distributed.leave_process_group()
     except BaseException as error:
         distributed.abandon_process_group(exit_status(error))
         raise

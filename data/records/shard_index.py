@@ -32,7 +32,7 @@ from settings import UserError
 logger = logging.getLogger("blip.data")
 
 _LAYOUT = 5  # raise it when the indices of older versions must not be used
-_COLUMNS: Columns = {
+COLUMNS: Columns = {
     "key": "string",
     "caption": "strings",
     "part": "int64",
@@ -88,7 +88,7 @@ def index_key(shard: str) -> str:
 
 def shard_index(shard: str, key: str) -> Store:
     """A shard's index, made now if it is missing or damaged; while another process makes it, this one waits."""
-    return store_once("shards", key, _COLUMNS, lambda: _rows(shard))
+    return store_once("shards", key, COLUMNS, lambda: _rows(shard))
 
 
 def samples_of(index: Store) -> int:
@@ -176,4 +176,4 @@ class _MissingIndices(Dataset[None]):
         if store_path("shards", key).exists():
             return
         with suppress(UserError):  # is raised where the index is needed; from a worker it would come as a traceback
-            make_store("shards", key, _COLUMNS, lambda: _rows(shard), wait=False)
+            make_store("shards", key, COLUMNS, lambda: _rows(shard), wait=False)

@@ -51,7 +51,7 @@ class Store:
         self.file = file
         content = pa.memory_map(str(file)).read_buffer() if file.stat().st_size else pa.py_buffer(b"")
         table = content.slice(0, max(0, content.size - _END.size))
-        if _end_of(file.stem, table) != content.slice(table.size).to_pybytes():
+        if store_end(file.stem, table) != content.slice(table.size).to_pybytes():
             raise DamagedStore(f"{file} is not as it was written")
         reader = pa.ipc.open_file(table)
         self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
@@ -68,7 +68,7 @@ class Store:
         return {name: column[row].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
 
 
-def _end_of(name: str, table: "pa.Buffer") -> bytes:
+def store_end(name: str, table: "pa.Buffer") -> bytes:
     """What follows the Arrow file `table` in a store called `name`."""
     checked = memoryview(table)[-_CHECKED:]
     return _END.pack(_MARK, table.size, zlib.crc32(checked, zlib.crc32(name.encode())))
@@ -174,7 +174,7 @@ def _write(file: Path, name: str, columns: Columns, rows: Iterator[Sequence[Any]
             values = zip(*batch, strict=True)
             arrays = [pa.array(column, kind) for column, kind in zip(values, schema.types, strict=True)]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
-    end = _end_of(name, pa.memory_map(str(file)).read_buffer())
+    end = store_end(name, pa.memory_map(str(file)).read_buffer())
     with file.open("ab") as sink:
         sink.write(end)
 
