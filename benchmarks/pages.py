@@ -176,8 +176,9 @@ def choice(results: Results) -> str:
 
 def startup(results: Results) -> str:
     """The start of a pre-training on many shards, by `python -m benchmarks.startup`: all processes of a machine."""
-    measured = results["startup"]
-    rows: list[str] = []
+    if "startup" not in results:
+        return "No results are recorded yet."
+    measured, rows = results["startup"], list[str]()
     for start, processes in measured["starts"].items():
         for part in processes[0]:
             found = [process[part] for process in processes]
