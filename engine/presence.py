@@ -90,7 +90,7 @@ class Presence:
         key = f"shared {self._shared} on {_node()}"
         if self._store.add(f"drawn {key}", 1) == 1:
             self._store.set(f"maker of {key}", str(self._rank))
-            self._store.set(key, made := make())
+            self._store.set(key, made := make())  # pyright: ignore[reportArgumentType]  # it takes bytes, too
             return made
         with self.waiting_for(what):
             self._await({int(self._store.get(f"maker of {key}")): key})
@@ -155,7 +155,7 @@ class _Look:
 
     def _look(self) -> None:
         keys, began, compared = self._keys, self.looked, self.looked
-        pulses = dict.fromkeys(keys, (-1, began))
+        pulses: dict[int, tuple[int, float]] = dict.fromkeys(keys, (-1, began))
         pause = _SHORTEST_LOOK
         while keys := {rank: key for rank, key in keys.items() if not self._store.check([key])}:
             raise_if_others_end(self._store)
