@@ -184,7 +184,7 @@ class Losses:
         """Keep what step number `step` returned, and the names of the files that its batch was read from."""
         self._pending.append((step, values, files))
 
-    def fetch(self, own_times: Callable[[], OwnTimes] = lambda: (0.0, 0.0)) -> dict[str, float]:
+    def fetch(self, own_times: Callable[[], OwnTimes]) -> dict[str, float]:
         """Means over the steps since the last fetch and over all processes; waits for the device.
 
         With them travel the `own_times` of each process, asked for when the device has done all steps.
