@@ -7,7 +7,7 @@ processes are those of one machine. Parts of a start, each measured in every pro
 
 list    finding the shards and naming their indices: the first process asks the file system, the others get its answer
 sizes   how many samples each shard has: the first start counts them in the indices, later ones read the table of it
-order   the loader and the order of epoch 0
+order   the order of epoch 0, until the samples of this process's first batch are known
 
 A question is a call of `os.stat`; a file is opened through Python or Arrow. Memory is the peak of a process during a
 part, without what it holds after its imports. "each by itself" is a later start without sharing: every
@@ -31,12 +31,12 @@ import pyarrow as pa
 import torch
 
 from benchmarks.measurement import RESULTS, commit, machine, save
-from data.loaders import TrainLoader
 from data.pretrain import PretrainDataset
 from data.records.shard_index import COLUMNS, ShardFiles, index_key, look_at
 from data.records.shard_samples import Row
 from data.records.shards import shard_files
 from data.records.table import store_end, store_once, store_path
+from data.sampler import TrainSampler
 from engine import distributed, once_a_node
 from settings.flags import Parser, at_least, file_path
 from transform.image import TrainTransform
@@ -106,12 +106,7 @@ def start(folder: Path, launch: distributed.Launch, shares: bool) -> dict[str, d
     shards = measured("list", lambda: once_a_node(found, "the list of the shards") if shares else found())
     dataset = measured("sizes", lambda: PretrainDataset([], TrainTransform(224, 0.2), shards=shards))
 
-    def order() -> TrainLoader:
-        loader = TrainLoader(dataset, _BATCH, rank=launch.rank, world_size=launch.world_size)
-        loader.set_epoch(0)
-        return loader
-
-    measured("order", order)
+    measured("order", lambda: next(iter(TrainSampler(dataset.order, _BATCH, launch.rank, launch.world_size))))
     distributed.leave_process_group()
     return parts
 
