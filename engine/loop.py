@@ -19,13 +19,23 @@ from engine.background import BackgroundSaver
 from engine.config import TrainConfig
 from engine.data_wait import DataWait
 from engine.device import matrix_product_rate, precision_of
-from engine.distributed import PREEMPTED, Interrupted, Preemption, barrier, broadcast_object, gather_objects
+from engine.distributed import (
+    PREEMPTED,
+    Interrupted,
+    Preemption,
+    barrier,
+    broadcast_object,
+    gather_objects,
+    presence,
+    waiting_for,
+)
 from engine.log import EpochLog, Events, ProgressDisplay, Speed, status_line
 from engine.progress import Described, Evaluate, Loader, Progress, Schedule, TrainStep, cosine_by_epoch
 from engine.randomness import preserved_rng, rng_state, set_rng_state, set_seed
 from engine.replay import replay
 from engine.run import Run
 from engine.step import Losses, Optimization
+from engine.straggler import OwnTimes, slowest
 from models.library_internals import ModelFlops
 from models.weights.integrity import check_finite
 from settings import ConfigError
@@ -66,6 +76,7 @@ def fit(
         replay(run, run.resume_from, build_model(run.config), train_step)
         return {}
     loader, model = build_loader(run), build_model(run.config)
+    barrier("the data and the model")  # a machine whose cache is empty reads all annotations first
     training = Training(run, model, loader, train_step, schedule or cosine_by_epoch(run.config))
     log = EpochLog(run.output_dir / "log.txt", training.epoch)
     metrics: dict[str, float] = {}
@@ -98,7 +109,7 @@ def run_evaluation(run: Run[Any], model: nn.Module, evaluate: Evaluate) -> dict[
     # Evaluations see many shapes, each of which compiled blocks would be compiled for anew.
     eager = torch.compiler.set_stance("force_eager")
     with preserved_rng(), torch.no_grad(), run.autocast(run.config.eval_precision), eager:
-        found = broadcast_object(evaluate(model))
+        found = broadcast_object(evaluate(model), "the scores of the evaluation")
     run.write_json("evaluate.txt", found)
     metrics: dict[str, float] = {name: value for name, value in found.items() if isinstance(value, float | int)}
     logger.info("evaluation: %s", "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
@@ -130,6 +141,7 @@ class Training:
         self.events = Events(run.output_dir, dataclasses.asdict(run.config), self.step, run.is_first)
         self.preemption = Preemption()
         self.saver = BackgroundSaver(run.device)
+        self.compares = False  # the processes' times, but for those of the first report: operations are counted there
 
     @property
     def _samples_per_step(self) -> int:
@@ -159,13 +171,13 @@ class Training:
             progress = Progress(self.epoch, self.index, steps, self.step)
             began = time.perf_counter()
             try:
-                with self.preemption.awaiting_batch():
+                with self.preemption.awaiting_batch(), waiting_for(f"its batch of step {self.step}"):
                     group = [next(batches) for _ in range(accumulated)]
             except Interrupted:
                 self._stop_without_batch(display, steps)
             self.speed.waited += time.perf_counter() - began
             self.lr = self.schedule(progress)
-            with self._count_flops():
+            with self._count_flops(), waiting_for(f"the gradients of step {self.step}"):
                 values = self.optimization.step(group, progress, self.lr)
             self.losses.add(self.step, values, [file for batch in group for file in batch.get("files", [])])
             self.optimization.recorder.drop_finite()
@@ -227,13 +239,24 @@ class Training:
 
     def _report(self, display: ProgressDisplay, steps: int) -> dict[str, float]:
         """Show the losses and the speed since the last report; returns the speed."""
-        with self.optimization.recorder.replayable(self.model):
-            losses = self.losses.fetch()
+        with self.optimization.recorder.replayable(self.model), waiting_for(f"the losses before step {self.step}"):
+            losses = self.losses.fetch(self._own_times)
         speed = self.speed.report()
+        self._name_straggler()
         left = (self.config.max_epoch - self.epoch) * steps - self.index
         display.report(self.index, status_line(losses, speed, self.lr), left * speed["s_per_step"])
         self.events.write({**losses, **speed, "lr": self.lr}, self.step)
         return speed
+
+    def _own_times(self) -> OwnTimes:
+        """Seconds a step since the last report that this process waited for its data, and that it computed."""
+        return self.speed.waited_a_step(), self.optimization.own_time.take() / max(self.speed.steps, 1)
+
+    def _name_straggler(self) -> None:
+        """Log, on the first process, which process holds up the others, if one does."""
+        here, judged, self.compares = presence(), self.compares, True
+        if here is not None and self.run.is_first and judged and (found := slowest(self.losses.own_times)):
+            logger.warning("%s is the slowest: %s", here.place(found[0]), found[1])
 
     def next_epoch(self) -> None:
         self.epoch += 1
@@ -248,7 +271,8 @@ class Training:
         if self.preemption.received:
             raise SystemExit(PREEMPTED)
         yield
-        barrier()  # nobody trains on while the first still writes: a signal now would end only that one
+        # Nobody trains on while the first still writes: a signal now would end only that one.
+        barrier("the weights of the epoch")
         self.preemption.state_is_saved = False
 
     def keep_weights(self, metrics: dict[str, float], best: str | None) -> None:
@@ -279,8 +303,9 @@ class Training:
     def _save(self) -> None:
         """Have `checkpoint_last.pth` written in the background, once the checkpoint before it is whole."""
         self.saver.wait()
-        rng = gather_objects([rng_state()])
-        loaders = gather_objects([self.loader.state_dict()])
+        what = f"the checkpoint of step {self.step}"
+        rng = gather_objects([rng_state()], what)
+        loaders = gather_objects([self.loader.state_dict()], what)
         optimization = self.optimization.state_dict(self.saver.copy)
         if self.run.is_first:
             counted = {
@@ -301,7 +326,7 @@ class Training:
         """Wait, on every process, until what the first one writes is whole; else it would be taken for dead."""
         self.saver.wait()
         self.saver.tell()
-        barrier()
+        barrier(f"the checkpoint of step {self.step}")
 
     def _resume(self, path: Path) -> None:
         state = checkpoint.load(path)

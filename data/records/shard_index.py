@@ -10,9 +10,11 @@ import logging
 import os
 import stat as modes
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +32,7 @@ from settings import UserError
 logger = logging.getLogger("blip.data")
 
 _LAYOUT = 5  # raise it when the indices of older versions must not be used
-_COLUMNS: Columns = {
+COLUMNS: Columns = {
     "key": "string",
     "caption": "strings",
     "part": "int64",
@@ -59,6 +61,19 @@ class Parts:
     bytes: np.ndarray
 
 
+class ShardFiles(NamedTuple):
+    """Shards, each with the name of its index: all that the file system has to be asked of them at a start."""
+
+    files: list[str]
+    keys: list[str]
+
+
+def look_at(shards: Iterable[str | Path]) -> ShardFiles:
+    """The shards with the names of their indices, as of now."""
+    files = [str(shard) for shard in shards]
+    return ShardFiles(files, [index_key(file) for file in files])
+
+
 def index_key(shard: str) -> str:
     """The name of a shard's index; a changed shard has another one."""
     try:
@@ -73,7 +88,7 @@ def index_key(shard: str) -> str:
 
 def shard_index(shard: str, key: str) -> Store:
     """A shard's index, made now if it is missing or damaged; while another process makes it, this one waits."""
-    return store_once("shards", key, _COLUMNS, lambda: _rows(shard))
+    return store_once("shards", key, COLUMNS, lambda: _rows(shard))
 
 
 def samples_of(index: Store) -> int:
@@ -106,6 +121,8 @@ def shard_parts(shards: Sequence[str], keys: Sequence[str]) -> Parts:
 
 def log_left_out(shard: str, index: Store) -> None:
     """Log what of a shard cannot be trained on, and why."""
+    if samples_of(index) == len(index):
+        return
     left_out = Counter[str]()
     for key, problem in zip(joined([index], "key").to_pylist(), joined([index], "problem").to_pylist(), strict=True):
         if problem is not None and key is None:
@@ -129,7 +146,9 @@ def _rows(shard: str) -> Sequence[Row]:
 
 def _make_missing(shards: Sequence[str], keys: Sequence[str]) -> None:
     """Make the indices that are missing, except those that another process is making."""
-    missing = [shard for shard in zip(shards, keys, strict=True) if not store_path("shards", shard[1]).exists()]
+    folder = store_path("shards", "").parent
+    there = set(os.listdir(folder)) if folder.exists() else set()  # one question instead of thousands
+    missing = [one for one in zip(shards, keys, strict=True) if store_path("shards", one[1]).name not in there]
     if not missing:
         return
     logger.info("indexing %d of %d shards (once: later starts find them in the cache)", len(missing), len(shards))
@@ -154,5 +173,7 @@ class _MissingIndices(Dataset[None]):
 
     def __getitem__(self, number: int) -> None:
         shard, key = self.shards[number]
+        if store_path("shards", key).exists():
+            return
         with suppress(UserError):  # is raised where the index is needed; from a worker it would come as a traceback
-            make_store("shards", key, _COLUMNS, lambda: _rows(shard), wait=False)
+            make_store("shards", key, COLUMNS, lambda: _rows(shard), wait=False)

@@ -16,7 +16,7 @@ import numpy as np
 
 from data.records.open_shards import MOST_KEPT, open_shard
 from data.records.parquet import is_parquet
-from data.records.shard_index import Parts, index_key, shard_parts
+from data.records.shard_index import Parts, ShardFiles, look_at, shard_parts
 from data.records.shard_selection import selected_samples
 from data.records.table import Store, joined
 from data.records.uids import UidList
@@ -84,9 +84,8 @@ class Shards:
         window: how many parts may be read in turns: as many as a process keeps open and in memory.
     """
 
-    def __init__(self, files: Sequence[str | Path], uids: UidList | None = None) -> None:
-        self.files = [str(file) for file in files]
-        self._keys = [index_key(file) for file in self.files]
+    def __init__(self, files: Sequence[str | Path] | ShardFiles, uids: UidList | None = None) -> None:
+        self.files, self._keys = files if isinstance(files, ShardFiles) else look_at(files)
         parts = shard_parts(self.files, self._keys)
         self.window = _window(self.files, parts)
         self.sizes = parts.samples

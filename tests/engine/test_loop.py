@@ -232,7 +232,7 @@ def test_figures_that_a_person_reads_are_in_the_lines(toy, tmp_path, capsys):
 def test_no_step_reads_a_value_from_the_device_and_reports_do(toy, tmp_path, monkeypatch):
     fetched = []
     fetch, step = Losses.fetch, Optimization.step
-    monkeypatch.setattr(Losses, "fetch", lambda self: fetched.append(1) or fetch(self))
+    monkeypatch.setattr(Losses, "fetch", lambda self, own: fetched.append(1) or fetch(self, own))
 
     def guarded(self, *arguments):
         with monkeypatch.context() as inside:

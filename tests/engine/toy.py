@@ -28,6 +28,8 @@ class Config(engine.TrainConfig):
     stop_at: int = setting(-1, "the step before which something happens to the last process, in its first life")
     stop_by: str = setting("SIGKILL", "what: a signal's name, 'mistake' (of the user) or 'bug' (of the script)")
     slow_until: str = setting("", "a file until which a step takes a fifth of a second")
+    slow: str = setting("", "what the last process is slow in: 'data' or 'step'")
+    scoring: float = setting(0.0, "seconds that the first process scores alone")
     poison: int = setting(-1, "the sample whose input is infinite; -1 for none")
     pretrained: str = setting("", "weights to start from")
     init_lr: float = setting(0.05, "learning rate")
@@ -52,6 +54,7 @@ class Loader:
 
     def __init__(self, config: Config, run: engine.Run) -> None:
         self.batch_size, self.num_workers, self.batches = config.batch_size, config.num_workers, 0
+        self.is_slow = config.slow == "data" and run.rank == run.world_size - 1
         self.sampler = TrainSampler(
             lambda epoch: shuffled(config.samples, (run.seed, epoch)), config.batch_size, run.rank, run.world_size
         )
@@ -78,6 +81,8 @@ class Loader:
         return map(self._count, iter(self.loader))
 
     def _count(self, batch: dict) -> dict:
+        if self.is_slow:
+            time.sleep(0.2)
         self.batches += 1
         return batch
 
@@ -107,6 +112,8 @@ def train_step(
         os.kill(os.getpid(), getattr(signal, config.stop_by))
     if config.slow_until and not os.path.exists(config.slow_until):
         time.sleep(0.2)
+    if last and config.slow == "step":
+        time.sleep(0.2)
     loss = model(batch["x"], batch["y"])
     return {"loss": loss, "twice": 2 * loss}
 
@@ -115,6 +122,13 @@ def evaluate(model: Model) -> dict[str, float]:
     assert not model.training
     torch.rand(3)  # an evaluation may draw numbers without changing the training
     return {"score": float(model.linear.weight.sum())}
+
+
+def evaluate_slowly(run: engine.Run[Config], model: Model) -> dict[str, float]:
+    if run.is_first:
+        time.sleep(run.config.scoring)
+    engine.barrier("the scores of the toy")
+    return evaluate(model)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -128,7 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
             lambda run: Loader(run.config, run),
             step,
             schedule=schedule,
-            evaluate=evaluate,
+            evaluate=partial(evaluate_slowly, run),
             best="score",
         )
 
