@@ -35,6 +35,11 @@ class PretrainData(DataConfig):
     )
     uids: str = setting("", "list of the samples of the shards to use, a .npy file of uids as DataComp has them")
     shards_share: float | None = setting(None, "share of the samples drawn from shards; null: as many as they hold")
+    shard_lanes: int | None = setting(
+        None,
+        "lanes that the shards are dealt to, a multiple of the processes, each of which reads the shards of its own lanes "
+        "only; null: all read from the same shards",
+    )
     batch_size: int = setting(75, "images per process and step")
     image_size: int = setting(224, "side in pixels of the square that images are resized to")
     min_scale: float = setting(0.2, "smallest share of a training picture's area that a crop may have")
@@ -45,6 +50,10 @@ class PretrainData(DataConfig):
             raise ConfigError("nothing to train on: give train_file (a list of files), laion_path or shards")
         if self.uids and not self.shards:
             raise ConfigError("uids lists samples of shards: give shards, or leave it out")
+        if self.shard_lanes is not None:
+            check(self.shard_lanes >= 2, "shard_lanes", self.shard_lanes, "at least 2, or null")
+            if not self.shards:
+                raise ConfigError("shard_lanes deals shards to the processes: give shards, or leave it out")
         if self.shards_share is not None:
             check(0 < self.shards_share < 1, "shards_share", self.shards_share, "between 0 and 1")
             if not self.shards or not (self.train_file or self.laion_path):

@@ -81,6 +81,7 @@ class Shards:
 
     Attributes:
         sizes: int64 [parts], the samples that are read together: of a tar, or of a row group of a Parquet file.
+        part_shards: int64 [parts], the number of the file that a part belongs to.
         window: how many parts may be read in turns: as many as a process keeps open and in memory.
     """
 
@@ -90,7 +91,7 @@ class Shards:
         parts = shard_parts(self.files, self._keys)
         self.window = _window(self.files, parts)
         self.sizes = parts.samples
-        self._shards = parts.shard
+        self.part_shards = parts.shard
         self._selected: Store | None = None
         if uids is not None and self.files:
             folder, names = relative_names(self.files)
@@ -105,10 +106,10 @@ class Shards:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
         part = int(np.searchsorted(self._ends, row, side="right"))
-        number = int(self._shards[part])
+        number = int(self.part_shards[part])
         file, shard = self.files[number], open_shard(self.files[number], self._keys[number])
         if self._selected is None:
-            first = int(np.searchsorted(self._shards, number))  # part of the shard
+            first = int(np.searchsorted(self.part_shards, number))  # part of the shard
             sample = shard.index[int(row - self._ends[first] + self.sizes[first])]
         else:
             sample = shard.index[self._selected[row]["row"]]
