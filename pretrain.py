@@ -64,6 +64,8 @@ def build_loader(run: engine.Run[Config]) -> TrainLoader:
         shards=shard_files(config.shards),
         uids=config.uids,
         shards_share=config.shards_share,
+        shard_lanes=config.shard_lanes,
+        staging=config.staging(),
         seed=run.seed,
     )
     if run.is_first:

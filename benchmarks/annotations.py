@@ -23,8 +23,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measurement import RESULTS, machine, save
 from data.pretrain import PAIR
+from data.order import shuffled
 from data.records.annotations import Annotations
-from data.sampler import shuffled
 from settings.flags import Parser, at_least
 
 _WORKERS = 2

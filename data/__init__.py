@@ -3,6 +3,7 @@
 caption retrieval vqa nlvr nocaps video_retrieval pretrain      the datasets, one task a file
 config, config_base     the data keys of each task's config
 dataset                 base classes: randomness by (seed, epoch, index), replaced bad images, batches as dicts
+order, lanes            the order of an epoch; shards dealt to the processes
 sampler, loaders        which samples are in which batch; worker processes that load them
 workers                 how many worker processes `num_workers: auto` means
 text                    the cleaning of captions and questions

@@ -80,11 +80,11 @@ class CopiedTar(_OpenShard):
 class OpenParquet(_OpenShard):
     """A Parquet file and its index. Its row groups are decoded as a whole, and the last ones kept in memory."""
 
-    def __init__(self, file: str, key: str, name: str, *, is_copy: bool) -> None:
-        super().__init__(file, key, name)
+    def __init__(self, file: str, key: str, copy_of: str = "") -> None:
+        super().__init__(file, key, copy_of or file)
         opened = open_parquet(file)
         self._picture = picture_columns(file, opened)
-        self._opened = None if is_copy else opened
+        self._opened = None if copy_of else opened
 
     def picture(self, sample: dict[str, Any]) -> bytes:
         """The bytes of the picture of `sample`, a row of the index; raises BadImage where they cannot be decoded."""
@@ -139,5 +139,5 @@ def open_shard(file: str, key: str, copy_of: str = "") -> OpenTar | CopiedTar | 
         copy_of: the name of the remote shard that `file` is a copy of.
     """
     if is_parquet(file):
-        return OpenParquet(file, key, copy_of or file, is_copy=bool(copy_of))
+        return OpenParquet(file, key, copy_of)
     return CopiedTar(file, key, copy_of) if copy_of else OpenTar(file, key)

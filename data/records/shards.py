@@ -25,10 +25,11 @@ from data.records.uids import UidList
 from data.remote.addresses import is_address
 from data.remote.listing import described, matching
 from data.remote.stage import Stage, Staging
-from data.remote.stager import Stager, Uses
+from data.remote.stager import Stager, uses_of
 from settings import ConfigError, MissingFile, UserError, needs_extra
 
 _MOST_SHARDS = 1_000_000  # names that a pattern may stand for
+_NEAR = 10  # bad pictures after which the rest of the shard is thought to be bad, too
 _DIGITS = 18  # of a number in a pattern
 _WINDOW = 16  # shards among which an epoch's order mixes samples: reads stay within a few files
 _WINDOW_OF_GROUPS = 256  # the same for the row groups of Parquet files, as far as they may be kept in memory
@@ -112,6 +113,7 @@ class Shards:
     Attributes:
         files: the names of the shards: paths, and addresses as they may be shown.
         sizes: int64 [parts], the samples that are read together: of a tar, or of a row group of a Parquet file.
+        part_shards: int64 [parts], the number of the file that a part belongs to.
         window: how many parts may be read in turns: as many as a process keeps open and in memory.
     """
 
@@ -125,7 +127,7 @@ class Shards:
         parts = shard_parts(shards, self._keys)
         self.window = _window(self.files, parts)
         self.sizes = parts.samples
-        self._shards = parts.shard
+        self.part_shards = parts.shard
         self._selected: Store | None = None
         if uids is not None and self.files:
             folder, names = relative_names(self.files)
@@ -141,7 +143,7 @@ class Shards:
     def __getitem__(self, row: int) -> dict[str, Any]:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
-        number = int(self._shards[np.searchsorted(self._ends, row, side="right")])
+        number = int(self.part_shards[np.searchsorted(self._ends, row, side="right")])
         shard = self._open(number)
         if self._selected is not None:
             sample = shard.index[self._selected[row]["row"]]
@@ -153,29 +155,34 @@ class Shards:
             raise BadImage(name, f"a sample {sample['problem']}")
         return {"image": shard.picture(sample), "caption": sample["caption"], "name": name}
 
-    def stager(self, batches: Iterable[np.ndarray], start_batch: int) -> Stager | None:
+    def stager(self, batches: Iterable[tuple[np.ndarray, np.ndarray]], start_batch: int) -> Stager | None:
         """What stages the remote shards for the batches of an epoch, of which those from `start_batch` on will be read.
 
         Args:
-            batches: the rows of each batch, from the epoch's first on; rows that are not below `len(self)` are no
-                samples of shards.
+            batches: of each batch, from the epoch's first on, the rows and in which pass over the shards they are read.
 
         Returns None where no shard is remote. Raises ConfigError where the disk space that is allowed is too small.
         """
         if self._stage is None:
             return None
-        remote = np.zeros(len(self.files), bool)
-        remote[list(self._stage.shards)] = True
+        remote = np.isin(np.arange(len(self.files)), list(self._stage.shards))
 
-        def shards_of(rows: np.ndarray) -> np.ndarray:
-            numbers = self._shards[np.searchsorted(self._ends, rows[rows < len(self)], side="right")]
-            return numbers[remote[numbers]]
+        def shards_of(rows: np.ndarray, passes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            numbers = self.part_shards[np.searchsorted(self._ends, rows, side="right")]
+            return numbers[remote[numbers]], passes[remote[numbers]]
 
-        return Stager(self._stage, Uses.of(batches, shards_of), start_batch, round(self._staging.gib * 2**30))
+        uses = uses_of(shards_of(*batch) for batch in batches)
+        return Stager(self._stage, uses, start_batch, round(self._staging.gib * 2**30))
 
-    def another_row(self, row: int, rng: np.random.Generator) -> int:
-        """A row drawn from the same shard; where that cannot be read, from the shard that is staged in its place."""
-        number = int(self._shards[np.searchsorted(self._ends, row, side="right")])
+    def another_row(self, row: int, attempt: int, rng: np.random.Generator) -> int:
+        """A row in the place of one that cannot be read, drawn from the same shard, which is at hand.
+
+        Where `attempt` rows before it could not be read, it is drawn from all shards, unless some are remote. In the
+        place of a remote shard that cannot be read stands the one that is staged instead.
+        """
+        if self._stage is None and attempt >= _NEAR:
+            return int(rng.integers(len(self)))
+        number = int(self.part_shards[np.searchsorted(self._ends, row, side="right")])
         if self._stage is not None and number in self._stage.shards:
             number = self._stage.in_place_of(number)
         rows = self._rows_of(number)
@@ -183,7 +190,7 @@ class Shards:
 
     def _rows_of(self, number: int) -> range:
         """The rows of shard `number`."""
-        first, end = np.searchsorted(self._shards, [number, number + 1])
+        first, end = np.searchsorted(self.part_shards, [number, number + 1])
         return range(int(self._ends[first - 1]) if first else 0, int(self._ends[end - 1]))
 
     def _said(self, number: int) -> int | None:

@@ -6,13 +6,12 @@
     STAGE/run-3f.../part-DIGEST-... what this process has read of a shard so far
     STAGE/run-3f.../12.lost         shard 12 cannot be read: the reason, and the shard whose samples take its places
 
-Links count the processes that still need a shard: who drops the last one deletes the shard. What killed processes left is
-known by their locks, which are free.
+Links count the processes that still need a shard: who drops the last one deletes the shard. What killed processes left
+is known by their locks, which are free.
 """
 
 import contextlib
 import errno
-import json
 import os
 import secrets
 import shutil
@@ -21,14 +20,15 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, NamedTuple
 
 from filelock import FileLock, Timeout
 
 from data.media.image_file import BadImage
+from data.remote import reading
 from data.remote.addresses import file_system
 from data.remote.listing import RemoteShard, version_of
-from data.remote.reading import BLOCK, Requests, Unreadable
+from data.remote.reading import Requests, Unreadable
 from settings import UserError
 
 SILENCE = 300.0
@@ -58,6 +58,13 @@ class Staging:
         return Path(self.folder or os.path.join(tempfile.gettempdir(), f"blip-staged-{user}"))
 
 
+class _Lost(NamedTuple):
+    """A shard that cannot be read: the one that stands in for it, and why."""
+
+    instead: int
+    reason: str
+
+
 class Stage:
     """What one process stages of `shards`: its loader workers hold copies of this object, and wait for files by it."""
 
@@ -74,45 +81,52 @@ class Stage:
 
         Raises LostShard for one that cannot be read, and UserError where staging has ended by an error or is silent.
         """
-        file, silent, last = self.file(number), 0.0, 0.0
+        file, shard = self.file(number), self.shards[number]
+        silent, last = 0.0, 0.0
         while not file.exists():
-            self.raise_failure()
+            self._raise_failure()
             if lost := self._lost(number):
-                raise LostShard(self.shards[number].name, f"the shard cannot be read ({lost['reason']})")
+                raise LostShard(shard.name, f"the shard cannot be read ({lost.reason})")
             time.sleep(_POLL)
             alive = self.session.last_sign()
             silent, last = (silent + _POLL, last) if alive == last else (0.0, alive)
             if silent > SILENCE:
-                name = self.shards[number].name
-                raise UserError(f"{name} was not staged: the run's process has shown no sign of life for {SILENCE:g} s")
+                raise UserError(
+                    f"{shard.name} was not staged: no sign of life of the process that should for {SILENCE:g} s"
+                )
         return file
 
     def in_place_of(self, number: int) -> int:
         """The shard whose samples take the places of those of `number`: itself unless it cannot be read."""
-        asked = [number]
-        while lost := self._lost(asked[-1]):
-            asked.append(lost["instead"])
-            if asked.count(asked[-1]) > 1:
-                raise UserError(f"no shard can be read; the last one is {self.shards[number].name}: {lost['reason']}")
-        return asked[-1]
+        asked = {number}
+        while lost := self._lost(number):
+            number = lost.instead
+            if number in asked:
+                name = self.shards[number].name
+                raise UserError(f"none of the shards of this epoch can be read; {name}: {lost.reason}")
+            asked.add(number)
+        return number
 
     def lose(self, number: int, reason: str, instead: int) -> None:
         """Say that shard `number` cannot be read."""
-        self.session.write(f"{number}.lost", json.dumps({"reason": reason, "instead": instead}))
+        self.session.write(f"{number}.lost", f"{instead} {reason}")
 
-    def _lost(self, number: int) -> dict[str, str | int] | None:
+    def _lost(self, number: int) -> _Lost | None:
         with contextlib.suppress(FileNotFoundError):
-            return json.loads((self.session.path / f"{number}.lost").read_text(encoding="utf-8"))
+            instead, _, reason = (self.session.path / f"{number}.lost").read_text(encoding="utf-8").partition(" ")
+            return _Lost(int(instead), reason)
         return None
 
     def fail(self, reason: str) -> None:
         """Say that nothing is staged any more."""
         self.session.write("failed", reason)
 
-    def raise_failure(self) -> None:
-        """Raise UserError where staging has ended by an error."""
+    def _raise_failure(self) -> None:
+        """Raise UserError where staging has ended, or has not begun."""
         with contextlib.suppress(FileNotFoundError):
             raise UserError((self.session.path / "failed").read_text(encoding="utf-8"))
+        if not self.session.path.exists():
+            raise UserError("a sample of a remote shard was asked for while no shards are staged")
 
 
 class Session:
@@ -254,8 +268,8 @@ def copied(shard: RemoteShard) -> Iterator[Path]:
 def _copy(shard: RemoteShard, file: BinaryIO, requests: Requests) -> None:
     """Read all of a shard in large blocks, one after the other."""
     system, path = file_system(shard.address)
-    for start in range(0, shard.size, BLOCK):
-        wanted = min(BLOCK, shard.size - start)
+    for start in range(0, shard.size, reading.BLOCK):
+        wanted = min(reading.BLOCK, shard.size - start)
 
         def check(block: bytes, wanted: int = wanted) -> None:
             if len(block) not in (wanted, shard.size):

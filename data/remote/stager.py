@@ -4,11 +4,12 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from data.remote.listing import RemoteShard
 from data.remote.reading import Requests, Stopped, Unreadable
 from data.remote.stage import Stage
 from settings import ConfigError, UserError
@@ -18,42 +19,51 @@ logger = logging.getLogger("blip.data")
 _POLL = 0.2  # seconds between two looks at what other processes have read
 
 
-@dataclass(frozen=True)
-class Uses:
-    """When the batches of an epoch use which shards.
+@dataclass(eq=False)
+class Use:
+    """A shard, and the first and the last batch of those that need it at a time."""
 
-    Attributes:
-        first: shard -> the first batch that uses it, in the order of these batches.
-        last: shard -> the last batch that uses it.
+    shard: int
+    first: int
+    last: int
+
+
+def uses_of(batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[Use]:
+    """The uses of shards in the order in which they begin.
+
+    Args:
+        batches: of each batch, from the epoch's first on, the shards of its samples, and in which pass over the shards
+            each sample is read: from one pass to the next a shard need not be kept.
     """
+    of_pass: dict[tuple[int, int], Use] = {}
+    for number, (shards, passes) in enumerate(batches):
+        for shard, turn in np.unique(np.stack([shards, passes]), axis=1).T.tolist():
+            of_pass.setdefault((shard, turn), Use(shard, number, number)).last = number
+    uses: list[Use] = []
+    for _, use in sorted(of_pass.items()):
+        if uses and uses[-1].shard == use.shard and use.first <= uses[-1].last + 1:
+            uses[-1].last = max(uses[-1].last, use.last)
+        else:
+            uses.append(use)
+    return sorted(uses, key=_beginning)
 
-    first: dict[int, int]
-    last: dict[int, int]
 
-    @classmethod
-    def of(cls, batches: Iterable[np.ndarray], shards_of: Callable[[np.ndarray], np.ndarray]) -> "Uses":
-        """The uses by batches of rows, of which `shards_of` tells the shards, from the epoch's first batch on."""
-        first: dict[int, int] = {}
-        last: dict[int, int] = {}
-        for number, rows in enumerate(batches):
-            for shard in np.unique(shards_of(rows)).tolist():
-                first.setdefault(shard, number)
-                last[shard] = number
-        return cls(first, last)
+def largest_need(uses: Iterable[Use], sizes: dict[int, int], start: int) -> tuple[int, int]:
+    """The most bytes of shards that a batch from `start` on needs at once, and of how many shards they are."""
+    changes: dict[int, list[int]] = {}
+    for use in uses:
+        if use.last >= start:
+            for batch, sign in ((max(start, use.first), 1), (use.last + 1, -1)):
+                change = changes.setdefault(batch, [0, 0])
+                change[0] += sign * sizes[use.shard]
+                change[1] += sign
+    needed = np.cumsum([changes[batch] for batch in sorted(changes)] or [[0, 0]], axis=0)
+    size, shards = needed[needed[:, 0].argmax()].tolist()
+    return size, shards
 
-    def largest_need(self, sizes: dict[int, int], start: int) -> tuple[int, int]:
-        """The most bytes of shards that a batch from `start` on needs at once, and of how many shards they are."""
-        changes: dict[int, tuple[int, int]] = {}
-        for shard, batch in self.first.items():
-            if self.last[shard] >= start:
-                for place, sign in ((max(start, batch), 1), (self.last[shard] + 1, -1)):
-                    size, count = changes.get(place, (0, 0))
-                    changes[place] = size + sign * sizes[shard], count + sign
-        needed, most = (0, 0), (0, 0)
-        for place in sorted(changes):
-            needed = needed[0] + changes[place][0], needed[1] + changes[place][1]
-            most = max(most, needed)
-        return most
+
+def _beginning(use: Use) -> tuple[int, int]:
+    return use.first, use.shard
 
 
 class Stager:
@@ -65,31 +75,29 @@ class Stager:
             for number, batch in ...:
                 stager.consumed(number)
 
-    A shard is dropped when the last batch that uses it has come: then every worker is done with it. One that cannot be
-    read is lost: the samples of the next shard in the order, which stays for as long, take the places of its own.
+    A shard is dropped when the last batch that uses it has come: then every worker is done with it. In the place of one
+    that cannot be read, the next one of the order is staged for as long.
 
     Raises ConfigError for too little room.
     """
 
-    def __init__(self, stage: Stage, uses: Uses, start_batch: int, room: int) -> None:
+    def __init__(self, stage: Stage, uses: Sequence[Use], start_batch: int, room: int) -> None:
         self._stage, self._room = stage, room
-        self._first, self._last = dict(uses.first), dict(uses.last)
-        self._order = sorted(uses.first, key=lambda number: (uses.first[number], number))
-        self._todo = [number for number in self._order if uses.last[number] >= start_batch]
-        self._staged: set[int] = set()
-        self._lost: set[int] = set()
+        self._sizes = {number: shard.size for number, shard in stage.shards.items()}
+        self._order = list(dict.fromkeys(use.shard for use in uses))
+        self._todo = [use for use in uses if use.last >= start_batch]
+        self._staged: list[Use] = []
+        self._lost: dict[int, int] = {}  # shard -> the one in its place
         self._consumed = start_batch - 1
-        self._changed = threading.Event()
-        self._stopped = threading.Event()
+        self._changed, self._stopped = threading.Event(), threading.Event()
         self._failure: str | None = None
         self._thread = threading.Thread(target=self._run, daemon=True, name="stager")
         self._requests = Requests(self._stopped, self._tend)
-        self._sizes = {number: stage.shards[number].size for number in uses.first}
-        needed, shards = uses.largest_need(self._sizes, start_batch)
+        needed, shards = largest_need(uses, self._sizes, start_batch)
         if needed > room:
             raise ConfigError(
-                f"stage_gib = {room / 2**30:g}: a batch is drawn from {shards} shards at once, which have "
-                f"{needed / 2**30:.2f} GiB together: raise it to more than that, or write smaller shards"
+                f"stage_gib = {room / 2**30:g}: batches are drawn from up to {shards} shards at a time, which have "
+                f"{needed / 2**30:.2g} GiB together: raise it to more than that, or write smaller shards"
             )
 
     def __enter__(self) -> "Stager":
@@ -101,8 +109,8 @@ class Stager:
         self._changed.set()
         if self._thread.ident is not None:
             self._thread.join()
-        for number in list(self._staged):
-            self._drop(number)
+        for use in list(self._staged):
+            self._drop(use)
         self._stage.session.__exit__(*exception)
 
     def start(self) -> None:
@@ -121,14 +129,14 @@ class Stager:
             self._stage.session.clean(self._reusable())
             while True:
                 self._tend()
-                number = self._next()
-                if number is None:
+                use = self._next()
+                if use is None:
                     self._changed.wait(_POLL)
                     self._changed.clear()
                     if self._stopped.is_set():
                         return
                 else:
-                    self._read(number)
+                    self._read(use)
         except Stopped:
             pass
         except UserError as error:
@@ -140,66 +148,75 @@ class Stager:
         self._failure = reason
         self._stage.fail(reason)
 
-    def _reusable(self) -> list:
+    def _reusable(self) -> list[RemoteShard]:
         """The shards that are needed first: a run that was killed may have left copies of them."""
-        kept, size = [], 0
-        for number in self._todo:
-            size += self._sizes[number]
-            if size > self._room:
+        kept: dict[int, RemoteShard] = {}
+        for use in self._todo:
+            kept[use.shard] = self._stage.shards[use.shard]
+            if sum(shard.size for shard in kept.values()) > self._room:
                 break
-            kept.append(self._stage.shards[number])
-        return kept
+        return list(kept.values())
 
     def _tend(self) -> None:
         """What is done again and again, also while a shard is read: a sign of life, and dropping."""
         self._stage.session.sign()
         done = self._consumed
-        for number in [number for number in self._staged if self._last[number] <= done]:
-            self._drop(number)
+        for use in [use for use in self._staged if use.last <= done]:
+            self._drop(use)
 
-    def _drop(self, number: int) -> None:
-        self._stage.session.drop(self._stage.shards[number], self._stage.file(number))
-        self._staged.discard(number)
+    def _drop(self, use: Use) -> None:
+        self._staged.remove(use)
+        if use.shard not in self._on_disk():
+            self._stage.session.drop(self._stage.shards[use.shard], self._stage.file(use.shard))
 
-    def _next(self) -> int | None:
+    def _on_disk(self) -> set[int]:
+        return {use.shard for use in self._staged}
+
+    def _next(self) -> Use | None:
         """The next shard to read, which is claimed; None where there is no room, or others are reading it."""
-        used = sum(self._sizes[number] for number in self._staged)
-        for number in list(self._todo):
-            used += self._sizes[number]
-            if used > self._room and self._first[number] > self._consumed + 1:
+        needed = self._on_disk()
+        for use in list(self._todo):
+            if use.shard in self._lost:
+                self._todo.remove(use)
+                self._replace(use)
+                return self._next()
+            needed.add(use.shard)
+            if sum(self._sizes[shard] for shard in needed) > self._room and use.first > self._consumed + 1:
                 return None
-            claimed = self._stage.session.claim(self._stage.shards[number], self._stage.file(number))
+            claimed = "staged"
+            if use.shard not in self._on_disk():
+                claimed = self._stage.session.claim(self._stage.shards[use.shard], self._stage.file(use.shard))
             if claimed == "read by another":
                 continue
-            self._todo.remove(number)
+            self._todo.remove(use)
             if claimed == "mine":
-                return number
-            self._staged.add(number)
+                return use
+            self._staged.append(use)
         return None
 
-    def _read(self, number: int) -> None:
-        shard, begun = self._stage.shards[number], time.monotonic()
+    def _read(self, use: Use) -> None:
+        shard, begun = self._stage.shards[use.shard], time.monotonic()
         try:
-            self._stage.session.read(shard, self._stage.file(number), self._requests)
+            self._stage.session.read(shard, self._stage.file(use.shard), self._requests)
         except Unreadable as error:
-            self._lose(number, error.reason)
+            self._lose(use, error.reason)
         else:
-            self._staged.add(number)
-            seconds = time.monotonic() - begun
-            logger.debug("%s staged: %d bytes in %.1f s", shard.name, shard.size, seconds)
+            self._staged.append(use)
+            logger.debug("%s staged: %d bytes in %.1f s", shard.name, shard.size, time.monotonic() - begun)
 
-    def _lose(self, number: int, reason: str) -> None:
-        """Let the next shard take the place of one that cannot be read; it is staged for as long as that was needed."""
-        self._lost.add(number)
-        place = self._order.index(number)
+    def _lose(self, use: Use, reason: str) -> None:
+        """Let the next shard of the epoch's order stand in for one that cannot be read."""
+        place = self._order.index(use.shard)
         following = self._order[place + 1 :] + self._order[:place]
-        instead = next((other for other in following if other not in self._lost), number)
-        name = self._stage.shards[number].name
+        instead = next((shard for shard in following if shard not in self._lost), use.shard)
+        self._lost[use.shard] = instead
+        name = self._stage.shards[use.shard].name
         logger.warning("%s cannot be read (%s): samples of another shard take the places of its own", name, reason)
-        if instead != number:
-            self._first[instead] = min(self._first[instead], self._first[number])
-            self._last[instead] = max(self._last[instead], self._last[number])
-            if instead not in self._staged and instead not in self._todo:
-                self._todo.append(instead)
-            self._todo.sort(key=lambda one: (self._first[one], self._order.index(one)))
-        self._stage.lose(number, reason, instead)
+        self._replace(use)
+        self._stage.lose(use.shard, reason, instead)
+
+    def _replace(self, use: Use) -> None:
+        """Stage what stands in for a shard that cannot be read, for as long as that one is needed."""
+        instead = self._lost[use.shard]
+        if instead != use.shard:
+            self._todo = sorted([*self._todo, Use(instead, use.first, use.last)], key=_beginning)

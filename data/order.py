@@ -1,0 +1,181 @@
+"""The order in which an epoch uses its samples: made in pieces while it is used, and never kept as a whole.
+
+An index names a record and how often the epoch has used that record before: `index % size` is the record, of `size`
+that the epoch can draw from, and `index // size` the pass over its source. In the first pass they are the same.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_WHOLE = 2**24  # records of a list that are shuffled as a whole, in 64 MB; a longer list is permuted in pieces
+_PIECE = 2**18  # indices that are made at once
+_ROUNDS = 4  # of `permutation`; after two, neighbors are apart, and four are the customary number
+
+Pieces = Iterator[np.ndarray]
+"""Arrays of indices, of any lengths, one after the other."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """The indices of an epoch, in lanes that are read side by side: each fills an equal part of every global batch.
+
+    The first of L lanes fills the first L-th of each global batch, and so on. Lanes are a property of the order, not of
+    the processes: where these are at most as many, and L is a multiple of them, each reads lanes of its own.
+
+    Attributes:
+        lanes: each makes its indices from the first on, `length` of them or more.
+        length: the indices of each lane that the epoch uses.
+        left_out: the samples that it does not use, as other lanes are shorter than theirs.
+    """
+
+    lanes: Sequence[Callable[[], Pieces]]
+    length: int
+    left_out: int = 0
+
+    def __len__(self) -> int:
+        return len(self.lanes) * self.length
+
+    def share(self, batch_size: int, rank: int = 0, world_size: int = 1, start_batch: int = 0) -> Iterator[np.ndarray]:
+        """A process's indices [batch_size] in each whole global batch from `start_batch` on.
+
+        The global batch, `batch_size * world_size`, must be a multiple of the lanes.
+        """
+        in_lane = batch_size * world_size // len(self.lanes)
+        first = rank * batch_size
+        own = range(first // in_lane, -(-(first + batch_size) // in_lane))
+        readers = [_Reader(self.lanes[lane]()) for lane in own]
+        for reader in readers:
+            reader.skip(start_batch * in_lane)
+        for _ in range(start_batch, self.length // in_lane):
+            indices = np.concatenate([reader.take(in_lane) for reader in readers])
+            yield indices[first - own[0] * in_lane :][:batch_size]
+
+
+def in_one_lane(size: int, pieces: Callable[[], Pieces]) -> Order:
+    """The order of `size` indices that every process makes, to take its part of each global batch."""
+    return Order([pieces], size)
+
+
+class _Reader:
+    """Takes indices off a stream of pieces."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
+        self._rest = np.zeros(0, np.int64)
+
+    def _parts(self, count: int) -> Pieces:
+        while count:
+            if not len(self._rest):
+                self._rest = next(self._pieces)
+            part, self._rest = self._rest[:count], self._rest[count:]
+            count -= len(part)
+            yield part
+
+    def take(self, count: int) -> np.ndarray:
+        """The next `count` indices."""
+        return np.concatenate([self._rest[:0], *self._parts(count)])
+
+    def skip(self, count: int) -> None:
+        """Leave out the next `count` indices."""
+        for _ in self._parts(count):
+            pass
+
+
+def shuffled(size: int, key: Sequence[int]) -> np.ndarray:
+    """0..size-1 in an order drawn from `key`, as the smallest integers that hold it (4 bytes up to 4 billion)."""
+    indices = np.arange(size, dtype=_integers(size))
+    np.random.default_rng(key).shuffle(indices)
+    return indices
+
+
+def listed(size: int, key: Sequence[int]) -> Pieces:
+    """0..size-1 in an order drawn from `key`."""
+    if size <= _WHOLE:
+        yield shuffled(size, key)
+        return
+    permuted = permutation(size, key)
+    for first in range(0, size, _PIECE):
+        yield permuted(np.arange(first, min(first + _PIECE, size)))
+
+
+def permutation(size: int, key: Sequence[int]) -> Callable[[np.ndarray], np.ndarray]:
+    """A permutation of 0..size-1 drawn from `key`, of which any part can be computed alone: places -> indices.
+
+    A Feistel network whose round functions are drawn as tables, on a rectangle of rows and columns that holds 0..size-1:
+    a row is moved by what its column says, then a column by what its row says. What lands in the last cells, past
+    `size`, is sent through again until it does not.
+    """
+    columns = math.isqrt(max(size - 1, 0)) + 1
+    rows = max(-(-size // columns), 1)
+    rng = np.random.default_rng(key)
+    moves = [(rng.integers(rows, size=columns), rng.integers(columns, size=rows)) for _ in range(_ROUNDS)]
+
+    def permuted(places: np.ndarray) -> np.ndarray:
+        row, column = np.divmod(places.astype(np.int64), columns)
+        for of_column, of_row in moves:
+            row = (row + of_column[column]) % rows
+            column = (column + of_row[row]) % columns
+        indices = row * columns + column
+        outside = indices >= size
+        if outside.any():
+            indices[outside] = permuted(indices[outside])
+        return indices
+
+    return permuted
+
+
+def by_shard(sizes: Sequence[int] | np.ndarray, key: Sequence[int], window: int = 16) -> Pieces:
+    """The indices of samples in shards of `sizes` samples: shards in random order, shuffled within `window` of them.
+
+    Reading stays within `window` files at a time, which is faster on disks and network file systems.
+    """
+    rng = np.random.default_rng(key)
+    return in_windows(np.asarray(sizes), rng.permutation(len(sizes)), window, rng)
+
+
+def in_windows(sizes: np.ndarray, sequence: np.ndarray, window: int, rng: np.random.Generator) -> Pieces:
+    """The indices of samples in the shards of `sequence`, some of those of `sizes`, shuffled within `window` of them."""
+    ends = np.cumsum(sizes, dtype=np.int64)
+    dtype = _integers(int(ends[-1]) if len(ends) else 0)
+    for first in range(0, len(sequence), window):
+        shards = sequence[first : first + window]
+        piece = np.concatenate([np.arange(ends[one] - sizes[one], ends[one], dtype=dtype) for one in shards])
+        rng.shuffle(piece)
+        yield piece
+
+
+def passes(source: Callable[[int], Pieces], size: int) -> Pieces:
+    """The indices that `source` gives for pass 0, then those for pass 1, and so on; `size` is that of the epoch."""
+    for number in itertools.count():
+        for piece in source(number):
+            yield piece.astype(np.int64) + number * size
+
+
+def mixed(first: Pieces, second: Pieces, size: int, share: float, key: Sequence[int]) -> Pieces:
+    """`size` indices at random places from two streams: the share `share` of them from `second`, the rest from `first`.
+
+    Each stream keeps its order. Of every 16 million indices, the share is the same.
+    """
+    rng = np.random.default_rng(key)
+    of_first, of_second = _Reader(first), _Reader(second)
+    for start in range(0, size, _WHOLE):
+        end = min(start + _WHOLE, size)
+        from_second = np.zeros(end - start, bool)
+        from_second[: round(end * share) - round(start * share)] = True
+        rng.shuffle(from_second)
+        for place in range(0, len(from_second), _PIECE):
+            places = from_second[place : place + _PIECE]
+            count = int(places.sum())
+            indices = np.empty(len(places), np.int64)
+            indices[~places] = of_first.take(len(places) - count)
+            indices[places] = of_second.take(count)
+            yield indices
+
+
+def _integers(size: int) -> type[np.unsignedinteger]:
+    """The smallest integers, of 4 bytes or 8, that hold all below `size`."""
+    return np.uint32 if size <= 2**32 else np.uint64
