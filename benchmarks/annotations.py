@@ -22,8 +22,8 @@ import pyarrow as pa
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measurement import RESULTS, machine, save
-from data.pretrain import PAIR
 from data.order import shuffled
+from data.pretrain import PAIR
 from data.records.annotations import Annotations
 from settings.flags import Parser, at_least
 

@@ -44,8 +44,8 @@ class PretrainData(DataConfig):
     shards_share: float | None = setting(None, "share of the samples drawn from shards; null: as many as they hold")
     shard_lanes: int | None = setting(
         None,
-        "lanes that the shards are dealt to, a multiple of the processes, each of which reads the shards of its own lanes "
-        "only; null: all read from the same shards",
+        "lanes to deal the shards to, a multiple of the processes, each of which then reads shards of its own; null: "
+        "all processes read from the same shards",
     )
     batch_size: int = setting(75, "images per process and step")
     image_size: int = setting(224, "side in pixels of the square that images are resized to")

@@ -67,8 +67,8 @@ class TrainDataset(_ErrorsAsValues):
     """Training samples from records; a subclass defines `sample`.
 
     `dataset[epoch, index]` (or `dataset[index]`, in epoch 0) is the same in every process: all its randomness is drawn
-    from (seed, epoch, index). A record that an epoch uses again has a further index, which is larger by `size(epoch)`, so
-    that it is augmented otherwise. Where its image cannot be read, another record, drawn in the same way, takes its place.
+    from (seed, epoch, index). A record that an epoch uses again has another index then, larger by `size(epoch)`, and so
+    another augmentation. Where its image cannot be read, another record, drawn in the same way, takes its place.
     Besides what the task needs, a batch has `files`, the pictures it was made from, and `bad_images`, the
     (path, reason) of those that were replaced.
     """

@@ -9,13 +9,14 @@ from functools import partial
 
 import numpy as np
 
-from data.order import Order, Pieces, in_windows, mixed, passes, permutation
+from data.order import Order, Pieces, in_windows, mixed, passes, permutation, starts_of
 from settings import ConfigError
 
 _WINDOW = 4
 """Parts of a lane (shards, or row groups of a Parquet file) that are read in turns. With four lanes a process, its
 batches come from 16 parts, as without lanes; with more, remote shards would take more room on the local disk."""
-_PIECE = 2**16  # indices of lists that are made at once
+_STRETCH = 2**14  # samples of a lane of which each has the same share from lists: few, as a process may have many lanes
+_PIECE = 2**12  # indices of lists that are made at once
 _DEAL, _SHARDS, _LISTS, _MIX = 1, 2, 3, 4  # what random numbers are drawn for, as a part of their key
 
 
@@ -37,10 +38,10 @@ def deal(sizes: np.ndarray, lanes: int, key: Sequence[int]) -> list[np.ndarray]:
 
 
 class Lanes:
-    """The order of an epoch in `count` lanes, each of which reads the samples of its own shards, one file after another.
+    """The order of epochs in `count` lanes, each of which reads the shards dealt to it, one file after the other.
 
-    Records of lists may be dealt among them, those of a lane anew in every pass. All that is drawn is drawn from (seed,
-    epoch). Raises ConfigError where there are fewer shards than lanes.
+    Records of lists may be dealt among them, too. All that is drawn at random is drawn from (seed, epoch). Raises
+    ConfigError where there are fewer shards than lanes.
 
     Args:
         sizes: [parts], the samples that are read together: of a tar, or of a row group of a Parquet file.
@@ -51,7 +52,7 @@ class Lanes:
     def __init__(self, count: int, sizes: np.ndarray, shard: np.ndarray, *, window: int, seed: int) -> None:
         self.count = count
         self.seed = seed
-        self._sizes, self._shard = sizes, shard
+        self._sizes, self._starts, self._shard = sizes, starts_of(sizes), shard
         self._window = min(_WINDOW, max(1, window // _WINDOW))
         self._of_shard = np.bincount(shard, weights=sizes).astype(np.int64)
         holding = int(np.count_nonzero(self._of_shard))
@@ -85,7 +86,7 @@ class Lanes:
             size = in_shards + in_lists
             of_lists = self._listed(key, range(number * from_lists, (number + 1) * from_lists), in_lists, size)
             of_shards = passes(partial(self._pass, key, number, shards), size)
-            return mixed(of_lists, of_shards, length, from_shards / length, (*key, _MIX, number))
+            return mixed(of_lists, of_shards, length, from_shards / length, (*key, _MIX, number), _STRETCH)
 
         return Order([partial(lane, n, shards) for n, shards in enumerate(dealt)], length, left_out)
 
@@ -95,7 +96,7 @@ class Lanes:
         first, end = np.searchsorted(self._shard, shards), np.searchsorted(self._shard, shards, side="right")
         files = rng.permutation(len(shards)).tolist()
         parts = np.concatenate([rng.permutation(np.arange(first[one], end[one])) for one in files])
-        return in_windows(self._sizes, parts, self._window, rng)
+        return in_windows(self._starts, self._sizes, parts, self._window, rng)
 
     def _listed(self, key: tuple[int, int], places: range, in_lists: int, size: int) -> Pieces:
         """The indices at `places` of an endless sequence of passes over the lists, each in an order of its own."""

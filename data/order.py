@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _WHOLE = 2**24  # records of a list that are shuffled as a whole, in 64 MB; a longer list is permuted in pieces
-_PIECE = 2**18  # indices that are made at once
+_PIECE = 2**12  # indices that are made at once, where not a whole window or list is shuffled; they fit into a cache
 _ROUNDS = 4  # of `permutation`; after two, neighbors are apart, and four are the customary number
 
 Pieces = Iterator[np.ndarray]
@@ -105,21 +105,24 @@ def listed(size: int, key: Sequence[int]) -> Pieces:
 def permutation(size: int, key: Sequence[int]) -> Callable[[np.ndarray], np.ndarray]:
     """A permutation of 0..size-1 drawn from `key`, of which any part can be computed alone: places -> indices.
 
-    A Feistel network whose round functions are drawn as tables, on a rectangle of rows and columns that holds 0..size-1:
-    a row is moved by what its column says, then a column by what its row says. What lands in the last cells, past
-    `size`, is sent through again until it does not.
+    A Feistel network whose round functions are drawn as tables, on a rectangle of rows and columns that holds all of
+    0..size-1: a row is moved by what its column says, then the column by what its row says, and so on. What lands in
+    the rectangle's last cells, past `size`, is sent through again until it does not.
     """
     columns = math.isqrt(max(size - 1, 0)) + 1
     rows = max(-(-size // columns), 1)
     rng = np.random.default_rng(key)
-    moves = [(rng.integers(rows, size=columns), rng.integers(columns, size=rows)) for _ in range(_ROUNDS)]
+    moves = [
+        (rng.integers(rows, size=columns, dtype=np.uint32), rng.integers(columns, size=rows, dtype=np.uint32))
+        for _ in range(_ROUNDS)
+    ]
 
     def permuted(places: np.ndarray) -> np.ndarray:
-        row, column = np.divmod(places.astype(np.int64), columns)
+        row, column = (places // columns).astype(np.uint32), (places % columns).astype(np.uint32)
         for of_column, of_row in moves:
-            row = (row + of_column[column]) % rows
-            column = (column + of_row[row]) % columns
-        indices = row * columns + column
+            row = _wrapped(row + of_column[column], rows)
+            column = _wrapped(column + of_row[row], columns)
+        indices = row.astype(np.int64) * columns + column
         outside = indices >= size
         if outside.any():
             indices[outside] = permuted(indices[outside])
@@ -128,42 +131,61 @@ def permutation(size: int, key: Sequence[int]) -> Callable[[np.ndarray], np.ndar
     return permuted
 
 
+def _wrapped(sums: np.ndarray, end: int) -> np.ndarray:
+    """Sums of two numbers below `end`, modulo `end`; several times as fast as a division."""
+    return np.minimum(sums, sums - np.uint32(end))  # unsigned: what would be negative is very large
+
+
 def by_shard(sizes: Sequence[int] | np.ndarray, key: Sequence[int], window: int = 16) -> Pieces:
     """The indices of samples in shards of `sizes` samples: shards in random order, shuffled within `window` of them.
 
     Reading stays within `window` files at a time, which is faster on disks and network file systems.
     """
+    sizes = np.asarray(sizes)
     rng = np.random.default_rng(key)
-    return in_windows(np.asarray(sizes), rng.permutation(len(sizes)), window, rng)
+    return in_windows(starts_of(sizes), sizes, rng.permutation(len(sizes)), window, rng)
 
 
-def in_windows(sizes: np.ndarray, sequence: np.ndarray, window: int, rng: np.random.Generator) -> Pieces:
-    """The indices of samples in the shards of `sequence`, some of those of `sizes`, shuffled within `window` of them."""
+def starts_of(sizes: np.ndarray) -> np.ndarray:
+    """The index of the first sample of each shard, in the smallest integers that hold all indices."""
     ends = np.cumsum(sizes, dtype=np.int64)
-    dtype = _integers(int(ends[-1]) if len(ends) else 0)
+    return (ends - sizes).astype(_integers(int(ends[-1]) if len(ends) else 0))
+
+
+def in_windows(
+    starts: np.ndarray, sizes: np.ndarray, sequence: np.ndarray, window: int, rng: np.random.Generator
+) -> Pieces:
+    """The indices of the samples in the shards of `sequence`, shuffled within `window` of these.
+
+    Args:
+        starts, sizes: [shards], the first index and the number of samples of each shard there is.
+        sequence: numbers of shards.
+    """
     for first in range(0, len(sequence), window):
-        shards = sequence[first : first + window]
-        piece = np.concatenate([np.arange(ends[one] - sizes[one], ends[one], dtype=dtype) for one in shards])
+        shards = sequence[first : first + window].tolist()
+        piece = np.concatenate([np.arange(sizes[one], dtype=starts.dtype) + starts[one] for one in shards])
         rng.shuffle(piece)
         yield piece
 
 
 def passes(source: Callable[[int], Pieces], size: int) -> Pieces:
     """The indices that `source` gives for pass 0, then those for pass 1, and so on; `size` is that of the epoch."""
-    for number in itertools.count():
+    yield from source(0)
+    for number in itertools.count(1):
         for piece in source(number):
-            yield piece.astype(np.int64) + number * size
+            for first in range(0, len(piece), _PIECE):
+                yield piece[first : first + _PIECE] + np.int64(number * size)
 
 
-def mixed(first: Pieces, second: Pieces, size: int, share: float, key: Sequence[int]) -> Pieces:
+def mixed(first: Pieces, second: Pieces, size: int, share: float, key: Sequence[int], stretch: int = _WHOLE) -> Pieces:
     """`size` indices at random places from two streams: the share `share` of them from `second`, the rest from `first`.
 
-    Each stream keeps its order. Of every 16 million indices, the share is the same.
+    Each stream keeps its order. Every stretch of `stretch` indices has this share.
     """
     rng = np.random.default_rng(key)
     of_first, of_second = _Reader(first), _Reader(second)
-    for start in range(0, size, _WHOLE):
-        end = min(start + _WHOLE, size)
+    for start in range(0, size, stretch):
+        end = min(start + stretch, size)
         from_second = np.zeros(end - start, bool)
         from_second[: round(end * share) - round(start * share)] = True
         rng.shuffle(from_second)

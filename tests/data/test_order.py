@@ -56,10 +56,10 @@ def test_what_is_made_in_pieces_is_what_is_made_at_once(monkeypatch):
         mixed(passes(lambda _: listed(40, (1,)), 100), passes(lambda _: listed(60, (2,)), 100), 100, 0.6, (3,))
     )
     assert small.tolist() == whole.tolist()
-    monkeypatch.setattr(order_module, "_WHOLE", 30)
     zeros, ones = itertools.repeat(np.zeros(9, int)), itertools.repeat(np.ones(9, int))
-    stretches = joined(mixed(zeros, ones, 100, 0.6, (3,)))
+    stretches = joined(mixed(zeros, ones, 100, 0.6, (3,), stretch=30))
     assert [int(stretches[i : i + 30].sum()) for i in range(0, 100, 30)] == [18, 18, 18, 6]
+    monkeypatch.setattr(order_module, "_WHOLE", 30)
     parts = list(listed(100, (1,)))
     assert [len(part) for part in parts] == [7] * 14 + [2]
     assert sorted(joined(parts).tolist()) == list(range(100))
