@@ -8,6 +8,7 @@ sampler, loaders        which samples are in which batch; worker processes that 
 workers                 how many worker processes `num_workers: auto` means
 text                    the cleaning of captions and questions
 records/                annotation files and shards (tar, Parquet) as memory-mapped tables
+remote/                 shards in object stores, on web servers and slow mounts, staged on a local disk
 corpus/                 the images of a web corpus with their texts, in units of work
 media/                  pictures and clips, from file to pixels
 check/                  `python -m data.check CONFIG` checks a config's data before a run

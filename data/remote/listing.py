@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("blip.data")
 
 _AT_ONCE = 32  # requests for small things, of which each takes the time of a round trip
-_LONGEST_LIST = 100 << 20  # bytes, in the time of which at the slowest rate a folder must be listed: 7 minutes
+_LONGEST_LIST = 15 << 20  # bytes, in the time of which at the slowest rate a folder must be listed: 90 seconds in all
 _VERSIONS = ("ETag", "etag", "generation", "Last-Modified", "LastModified", "last_modified", "mtime")
 # What tells one version of a file from another, the first that a file system gives
 

@@ -153,7 +153,7 @@ def _judged(name: str, error: Exception) -> tuple[Unreadable, bool]:
     cause: Any = error.__cause__
     if isinstance(error, FileNotFoundError) and (isinstance(cause, OSError | TimeoutError) or hasattr(cause, "status")):
         error = cause  # fsspec says so of a web server, whatever the reason is
-    status = getattr(error, "status", getattr(error, "code", None))
+    status = getattr(error, "status" if hasattr(error, "status") else "code", None)  # aiohttp's; gcsfs'
     if isinstance(status, int) and status >= 300:
         reason = f"the server answers {status} {shown(getattr(error, 'message', ''))}".strip()
         again = status >= 500 or status in _TRANSIENT

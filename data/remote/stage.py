@@ -12,6 +12,7 @@ is known by their locks, which are free.
 
 import contextlib
 import errno
+import multiprocessing
 import os
 import secrets
 import shutil
@@ -83,6 +84,7 @@ class Stage:
         """
         file, shard = self.file(number), self.shards[number]
         silent, last = 0.0, 0.0
+        parent = multiprocessing.parent_process()
         while not file.exists():
             self._raise_failure()
             if lost := self._lost(number):
@@ -90,7 +92,7 @@ class Stage:
             time.sleep(_POLL)
             alive = self.session.last_sign()
             silent, last = (silent + _POLL, last) if alive == last else (0.0, alive)
-            if silent > SILENCE:
+            if silent > SILENCE or (parent is not None and not parent.is_alive()):
                 raise UserError(
                     f"{shard.name} was not staged: no sign of life of the process that should for {SILENCE:g} s"
                 )
