@@ -5,11 +5,16 @@ import multiprocessing
 import shutil
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from data.check.__main__ import main as check
+from data.corpus.sources import open_corpus
 from data.records.uids import uid_of
 from data.remote import reading
 from data.remote.stage import Staging
+from settings import ConfigError
 from tests.data.remote.conftest import COUNT, SAMPLES, jpeg, levels, seen
 
 
@@ -135,3 +140,75 @@ def test_what_a_killed_run_left_is_deleted_or_used(loader, served, tmp_path):
     assert seen(loaded) == expected
     assert [served.reads_of(f"{i:05d}.tar") for i in range(COUNT)] == [1, 1, 0, 1, 1]
     assert sorted(path.name for path in stage.iterdir()) == ["lock"]
+
+
+def test_lanes_read_their_own_shards_only_and_give_the_same_batches(loader, folder, served):
+    keys = {"shard_lanes": 2, "batch_size": 2, "world_size": 2}
+    expected = [seen(loader(str(folder / "*.tar"), rank=rank, **keys)) for rank in range(2)]
+    for rank in range(2):
+        served.gets.clear()
+        assert seen(loader(rank=rank, **keys)) == expected[rank]
+        own = {n // SAMPLES for n in levels(expected[rank])}
+        assert {name for name, *_ in served.gets if name.endswith(".tar")} == {f"{i:05d}.tar" for i in own}
+        assert len(own) < COUNT
+
+
+def test_a_bad_picture_is_replaced_by_the_same_one_as_in_a_local_shard(loader, folder, served):
+    content = (folder / "00002.tar").read_bytes()
+    for place in (content.index(jpeg(13)), content.index(jpeg(15))):
+        content = content[:place] + b"broken" + content[place + 6 :]
+    (folder / "00002.tar").write_bytes(content)
+    served.files["00002.tar"] = content
+    local, remote = loader(str(folder / "*.tar"), batch_size=3), loader(batch_size=3, num_workers=1)
+    batches = seen(local)
+    assert seen(remote) == batches
+    assert remote.state_dict() == local.state_dict()
+    assert local.state_dict()["bad"] >= 2
+    assert sum(n // SAMPLES == 2 for n in levels(batches)) == SAMPLES  # by others of the same shard
+    assert not {13, 15} & set(levels(batches))
+
+
+def test_a_local_shard_of_bad_pictures_ends_no_run(loader, folder):
+    content = (folder / "00002.tar").read_bytes()
+    for n in range(2 * SAMPLES, 3 * SAMPLES):
+        content = content.replace(jpeg(n), b"broken" + jpeg(n)[6:])
+    (folder / "00002.tar").write_bytes(content)
+    local = loader(str(folder / "*.tar"))
+    assert not {n for n in levels(seen(local)) if n // SAMPLES == 2}
+
+
+def test_parquet_files_are_counted_once_and_read_as_local_ones(loader, folder, served, tmp_path):
+    for part in range(3):
+        columns = {
+            "image": [jpeg(n) for n in range(part * 10, part * 10 + 10)],
+            "caption": [f"caption {n}" for n in range(part * 10, part * 10 + 10)],
+        }
+        pq.write_table(pa.table(columns), folder / f"{part}.parquet", row_group_size=4)
+        served.files[f"{part}.parquet"] = (folder / f"{part}.parquet").read_bytes()
+    local, remote = loader(str(folder / "{0..2}.parquet")), loader(f"{served.address}/{{0..2}}.parquet", num_workers=1)
+    assert remote.dataset.shards.sizes.tolist() == [4, 4, 2] * 3
+    assert [served.reads_of(f"{part}.parquet") for part in range(3)] == [1] * 3
+    assert seen(remote) == seen(local)
+    again = loader(f"{served.address}/{{0..1}}.parquet")  # other ones together: their own tables are still known
+    assert again.dataset.shards.sizes.tolist() == [4, 4, 2] * 2
+    assert [served.reads_of(f"{part}.parquet") for part in range(3)] == [2] * 3
+
+
+def test_the_check_of_a_config_reads_remote_shards_and_counts_them(served, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    served.files["00001_stats.json"] = b'{"successes": 7}'
+    config = tmp_path / "pretrain.yaml"
+    shards = f"shards: ['{served.address}/{{00000..00004}}.tar']\nstage_dir: stage\n"
+    config.write_text(f"train_file: []\n{shards}")
+    assert check([str(config)]) == 1
+    assert "00001.tar holds 6 samples with a picture, but the _stats.json beside it says 7" in capsys.readouterr().out
+    served.files["00001_stats.json"] = b'{"successes": 6}'
+    assert check([str(config)]) == 0
+    assert "5 shards, 30 samples in shards" in capsys.readouterr().out
+
+
+def test_capfilt_refuses_addresses(served):
+    with pytest.raises(
+        ConfigError, match=r"corpus: http://.*/00000.tar is an address, and CapFilt reads files of a local"
+    ):
+        open_corpus([f"{served.address}/00000.tar"])
