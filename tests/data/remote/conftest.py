@@ -74,7 +74,8 @@ def served(folder, server):
 
 @pytest.fixture
 def loader(tmp_path, served):
-    """`loader(pattern, ...)` -> a TrainLoader of these shards with batches of 4."""
+    """`loader(pattern, ...)` -> a TrainLoader of these shards with batches of 4; its workers end with the test."""
+    loaders = []
 
     def load(
         pattern=None, *, batch_size=4, staging=None, rank=0, world_size=1, num_workers=0, max_bad_images=1.0, **keys
@@ -82,16 +83,22 @@ def loader(tmp_path, served):
         pattern = pattern or f"{served.address}/{{00000..{COUNT - 1:05d}}}.tar"
         staging = staging or Staging(str(tmp_path / "stage"))
         dataset = PretrainDataset(keys.pop("files", []), level, shards=shard_files([pattern]), staging=staging, **keys)
-        return TrainLoader(
-            dataset,
-            batch_size,
-            rank=rank,
-            world_size=world_size,
-            num_workers=num_workers,
-            max_bad_images=max_bad_images,
+        loaders.append(
+            TrainLoader(
+                dataset,
+                batch_size,
+                rank=rank,
+                world_size=world_size,
+                num_workers=num_workers,
+                max_bad_images=max_bad_images,
+            )
         )
+        return loaders[-1]
 
-    return load
+    yield load
+    for one in loaders:
+        if one.num_workers and one._batches._loader._iterator is not None:
+            one._batches._loader._iterator._shutdown_workers()
 
 
 def seen(loader, epoch=0, start=0):
