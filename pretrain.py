@@ -19,6 +19,7 @@ import engine
 from data.config import PretrainData
 from data.loaders import TrainLoader
 from data.pretrain import PretrainDataset
+from data.records.shard_index import look_at
 from data.records.shards import shard_files
 from engine.schedules import step_lr, warmup_lr
 from evaluation.text_survey import survey_texts
@@ -61,7 +62,9 @@ def build_loader(run: engine.Run[Config]) -> TrainLoader:
         image_root=config.image_root,
         url_root=config.url_root,
         laion_files=config.laion_files(),
-        shards=shard_files(config.shards),
+        shards=engine.once_a_node(
+            lambda: look_at(shard_files(config.shards), config.staging()), "the list of the shards"
+        ),
         uids=config.uids,
         shards_share=config.shards_share,
         shard_lanes=config.shard_lanes,

@@ -1,4 +1,4 @@
-"""Bring the tables of README.md and docs/performance.md up to date with benchmarks/results.
+"""Bring the tables of README.md, docs/performance.md and docs/scaling.md up to date with benchmarks/results.
 
     python -m benchmarks.pages
 
@@ -15,7 +15,7 @@ from benchmarks.measurement import RESULTS
 from benchmarks.tables import comparison_table, times
 from files import REPOSITORY, atomic_write
 
-PAGES = ("README.md", "docs/performance.md")
+PAGES = ("README.md", "docs/performance.md", "docs/scaling.md")
 
 GOALS = {  # times as fast as the textbook way, on one thread of a CPU in fp32
     "pretrain_base": 1.5,
@@ -174,7 +174,27 @@ def choice(results: Results) -> str:
     )
 
 
-TABLES = {table.__name__: table for table in (summary, comparisons, goals, checks, annotations, choice)}
+def startup(results: Results) -> str:
+    """The start of a pre-training on many shards, by `python -m benchmarks.startup`: all processes of a machine."""
+    if "startup" not in results:
+        return "No results are recorded yet."
+    measured, rows = results["startup"], list[str]()
+    for start, processes in measured["starts"].items():
+        for part in processes[0]:
+            found = [process[part] for process in processes]
+            seconds, peak = (max(one[figure] for one in found) for figure in ("seconds", "peak_bytes"))
+            asked, opened = (sum(one[figure] for one in found) for figure in ("questions", "opened"))
+            rows.append(f"| {start} | {part} | {seconds:.2f} s | {asked:,} | {opened:,} | {peak / 1e6:,.0f} MB |")
+    on = measured["machine"]
+    about = (
+        f"{measured['samples']:,} samples in {measured['shards']:,} shards, {on['processor']}, {on['cores']} cores, "
+        "local disk; the slowest process, questions and files of all processes, and the largest memory of one:"
+    )
+    head = "| | part | time | `stat`s | opened files | memory |\n| --- | --- | ---: | ---: | ---: | ---: |"
+    return "\n".join([f"{about}\n", head, *rows])
+
+
+TABLES = {table.__name__: table for table in (summary, comparisons, goals, checks, annotations, choice, startup)}
 
 
 def main() -> None:

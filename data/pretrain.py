@@ -15,6 +15,7 @@ from data.records.annotations import Annotations
 from data.records.formats import Format, captions, path
 from data.records.pictures import downloaded_name as downloaded_name
 from data.records.pictures import open_picture
+from data.records.shard_index import ShardFiles
 from data.records.shards import Shards
 from data.records.uids import UidList
 from data.remote.stage import Staging
@@ -47,7 +48,7 @@ class PretrainDataset(TrainDataset):
         image_root: str | Path = "",
         url_root: str | Path = "",
         laion_files: Sequence[str | Path] = (),
-        shards: Sequence[str | Path] = (),
+        shards: Sequence[str | Path] | ShardFiles = (),
         uids: str | Path = "",
         shards_share: float | None = None,
         shard_lanes: int | None = None,

@@ -5,7 +5,7 @@ and passes functions to `fit` or `run_evaluation`. Config classes are made, read
 """
 
 from engine.config import RunConfig, TrainConfig
-from engine.distributed import PREEMPTED, Preemption, first_decides, gather_objects
+from engine.distributed import PREEMPTED, Preemption, barrier, first_decides, gather_objects, once_a_node
 from engine.loop import fit, run_evaluation
 from engine.progress import Progress
 from engine.run import Run, start
@@ -20,9 +20,11 @@ __all__ = [
     "Run",
     "RunConfig",
     "TrainConfig",
+    "barrier",
     "first_decides",
     "fit",
     "gather_objects",
+    "once_a_node",
     "run_evaluation",
     "start",
     "unwrap",

@@ -19,7 +19,11 @@ class RunConfig(Settings):
         "fp32", "arithmetic of evaluation; tf32, as the 2022 code ran on an A100, is fp32 where the device has no TF32"
     )
     print_freq: int = setting(50, "steps between two progress reports; losses leave the device only then")
-    timeout_minutes: float = setting(30.0, "how long processes wait for one that does not answer, before the run ends")
+    timeout_minutes: float = setting(
+        10.0,
+        "how long processes wait for one that does not answer, before the run ends; for one that computes alone and "
+        "shows that it lives, twelve times as long",
+    )
 
     def __post_init__(self) -> None:
         check(self.print_freq >= 1, "print_freq", self.print_freq, "at least 1")

@@ -1,10 +1,14 @@
 """Processes: how this one was launched, and what all of them exchange. A single process exchanges nothing."""
 
+import atexit
 import contextlib
+import gc
+import multiprocessing
 import os
+import pickle
 import re
 import signal
-import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +21,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from engine.presence import ROLL_CALL, Presence
 from settings import ConfigError, UserError
 
 Value = TypeVar("Value")
@@ -96,11 +101,16 @@ def connect(launch: Launch) -> Store | None:
     return PrefixStore(f"attempt_{attempt}", store)
 
 
+_presence: Presence | None = None  # while this process is one of several
+
+
 def init_process_group(launch: Launch, store: Store | None, device: torch.device, timeout_minutes: float) -> None:
     """Join the other processes, if any. Tensors on a GPU travel by NCCL, all others by gloo."""
+    global _presence
     if store is None:
         return
-    store.set(f"place {launch.rank}", f"process {launch.rank}, pid {os.getpid()} on {socket.gethostname()}")
+    timeout = timedelta(minutes=timeout_minutes)
+    _presence = Presence(store, launch.rank, launch.world_size, timeout.total_seconds())
     on_gpu = device.type == "cuda"
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
@@ -108,34 +118,60 @@ def init_process_group(launch: Launch, store: Store | None, device: torch.device
         rank=launch.rank,
         world_size=launch.world_size,
         device_id=device if on_gpu else None,
-        timeout=timedelta(minutes=timeout_minutes),
+        timeout=timeout,
     )
 
 
-ROLL_CALL = 10.0  # seconds in which every process that lives notices that an exchange has failed
+def leave_process_group() -> None:
+    """Leave the other processes, if any, at the end of the run: together, as one of them may keep the store."""
+    global _presence
+    if _presence is not None:
+        _presence.meet("the end of the run")
+        _presence.leave()
+        _presence = None
+    if dist.is_initialized():
+        dist.destroy_process_group()
+        # The group's threads end when its last owner goes. A DDP model is one, and only the collector frees it: a
+        # thread that outlives the interpreter aborts the process ("terminate called without an active exception").
+        gc.collect()
+
+
+def abandon_process_group(status: int) -> None:
+    """After an error, have this process end at its exit with `status`, whatever exchanges are under way.
+
+    Destroying the group would wait for these: for the others, until their timeout. That the connections close with the
+    process lets the others know at once.
+    """
+    if dist.is_initialized():
+        atexit.register(_end, _presence, status)
+
+
+def _end(here: Presence | None, status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if here is not None:
+        here.leave()
+        leaving = threading.Thread(target=here.leave_last, daemon=True)  # which the store may never answer
+        leaving.start()
+        leaving.join(ROLL_CALL)
+    for worker in multiprocessing.active_children():  # ended by the interpreter, had it time to
+        worker.terminate()
+    os._exit(status)
 
 
 def is_timeout(error: Exception) -> bool:
     """Whether an exchange failed since another process did not answer in time."""
-    return isinstance(error, RuntimeError) and re.search(r"[Tt]imed out|timeout", str(error)) is not None
+    return isinstance(error, RuntimeError) and re.search(r"[Tt]imed out|[Tt]imeout", str(error)) is not None
 
 
-def roll_call_began(store: Store) -> bool:
-    """Whether a process has found that an exchange failed: what fails on the others then is a consequence."""
-    return store.add("roll call", 0) > 0
+def presence() -> Presence | None:
+    """This process among the others; None of a process alone."""
+    return _presence
 
 
-def missing_processes(store: Store) -> list[str]:
-    """Which processes do not answer, found by those that do: each calls this once its exchange has failed."""
-    size, rank = dist.get_world_size(), dist.get_rank()
-    store.add("roll call", 1)
-    store.set(f"alive {rank}", "yes")
-    deadline = time.monotonic() + ROLL_CALL
-    missing = [other for other in range(size) if other != rank]
-    while missing and time.monotonic() < deadline:
-        missing = [other for other in missing if not store.check([f"alive {other}"])]
-        time.sleep(0.1)
-    return [store.get(f"place {other}").decode() for other in missing]
+def waiting_for(what: str) -> contextlib.AbstractContextManager[None]:
+    """Name what the exchanges inside wait for, for the message about a process that does not answer."""
+    return contextlib.nullcontext() if _presence is None else _presence.waiting_for(what)
 
 
 def world_size() -> int:
@@ -143,44 +179,71 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def gather_objects(objects: list[Value]) -> list[Value]:
+def gather_objects(objects: list[Value], what: str = "what all processes found") -> list[Value]:
     """The lists of all processes, concatenated in the order of their ranks, on every process.
 
     Evaluation's shares (`data.sampler.EvalSampler`) hold each sample once, so together they are a whole result.
     """
     if world_size() == 1:
         return objects
+    barrier(what)
     lists: list[list[Value]] = [[] for _ in range(world_size())]
-    dist.all_gather_object(lists, objects)
+    with waiting_for(what):
+        dist.all_gather_object(lists, objects)
     return [item for part in lists for item in part]
 
 
-def broadcast_object(value: Value) -> Value:
+def broadcast_object(value: Value, what: str = "what the first process found") -> Value:
     """The first process's `value`, on every process."""
     values = [value]
     if world_size() > 1:
-        dist.broadcast_object_list(values, src=0)
+        barrier(what)
+        with waiting_for(what):
+            dist.broadcast_object_list(values, src=0)
     return values[0]
 
 
-def first_decides(decide: Callable[[], Value]) -> Value:
-    """What `decide` returns on the first process, on every process; where it raises a UserError, all raise that."""
-    decided: list[Value] = []
-    refusal: UserError | None = None
-    if not dist.is_initialized() or dist.get_rank() == 0:
-        try:
-            decided.append(decide())
-        except UserError as error:
-            refusal = error
-    decided, refusal = broadcast_object((decided, refusal))
+Decided = tuple[list[Value], UserError | None]
+
+
+def _decide(decide: Callable[[], Value]) -> Decided[Value]:
+    try:
+        return [decide()], None
+    except UserError as error:
+        return [], error
+
+
+def _decided(outcome: Decided[Value]) -> Value:
+    values, refusal = outcome
     if refusal is not None:
         raise refusal
-    return decided[0]
+    return values[0]
 
 
-def barrier() -> None:
-    """Wait until every process is here (on the host: a GPU may still have work to do)."""
-    all_reduce(torch.zeros(1))
+def first_decides(decide: Callable[[], Value], what: str = "a decision of the first process") -> Value:
+    """What `decide` returns on the first process, on every process; where it raises a UserError, all raise that."""
+    is_first = not dist.is_initialized() or dist.get_rank() == 0
+    return _decided(broadcast_object(_decide(decide) if is_first else ([], None), what))
+
+
+def once_a_node(make: Callable[[], Value], what: str) -> Value:
+    """What `make` returns on one process of each machine, on all processes there; a UserError is raised on all of them.
+
+    For what would be the same on each of them, and is much for a file server: thousands of questions about files.
+    """
+    if _presence is None:
+        return make()
+    return _decided(pickle.loads(_presence.once_a_node(lambda: pickle.dumps(_decide(make)), what)))
+
+
+def barrier(what: str = "the other processes") -> None:
+    """Wait until every process is here (on the host: a GPU may still have work to do).
+
+    A process that computes alone before, such as the first one scores, is waited for as long as it lives: see
+    `Presence.meet`.
+    """
+    if _presence is not None:
+        _presence.meet(what)
 
 
 def all_reduce(values: torch.Tensor, op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> torch.Tensor:
@@ -260,7 +323,8 @@ class Preemption:
         if world_size() == 1:
             self.stop = self.received
         elif self._exchange is not None:
-            self._exchange.wait()
+            with waiting_for("whether to stop"):
+                self._exchange.wait()
             self._exchange = None
             self.stop = self.stop or bool(self._flag)
         return self.stop

@@ -8,16 +8,20 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch.distributed.distributed_c10d import Store
 
-from engine.distributed import ROLL_CALL, is_timeout, missing_processes, roll_call_began
+from engine.distributed import is_timeout, presence
+from engine.presence import ROLL_CALL, OthersEnd, another_has_left, note_leaving, roll_call_began
 from files import cache_dir
 from settings import messages
 from settings.interrupts import INTERRUPTED, interrupted
+
+Value = TypeVar("Value")
 
 
 @contextlib.contextmanager
@@ -36,15 +40,17 @@ def exit_on_user_error(store: Store | None, rank: int) -> Iterator[None]:
         raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         text = str(error) if getattr(error, "is_user_error", False) else explain(error)
+        topic = text
         if text is None and store is not None and isinstance(error, RuntimeError):  # torch.distributed's are
-            text = _no_answer(store, error)
+            topic, text = _no_answer(store, error)
         if text is not None:
             others = "" if rank == 0 else f" (process {rank})"
             message = messages.message(f"{Path(sys.argv[0]).name}{others}: {text}", sys.stderr.encoding)
             _tell_torchrun(message)
-            raise SystemExit(message if _first_to_say(store, text) else 1) from error
-        if isinstance(error, RuntimeError) and _another_has_left(store):
+            raise SystemExit(message if _first_to_say(store, topic or text) else 1) from error
+        if isinstance(error, OthersEnd) or (isinstance(error, RuntimeError) and _another_has_left(store)):
             raise SystemExit(1) from error
+        _first_to_say(store, str(error))  # with a traceback, which is the only one of the run
         raise
 
 
@@ -89,31 +95,36 @@ def explain(error: Exception) -> str | None:
     return None
 
 
+def exit_status(error: BaseException) -> int:
+    """The status that a script ends with which nothing else catches the error of."""
+    if not isinstance(error, SystemExit):
+        return 1
+    return error.code if isinstance(error.code, int) else int(error.code is not None)
+
+
 def _in_cache(place: str) -> bool:
     cache = str(cache_dir())
     return place == cache or place.startswith(cache + os.sep) or cache.startswith(place + os.sep)
 
 
-def _no_answer(store: Store, error: RuntimeError) -> str | None:
-    """Which processes kept this one waiting until its time was up, if that is what the error is about."""
-    found: list[str | None] = []
+def _no_answer(store: Store, error: RuntimeError) -> tuple[str | None, str | None]:
+    """Which processes kept this one waiting until its time was up, and the message, if that is what it is about."""
+    here = presence()
+    if here is None:
+        return None, None
 
-    def ask() -> None:
-        with contextlib.suppress(RuntimeError):
-            if is_timeout(error) or roll_call_began(store):
-                found.append("; ".join(missing_processes(store)) or None)
+    def find() -> str | None:
+        return "; ".join(here.missing()) if is_timeout(error) or roll_call_began(store) else ""
 
-    # In a thread of its own: the store is kept by one of the processes, perhaps by the one that does not answer.
-    question = threading.Thread(target=ask, daemon=True)
-    question.start()
-    question.join(3 * ROLL_CALL)
-    if question.is_alive() and is_timeout(error):
-        found = ["the process or launcher that keeps the store, usually process 0,"]
-    if not found or found[0] is None:
-        return None
-    return (
-        f"no answer from {found[0]} for timeout_minutes: it is stopped, hangs, or its machine does. Look there (py-spy "
-        "dump shows where a process stands); raise timeout_minutes if it only needs more time; go on with --resume"
+    found = _ask(find, 3 * ROLL_CALL)
+    if found is None and is_timeout(error):
+        found = "the process or launcher that keeps the store, usually process 0,"
+    if not found:
+        return None, None
+    return found, (
+        f"no answer from {found} for timeout_minutes, while others waited for {here.awaits}: it is stopped, hangs, or "
+        "its machine does. Look there (py-spy dump shows where a process stands); raise timeout_minutes if it only "
+        "needs more time; go on with --resume"
     )
 
 
@@ -121,19 +132,31 @@ def _first_to_say(store: Store | None, message: str) -> bool:
     """Whether no other process has printed this message yet. Notes in the store that this process leaves."""
     if store is None:
         return True
-    try:
-        store.add("left", 1)
+
+    def is_first() -> bool:
+        note_leaving(store)
         return store.add(hashlib.sha256(message.encode()).hexdigest(), 1) == 1
-    except RuntimeError:  # the store went with the process that kept it
-        return True
+
+    return _ask(is_first, ROLL_CALL) is not False  # also where the store went with the process that kept it
 
 
 def _another_has_left(store: Store | None) -> bool:
     """Whether a process has left after a user error."""
-    try:
-        return store is not None and store.add("left", 0) > 0
-    except RuntimeError:
-        return False
+    return store is not None and _ask(lambda: another_has_left(store), ROLL_CALL) is True
+
+
+def _ask(question: Callable[[], Value], seconds: float) -> Value | None:
+    """The answer of the store; None where it has gone, or does not answer: one of the processes may keep it."""
+    answers: list[Value] = []
+
+    def ask() -> None:
+        with contextlib.suppress(RuntimeError):
+            answers.append(question())
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(seconds)
+    return answers[0] if answers else None
 
 
 def _tell_torchrun(message: str) -> None:

@@ -154,23 +154,27 @@ class Speed:
         self.restart()
 
     def restart(self) -> None:
-        self._began, self._steps, self.waited = time.perf_counter(), 0, 0.0
+        self._began, self.steps, self.waited = time.perf_counter(), 0, 0.0
 
     def count_step(self) -> None:
-        self._steps += 1
+        self.steps += 1
+
+    def waited_a_step(self) -> float:
+        """Seconds a step since the last report that went into waiting for data."""
+        return self.waited / max(self.steps, 1)
 
     def report(self) -> dict[str, float]:
         """The figures since the last report, `s_per_step` (seconds a step) among them."""
         seconds = time.perf_counter() - self._began
-        steps = max(self._steps, 1)
+        steps = max(self.steps, 1)
         figures = {
-            "samples_per_s": self._steps * self.samples_per_step / seconds,
+            "samples_per_s": self.steps * self.samples_per_step / seconds,
             "s_per_step": seconds / steps,
             "data_wait": self.waited / seconds,
             "memory_gib": peak_memory(self.device) / 2**30,
         }
         if self.peak and self.flops_per_step:
-            figures["mfu"] = self._steps * self.flops_per_step / seconds / self.peak
+            figures["mfu"] = self.steps * self.flops_per_step / seconds / self.peak
         self.restart()
         return figures
 

@@ -17,13 +17,23 @@ from engine import checkpoint
 from engine.config import TrainConfig
 from engine.data_wait import DataWait
 from engine.device import matrix_product_rate, precision_of
-from engine.distributed import PREEMPTED, Interrupted, Preemption, barrier, broadcast_object, gather_objects
+from engine.distributed import (
+    PREEMPTED,
+    Interrupted,
+    Preemption,
+    barrier,
+    broadcast_object,
+    gather_objects,
+    presence,
+    waiting_for,
+)
 from engine.log import EpochLog, Events, ProgressDisplay, Speed, status_line
 from engine.progress import Described, Evaluate, Loader, Progress, Schedule, TrainStep, cosine_by_epoch
 from engine.randomness import preserved_rng, rng_state, set_rng_state, set_seed
 from engine.replay import replay
 from engine.run import Run
 from engine.step import Losses, Optimization
+from engine.straggler import OwnTimes, slowest
 from models.library_internals import ModelFlops
 from models.weights.integrity import check_finite
 from settings import ConfigError
@@ -64,6 +74,7 @@ def fit(
         replay(run, run.resume_from, build_model(run.config), train_step)
         return {}
     loader, model = build_loader(run), build_model(run.config)
+    barrier("the data and the model")  # a machine whose cache is empty reads all annotations first
     training = Training(run, model, loader, train_step, schedule or cosine_by_epoch(run.config))
     log = EpochLog(run.output_dir / "log.txt", training.epoch)
     metrics: dict[str, float] = {}
@@ -95,7 +106,7 @@ def run_evaluation(run: Run[Any], model: nn.Module, evaluate: Evaluate) -> dict[
     # Evaluations see many shapes, each of which compiled blocks would be compiled for anew.
     eager = torch.compiler.set_stance("force_eager")
     with preserved_rng(), torch.no_grad(), run.autocast(run.config.eval_precision), eager:
-        found = broadcast_object(evaluate(model))
+        found = broadcast_object(evaluate(model), "the scores of the evaluation")
     run.write_json("evaluate.txt", found)
     metrics: dict[str, float] = {name: value for name, value in found.items() if isinstance(value, float | int)}
     logger.info("evaluation: %s", "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
@@ -124,6 +135,7 @@ class Training:
         self.speed = Speed(run.device, self._samples_per_step, self._peak() if run.is_first else None)
         self.events = Events(run.output_dir, dataclasses.asdict(run.config), self.step, run.is_first)
         self.preemption = Preemption()
+        self.compares = False  # the processes' times, but for those of the first report: operations are counted there
 
     @property
     def _samples_per_step(self) -> int:
@@ -153,13 +165,13 @@ class Training:
             progress = Progress(self.epoch, self.index, steps, self.step)
             began = time.perf_counter()
             try:
-                with self.preemption.awaiting_batch():
+                with self.preemption.awaiting_batch(), waiting_for(f"its batch of step {self.step}"):
                     group = [next(batches) for _ in range(accumulated)]
             except Interrupted:
                 self._stop_without_batch(display, steps)
             self.speed.waited += time.perf_counter() - began
             self.lr = self.schedule(progress)
-            with self._count_flops():
+            with self._count_flops(), waiting_for(f"the gradients of step {self.step}"):
                 values = self.optimization.step(group, progress, self.lr)
             self.losses.add(self.step, values, [file for batch in group for file in batch.get("files", [])])
             self.optimization.recorder.drop_finite()
@@ -208,13 +220,24 @@ class Training:
 
     def _report(self, display: ProgressDisplay, steps: int) -> dict[str, float]:
         """Show the losses and the speed since the last report; returns the speed."""
-        with self.optimization.recorder.replayable(self.model):
-            losses = self.losses.fetch()
+        with self.optimization.recorder.replayable(self.model), waiting_for(f"the losses before step {self.step}"):
+            losses = self.losses.fetch(self._own_times)
         speed = self.speed.report()
+        self._name_straggler()
         left = (self.config.max_epoch - self.epoch) * steps - self.index
         display.report(self.index, status_line(losses, speed, self.lr), left * speed["s_per_step"])
         self.events.write({**losses, **speed, "lr": self.lr}, self.step)
         return speed
+
+    def _own_times(self) -> OwnTimes:
+        """Seconds a step since the last report that this process waited for its data, and that it computed."""
+        return self.speed.waited_a_step(), self.optimization.own_time.take() / max(self.speed.steps, 1)
+
+    def _name_straggler(self) -> None:
+        """Log, on the first process, which process holds up the others, if one does."""
+        here, judged, self.compares = presence(), self.compares, True
+        if here is not None and self.run.is_first and judged and (found := slowest(self.losses.own_times)):
+            logger.warning("%s is the slowest: %s", here.place(found[0]), found[1])
 
     def next_epoch(self) -> None:
         self.epoch += 1
@@ -228,7 +251,8 @@ class Training:
         if self.preemption.received:
             raise SystemExit(PREEMPTED)
         yield
-        barrier()  # nobody trains on while the first still writes: a signal now would end only that one
+        # Nobody trains on while the first still writes: a signal now would end only that one.
+        barrier("the weights of the epoch")
         self.preemption.state_is_saved = False
 
     def keep_weights(self, metrics: dict[str, float], best: str | None) -> None:
@@ -256,8 +280,8 @@ class Training:
         return {**state, "architecture": self.model.describe()} if isinstance(self.model, Described) else state
 
     def _save(self) -> None:
-        rng = gather_objects([rng_state()])
-        loaders = gather_objects([self.loader.state_dict()])
+        rng = gather_objects([rng_state()], f"the checkpoint of step {self.step}")
+        loaders = gather_objects([self.loader.state_dict()], f"the checkpoint of step {self.step}")
         if self.run.is_first:
             state = {
                 **self._model_state(),
@@ -272,7 +296,8 @@ class Training:
                 "loaders": loaders,
             }
             checkpoint.save_last(self.run.output_dir, state, self.config.keep_checkpoints)
-        barrier()  # nobody leaves, to be taken for dead by the launcher, while the file is being written
+        # Nobody leaves, to be taken for dead by the launcher, while the file is being written.
+        barrier(f"the checkpoint of step {self.step}")
 
     def _resume(self, path: Path) -> None:
         state = checkpoint.load(path)

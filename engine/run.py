@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import gc
 import json
 import logging
 import os
@@ -14,13 +13,12 @@ from pathlib import Path
 from typing import Any, Generic, TypedDict, TypeVar
 
 import torch
-import torch.distributed as dist
 from torch.distributed.distributed_c10d import Store
 
 from engine import checkpoint, distributed
 from engine.config import RunConfig, TrainConfig
 from engine.device import choose_device, precision_of, tf32_allowed
-from engine.failure import exit_on_user_error
+from engine.failure import exit_on_user_error, exit_status
 from engine.lock import FolderLock
 from engine.log import ProgressDisplay, set_up_logging, write_json
 from engine.progress import Batches
@@ -155,21 +153,22 @@ def start(
             distributed.init_process_group(launch, store, device, settings.timeout_minutes)
             # The first process decides: on several machines torchrun may have restarted one and replaced another, which
             # then disagree. It looks for a checkpoint behind the lock, where no other run is about to write one.
-            distributed.first_decides(lambda: lock.take(output))
-            resume_from = distributed.first_decides(lambda: _checkpoint_to_resume(flags, output, evaluate_only))
+            distributed.first_decides(lambda: lock.take(output), "the lock of the output folder")
+            resume_from = distributed.first_decides(
+                lambda: _checkpoint_to_resume(flags, output, evaluate_only), "the checkpoint to resume from"
+            )
             set_seed(flags.seed)
             processes, replays = (launch.rank, launch.world_size), flags.replay is not None
             run = Run(settings, output, device, flags.seed, *processes, evaluate_only, resume_from, replays, store)
             if run.is_first and not replays:
                 _prepare(run)
             yield run
+            distributed.leave_process_group()
+    except BaseException as error:
+        distributed.abandon_process_group(exit_status(error))
+        raise
     finally:
         logging.getLogger("blip").removeHandler(handler)
-        if dist.is_initialized():
-            dist.destroy_process_group()
-            # The group's threads end when its last owner goes. A DDP model is one, and only the collector frees it: a
-            # thread that outlives the interpreter aborts the process ("terminate called without an active exception").
-            gc.collect()
         lock.release()
 
 

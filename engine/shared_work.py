@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from torch.distributed.distributed_c10d import Store
 
 from engine.distributed import barrier, world_size
+from engine.presence import raise_if_others_end
 
 _POLL = 0.2  # seconds between two looks at whether the others are done
 
@@ -53,5 +54,5 @@ class SharedWork:
 
     def _check_that_nobody_left(self) -> None:
         """Raise where a process has ended by an error that it has told the user of: this one then ends in silence."""
-        if self._store is not None and self._store.add("left", 0):
-            raise RuntimeError("another process has left")
+        if self._store is not None:
+            raise_if_others_end(self._store)

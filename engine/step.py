@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from engine.distributed import all_reduce, gather_objects, world_size
 from engine.progress import Progress, TrainStep
 from engine.run import Run
 from engine.step_record import NotFinite, StepRecorder, report
+from engine.straggler import OwnTime, OwnTimes
 from models.library_internals import (
     allow_compiled_variants,
     fused_adamw_skips_steps,
@@ -50,6 +52,7 @@ class Optimization:
         if not self.skips_on_device:
             skip_steps_on_the_host(self.optimizer)
         self.recorder = StepRecorder(run)
+        self.own_time = OwnTime(run.device, self.parameters)
         self.model = model
         if run.world_size > 1:
             # Buffers are equal on all processes (queues take everybody's features), and large: not sent each step.
@@ -69,6 +72,7 @@ class Optimization:
         Returns the means of what the script's train_step returned, detached, and `grad_norm` and `broken`.
         """
         self.recorder.begin(batches, progress, lr)
+        self.own_time.begin()
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
@@ -78,6 +82,7 @@ class Optimization:
                 with self.run.autocast(self.run.config.precision):
                     place = replace(progress, batch=number)
                     output = self.train_step(self.model, self.run.to_device(batch), place)
+                self.own_time.mark()
                 loss = output["loss"] / len(batches)
                 if self.scaler.is_enabled():  # it skips a step for gradients that are not finite, and for nothing else
                     loss = loss * torch.where(loss.isfinite() & (self.broken == 0), 1.0, torch.nan)
@@ -173,13 +178,16 @@ class Losses:
         self._pending: list[tuple[int, dict[str, Tensor], list[str]]] = []
         self.sums: dict[str, float] = {}
         self.count = 0
+        self.own_times: list[OwnTimes] = []  # of each process, as of the last fetch
 
     def add(self, step: int, values: dict[str, Tensor], files: list[str]) -> None:
         """Keep what step number `step` returned, and the names of the files that its batch was read from."""
         self._pending.append((step, values, files))
 
-    def fetch(self) -> dict[str, float]:
+    def fetch(self, own_times: Callable[[], OwnTimes] = lambda: (0.0, 0.0)) -> dict[str, float]:
         """Means over the steps since the last fetch and over all processes; waits for the device.
+
+        With them travel the `own_times` of each process, asked for when the device has done all steps.
 
         Raises NotFinite, on every process, with the first step whose loss or gradient was not finite.
         """
@@ -191,7 +199,11 @@ class Losses:
         if len(broken):
             self._stop(int(broken[0]), dict(zip(names, table[int(broken[0])].tolist(), strict=True)))
         self._pending = []
-        table = (all_reduce(table) / world_size()).cpu().double()
+        times = torch.zeros(world_size(), 2)
+        times[dist.get_rank() if dist.is_initialized() else 0] = torch.tensor(own_times())
+        sums = all_reduce(torch.cat([table.flatten(), times.flatten().to(table.device)])).cpu()
+        self.own_times = [(data, step) for data, step in sums[table.numel() :].reshape(-1, 2).tolist()]
+        table = (sums[: table.numel()].reshape(table.shape) / world_size()).double()
         means = dict(zip(names, table.mean(0).tolist(), strict=True))
         del means["broken"]
         for name in means:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from engine import Run, gather_objects
+from engine import Run, barrier, gather_objects
 from evaluation.findings import Findings, Picture
 from evaluation.gallery import open_picture
 from evaluation.provenance import provenance
@@ -41,10 +41,11 @@ def evaluate_splits(
     """
     metrics: dict[str, Any] = {}
     for name, split in splits.items():
-        predictions = gather_objects(predict(run, model, split))
+        predictions = gather_objects(predict(run, model, split), f"the predictions on {name}")
         run.write_json(f"result/{name}.json", predictions)
         if run.is_first:
             metrics |= report_split(run, task, name, score(run, name, split, predictions), f"{name}_")
+        barrier(f"the scores of {name}")  # SPICE may take longer than an exchange waits
     return metrics
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from data.loaders import listed_loader
 from data.retrieval import RetrievalEval
 from data.video_retrieval import VideoEval
-from engine import Run, gather_objects
+from engine import Run, barrier, gather_objects
 from evaluation.cases import SearchedSplit, retrieval_findings
 from evaluation.findings import Picture
 from evaluation.gallery import open_picture
@@ -57,6 +57,7 @@ def evaluate_retrieval(
             searched = SearchedSplit(split.text, split.texts_of, split.image_of, files, visual)
             findings = retrieval_findings(*found, searched)
             metrics |= report_split(run, "retrieval", name, findings, prefix.format(split=name), open_source)
+        barrier(f"the scores of {name}")
     return metrics
 
 

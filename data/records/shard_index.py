@@ -11,9 +11,11 @@ import logging
 import os
 import stat as modes
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,8 +26,9 @@ from data.records.parquet import is_parquet
 from data.records.parquet_samples import parquet_samples, part_bytes
 from data.records.shard_samples import Row, samples
 from data.records.table import Columns, Store, joined, make_store, store_once, store_path
-from data.remote.listing import RemoteShard
-from data.remote.stage import copied
+from data.remote.addresses import is_address
+from data.remote.listing import RemoteShard, described
+from data.remote.stage import Staging, copied
 from data.workers import usable_processors
 from files import open_regular
 from settings import UserError
@@ -33,7 +36,7 @@ from settings import UserError
 logger = logging.getLogger("blip.data")
 
 _LAYOUT = 5  # raise it when the indices of older versions must not be used
-_COLUMNS: Columns = {
+COLUMNS: Columns = {
     "key": "string",
     "caption": "strings",
     "part": "int64",
@@ -65,6 +68,26 @@ class Parts:
     bytes: np.ndarray
 
 
+class ShardFiles(NamedTuple):
+    """Shards, each with the name of its index: all that file systems and servers have to be asked of at a start."""
+
+    shards: list[Shard]
+    keys: list[str]
+
+
+def look_at(shards: Iterable[str | Path], staging: Staging | None = None) -> ShardFiles:
+    """The shards with the names of their indices, as of now.
+
+    Args:
+        staging: where copies of those at addresses will lie.
+    """
+    names = [str(shard) for shard in shards]
+    addresses = list(filter(is_address, names))
+    remote = iter(described(addresses, (staging or Staging()).path()) if addresses else [])
+    found = [next(remote) if is_address(name) else name for name in names]
+    return ShardFiles(found, [index_key(shard) for shard in found])
+
+
 def index_key(shard: Shard) -> str:
     """The name of a shard's index; a changed shard has another one."""
     if isinstance(shard, RemoteShard):
@@ -81,7 +104,7 @@ def index_key(shard: Shard) -> str:
 
 def shard_index(shard: Shard, key: str) -> Store:
     """A shard's index, made now if it is missing or damaged; while another process makes it, this one waits."""
-    return store_once("shards", key, _COLUMNS, lambda: _rows(shard, key))
+    return store_once("shards", key, COLUMNS, lambda: _rows(shard, key))
 
 
 def samples_of(index: Store) -> int:
@@ -119,6 +142,8 @@ def shard_parts(shards: Sequence[Shard], keys: Sequence[str]) -> Parts:
 
 def log_left_out(shard: str, index: Store) -> None:
     """Log what of a shard cannot be trained on, and why."""
+    if samples_of(index) == len(index):
+        return
     left_out = Counter[str]()
     for key, problem in zip(joined([index], "key").to_pylist(), joined([index], "problem").to_pylist(), strict=True):
         if problem is not None and key is None:
@@ -169,7 +194,9 @@ def _keep_part_bytes(key: str, file: str) -> Store:
 
 def _make_missing(shards: Sequence[tuple[Shard, str]]) -> None:
     """Make the indices that are missing, except those that another process is making."""
-    missing = [shard for shard in shards if not store_path("shards", shard[1]).exists()]
+    folder = store_path("shards", "").parent
+    there = set(os.listdir(folder)) if folder.exists() else set()  # one question instead of thousands
+    missing = [shard for shard in shards if store_path("shards", shard[1]).name not in there]
     if not missing:
         return
     logger.info("indexing %d of %d shards (once: later starts find them in the cache)", len(missing), len(shards))
@@ -194,5 +221,7 @@ class _MissingIndices(Dataset[None]):
 
     def __getitem__(self, number: int) -> None:
         shard, key = self.shards[number]
+        if store_path("shards", key).exists():
+            return
         with suppress(UserError):  # is raised where the index is needed; from a worker it would come as a traceback
-            make_store("shards", key, _COLUMNS, lambda: _rows(shard, key), wait=False)
+            make_store("shards", key, COLUMNS, lambda: _rows(shard, key), wait=False)

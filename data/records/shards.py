@@ -10,6 +10,7 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ import numpy as np
 from data.media.image_file import BadImage
 from data.records.open_shards import MOST_KEPT, CopiedTar, OpenParquet, OpenTar, open_shard
 from data.records.parquet import is_parquet
-from data.records.shard_index import Parts, Shard, index_key, shard_parts
+from data.records.shard_index import Parts, ShardFiles, look_at, shard_parts
 from data.records.shard_selection import selected_samples
 from data.records.table import Store, joined
 from data.records.uids import UidList
 from data.remote.addresses import is_address
-from data.remote.listing import described, matching
+from data.remote.listing import matching
 from data.remote.stage import Stage, Staging
 from data.remote.stager import Stager, uses_of
 from settings import ConfigError, MissingFile, UserError, needs_extra
@@ -118,12 +119,16 @@ class Shards:
     """
 
     def __init__(
-        self, files: Sequence[str | Path], uids: UidList | None = None, staging: Staging | None = None
+        self,
+        files: Sequence[str | Path] | ShardFiles,
+        uids: UidList | None = None,
+        staging: Staging | None = None,
     ) -> None:
         self._staging = staging or Staging()
-        shards = _described(files, self._staging.path(), by_index=uids is not None)
+        shards, self._keys = files if isinstance(files, ShardFiles) else look_at(files, self._staging)
+        if uids is not None:  # they are looked for in the indices, by which the samples are counted too
+            shards = [shard if isinstance(shard, str) else replace(shard, samples=None) for shard in shards]
         self.files = [shard if isinstance(shard, str) else shard.name for shard in shards]
-        self._keys = [index_key(shard) for shard in shards]
         parts = shard_parts(shards, self._keys)
         self.window = _window(self.files, parts)
         self.sizes = parts.samples
@@ -209,13 +214,6 @@ class Shards:
                 f"{said:,}: write the shard or that file anew, or delete that file, and the shard is counted beforehand"
             )
         return shard
-
-
-def _described(files: Sequence[str | Path], copies: Path, *, by_index: bool) -> list[Shard]:
-    """The shards: paths as they are, and of addresses what is known; their samples are counted, if `by_index`."""
-    addresses = [str(file) for file in files if is_address(file)]
-    remote = iter(described(addresses, copies, with_counts=not by_index) if addresses else [])
-    return [next(remote) if is_address(file) else str(file) for file in files]
 
 
 def _window(files: Sequence[str], parts: Parts) -> int:

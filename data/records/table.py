@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from filelock import FileLock, Timeout
+from filelock import SoftFileLease, Timeout
 
 from files import atomic_write, cache_dir
 from settings import UserError, needs_extra
@@ -51,7 +51,7 @@ class Store:
         self.file = file
         content = pa.memory_map(str(file)).read_buffer() if file.stat().st_size else pa.py_buffer(b"")
         table = content.slice(0, max(0, content.size - _END.size))
-        if _end_of(file.stem, table) != content.slice(table.size).to_pybytes():
+        if store_end(file.stem, table) != content.slice(table.size).to_pybytes():
             raise DamagedStore(f"{file} is not as it was written")
         reader = pa.ipc.open_file(table)
         self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
@@ -68,7 +68,7 @@ class Store:
         return {name: column[row].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
 
 
-def _end_of(name: str, table: "pa.Buffer") -> bytes:
+def store_end(name: str, table: "pa.Buffer") -> bytes:
     """What follows the Arrow file `table` in a store called `name`."""
     checked = memoryview(table)[-_CHECKED:]
     return _END.pack(_MARK, table.size, zlib.crc32(checked, zlib.crc32(name.encode())))
@@ -104,12 +104,22 @@ def make_store(
     with _named_cache():
         store.parent.mkdir(parents=True, exist_ok=True)
         _sweep(store.parent)
-        with suppress(Timeout), FileLock(store.with_suffix(".lock"), timeout=-1 if wait else 0):
+        with suppress(Timeout), _lease(store.parent, store.stem, timeout=-1 if wait else 0):
             if _whole(store) is None:  # else another process made it while this one waited
                 if store.exists():
                     logger.warning("%s is damaged: it is made anew", store)
                 with atomic_write(store) as temporary:
                     _write(temporary, store.stem, columns, iter(rows()))
+
+
+def _lease(folder: Path, key: str, timeout: float) -> SoftFileLease:
+    """The right to make a store, as a file that is renewed every 10 s.
+
+    Not the kernel's flock, which many network file systems refuse, and some answer never. What a writer that died or
+    was stopped holds is taken over: at once on its machine, after 30 s elsewhere. Should the stopped one go on, two
+    write the same store, each to a file of its own.
+    """
+    return SoftFileLease(folder / f"{key}.lease", timeout=timeout)
 
 
 def _whole(file: Path) -> Store | None:
@@ -139,7 +149,7 @@ def _sweep(folder: Path) -> None:
     """Delete what writers that were killed left half written; once in a process."""
     for temporary in folder.glob(f".{'[0-9a-f]' * 8}.*.arrow"):
         key = temporary.stem.rpartition(".")[2]
-        with suppress(Timeout), FileLock(folder / f"{key}.lock", timeout=0):  # else its writer is at work
+        with suppress(Timeout), _lease(folder, key, timeout=0):  # else its writer is at work
             temporary.unlink(missing_ok=True)
 
 
@@ -164,7 +174,7 @@ def _write(file: Path, name: str, columns: Columns, rows: Iterator[Sequence[Any]
             values = zip(*batch, strict=True)
             arrays = [pa.array(column, kind) for column, kind in zip(values, schema.types, strict=True)]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
-    end = _end_of(name, pa.memory_map(str(file)).read_buffer())
+    end = store_end(name, pa.memory_map(str(file)).read_buffer())
     with file.open("ab") as sink:
         sink.write(end)
 

@@ -76,12 +76,11 @@ def matching(pattern: str) -> list[str]:
     return sorted(map(system.unstrip_protocol, found))
 
 
-def described(addresses: Sequence[str], copies: Path, *, with_counts: bool = True) -> list[RemoteShard]:
+def described(addresses: Sequence[str], copies: Path) -> list[RemoteShard]:
     """The shards at the addresses.
 
     Args:
         copies: the folder that copies of them lie in.
-        with_counts: look for their numbers of samples in files beside them.
 
     Raises MissingFile for one that is not there, and ConfigError where the server refuses, or is not there itself.
     """
@@ -91,7 +90,7 @@ def described(addresses: Sequence[str], copies: Path, *, with_counts: bool = Tru
     found: dict[str, RemoteShard] = {}
     for members in folders.values():
         with _errors_of_user():
-            infos, counts = _in_folder(members, with_counts=with_counts)
+            infos, counts = _in_folder(members)
         for address, info in infos.items():
             version = version_of(info)
             found[address] = RemoteShard(address, copies, int(info["size"]), version, counts.get(address))
@@ -103,7 +102,7 @@ def version_of(info: Info) -> str:
     return next((str(info[key]).strip('"') for key in _VERSIONS if info.get(key)), "")
 
 
-def _in_folder(addresses: Sequence[str], *, with_counts: bool) -> tuple[dict[str, Info], dict[str, int | None]]:
+def _in_folder(addresses: Sequence[str]) -> tuple[dict[str, Info], dict[str, int | None]]:
     """What the file system knows of each shard of a folder, and their numbers of samples."""
     system, root = file_system(addresses[0])
     paths = {address: file_system(address)[1] for address in addresses}
@@ -118,7 +117,7 @@ def _in_folder(addresses: Sequence[str], *, with_counts: bool) -> tuple[dict[str
         infos = {address: listed[path] for address, path in paths.items()}
     for address, info in infos.items():
         _check(address, info)
-    return infos, _counts(system, infos, paths, listed) if with_counts else {}
+    return infos, _counts(system, infos, paths, listed)
 
 
 @contextlib.contextmanager

@@ -233,9 +233,9 @@ class Session:
             yield
         except UserError:
             raise
-        except OSError as error:
-            reason = error.strerror or str(error)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        except (OSError, NotImplementedError) as error:  # the latter of filelock, where a disk has no locks
+            reason = getattr(error, "strerror", None) or str(error)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 what = f" for {shard.name} of {shard.size / 2**30:.2f} GiB" if shard else ""
                 raise UserError(
                     f"stage_dir {self.folder} has no room{what} ({reason}): free some, name a folder on another disk, "

@@ -19,7 +19,7 @@ import time
 import urllib.error
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import SoftFileLease, Timeout
 from tqdm import tqdm
 
 from models.errors import UserError, one_line
@@ -78,7 +78,7 @@ def download(url: str, path: str | Path, *, sha256: str | None = None, size: int
     if offline():
         raise _failure(url, path, "the environment forbids the network (BLIP_OFFLINE or HF_HUB_OFFLINE is set)")
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    lock = SoftFileLease(path.with_name(f".{path.name}.lease"))  # flock is refused by many network file systems
     try:
         lock.acquire(timeout=1)
     except Timeout:

@@ -1,12 +1,28 @@
 """How a process learns its rank, and that lists are put together without loss or duplicates."""
 
+import os
+import socket
+import subprocess
+import sys
+import time
+
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from engine.distributed import Launch, broadcast_object, connect, gather_objects, read_launch
-from settings import ConfigError
+from engine.distributed import (
+    Launch,
+    broadcast_object,
+    connect,
+    first_decides,
+    gather_objects,
+    init_process_group,
+    leave_process_group,
+    once_a_node,
+    read_launch,
+)
+from files import REPOSITORY
+from settings import ConfigError, UserError
 
 
 def test_alone_without_a_launcher():
@@ -68,16 +84,77 @@ def test_a_bare_script_in_a_slurm_batch_script_is_alone():
     assert read_launch(environ) == Launch()
 
 
-def _exchange(rank, store):
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def _refuse():
+    raise UserError("no such shard")
+
+
+def _exchange(rank, port):
+    launch = Launch(rank, 2, rank, "127.0.0.1", port)
+    init_process_group(launch, connect(launch), torch.device("cpu"), 1.0)
     mine = [{"id": i, "from": rank} for i in ((0, 1, 2) if rank == 0 else (3, 4))]
     together = gather_objects(mine)
     assert [(item["id"], item["from"]) for item in together] == [(0, 0), (1, 0), (2, 0), (3, 1), (4, 1)]
     assert gather_objects([torch.tensor(rank)]) == [torch.tensor(0), torch.tensor(1)]
     assert gather_objects([] if rank else ["only"]) == ["only"]
     assert broadcast_object({"from": rank}) == {"from": 0}
-    dist.destroy_process_group()
+    assert first_decides(lambda: rank) == 0
+    made = once_a_node(lambda: (rank, "x" * 2_000_000), "the shards")
+    assert [one[0] for one in gather_objects([made])] == [made[0]] * 2
+    with pytest.raises(UserError, match="no such shard"):
+        once_a_node(_refuse, "the shards")
+    leave_process_group()
 
 
-def test_two_processes_gather_in_the_order_of_their_ranks(tmp_path):
-    mp.spawn(_exchange, (str(tmp_path / "store"),), nprocs=2)
+def test_two_processes_gather_in_the_order_of_their_ranks_and_share_what_one_of_their_machine_makes():
+    mp.spawn(_exchange, (free_port(),), nprocs=2)
+
+
+FAILS = """
+import os, time, torch
+import torch.distributed as dist
+from engine.distributed import abandon_process_group, connect, init_process_group, read_launch
+launch = read_launch()
+init_process_group(launch, connect(launch), torch.device("cpu"), 2.0)
+if launch.rank == 0:
+    time.sleep(60)
+exchange = dist.all_reduce(torch.zeros(1), async_op=True)
+try:
+    raise ZeroDivisionError("a bug")
+except BaseException:
+    abandon_process_group(1)
+    raise
+"""
+
+
+@pytest.mark.faults(
+    "an error in one of two processes while it exchanges with the other, which is busy", "it ends at once"
+)
+def test_an_error_ends_a_process_whose_exchange_is_under_way():
+    """The group's destruction would wait for the exchange, for up to its timeout."""
+    known = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", FAILS],
+            env={**os.environ, **known, "RANK": str(rank), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        line = next(line for line in both[1].stderr if "ZeroDivisionError" in line)
+        said = time.monotonic()
+        assert both[1].wait(30) == 1
+        assert time.monotonic() - said < 10
+        assert line.endswith("ZeroDivisionError: a bug\n")
+        assert both[0].poll() is None
+    finally:
+        for process in both:
+            process.kill()
+            process.communicate()

@@ -13,10 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import BaseFileLock
 
 import engine
 from engine import lock
 from files import REPOSITORY
+from settings import ConfigError
 
 SETTINGS = ["max_epoch=2", "print_freq=5", "tensorboard=false"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
@@ -78,22 +80,55 @@ def test_all_processes_of_a_second_run_end_and_one_says_why(toy, torchrun, tmp_p
     assert result.returncode == 1
 
 
-@pytest.mark.parametrize("reason", [errno.ENOLCK, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_worked_on_with_a_warning(toy, tmp_path, monkeypatch, capsys, reason):
+REFUSALS = [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS]
+
+
+@pytest.fixture(params=[*REFUSALS, "no answer"])
+def without_locks(request, monkeypatch):
+    """A file system that refuses locks, or whose server does not answer."""
+
     def refuse(*_):
-        raise OSError(reason, os.strerror(reason))
+        if request.param == "no answer":
+            return time.sleep(20)
+        raise OSError(request.param, os.strerror(request.param))
 
     monkeypatch.setattr(fcntl, "lockf", refuse)
-    toy.main(["--output_dir", str(tmp_path), *SETTINGS])
-    warning = f"{tmp_path}/.lock cannot be locked ({os.strerror(reason)}): make sure yourself that no second run"
-    assert capsys.readouterr().out.count(warning) == 1
+    monkeypatch.setattr(lock, "PATIENCE", 0.1)
 
 
-def test_a_file_server_that_does_not_answer_is_not_waited_for(toy, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(fcntl, "lockf", lambda *_: time.sleep(20))
-    monkeypatch.setattr(lock, "PATIENCE", 0.2)
+def test_a_file_system_without_locks_is_worked_on_with_a_lease(without_locks, toy, tmp_path, capsys):
     toy.main(["--output_dir", str(tmp_path), *SETTINGS])
-    assert "its file server does not answer" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.count(f"{tmp_path}/.lock cannot be locked (") == 1
+    assert "the file .lease there takes its place" in said
+    assert not (tmp_path / ".lease").exists()
+
+
+HOLD = """
+import sys
+from filelock import SoftFileLease
+with SoftFileLease(sys.argv[1], lease_duration=30.0):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("without_locks", [errno.ENOLCK], indirect=True)
+def test_a_lease_refuses_a_second_run_until_the_first_is_dead(without_locks, tmp_path, monkeypatch):
+    (tmp_path / ".lock").write_text('{"host": "far", "pid": 7, "started": "today"}')
+    command = [sys.executable, "-c", HOLD, str(tmp_path / ".lease")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdout.readline() == b"held\n"
+        with monkeypatch.context() as impatient:
+            impatient.setattr(lock.SoftFileLease, "acquire", lambda lease, timeout: BaseFileLock.acquire(lease, 0.5))
+            with pytest.raises(ConfigError, match=rf"another run \(process 7 on far, .* writes to {tmp_path}"):
+                lock.FolderLock().take(tmp_path)
+        first.kill()
+        first.wait()
+        second = lock.FolderLock()
+        second.take(tmp_path)
+        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+        second.release()
 
 
 def test_the_next_run_in_this_process_may_take_the_folder(tmp_path):

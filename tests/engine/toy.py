@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,8 @@ class Config(engine.TrainConfig):
     num_workers: int = setting(0, "loader processes")
     stop_at: int = setting(-1, "the step before which something happens to the last process, in its first life")
     stop_by: str = setting("SIGKILL", "what: a signal's name, 'mistake' (of the user) or 'bug' (of the script)")
+    slow: str = setting("", "what the last process is slow in: 'data' or 'step'")
+    scoring: float = setting(0.0, "seconds that the first process scores alone")
     poison: int = setting(-1, "the sample whose input is infinite; -1 for none")
     pretrained: str = setting("", "weights to start from")
     init_lr: float = setting(0.05, "learning rate")
@@ -51,6 +54,7 @@ class Loader:
 
     def __init__(self, config: Config, run: engine.Run) -> None:
         self.batch_size, self.num_workers, self.batches = config.batch_size, config.num_workers, 0
+        self.is_slow = config.slow == "data" and run.rank == run.world_size - 1
 
         def order(epoch: int) -> Order:
             return in_one_lane(config.samples, lambda: iter([shuffled(config.samples, (run.seed, epoch))]))
@@ -79,6 +83,8 @@ class Loader:
         return map(self._count, iter(self.loader))
 
     def _count(self, batch: dict) -> dict:
+        if self.is_slow:
+            time.sleep(0.2)
         self.batches += 1
         return batch
 
@@ -106,6 +112,8 @@ def train_step(
         if config.stop_by == "bug":
             raise RuntimeError("this cannot happen")
         os.kill(os.getpid(), getattr(signal, config.stop_by))
+    if last and config.slow == "step":
+        time.sleep(0.2)
     loss = model(batch["x"], batch["y"])
     return {"loss": loss, "twice": 2 * loss}
 
@@ -114,6 +122,13 @@ def evaluate(model: Model) -> dict[str, float]:
     assert not model.training
     torch.rand(3)  # an evaluation may draw numbers without changing the training
     return {"score": float(model.linear.weight.sum())}
+
+
+def evaluate_slowly(run: engine.Run[Config], model: Model) -> dict[str, float]:
+    if run.is_first:
+        time.sleep(run.config.scoring)
+    engine.barrier("the scores of the toy")
+    return evaluate(model)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -127,7 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
             lambda run: Loader(run.config, run),
             step,
             schedule=schedule,
-            evaluate=evaluate,
+            evaluate=partial(evaluate_slowly, run),
             best="score",
         )
 

@@ -59,7 +59,7 @@ def test_metrics_bear_their_splits_name_and_stand_beside_published_figures(tmp_p
 
 
 def test_predictions_of_all_processes_are_scored_together(tmp_path, model, monkeypatch):
-    monkeypatch.setattr("evaluation.run.gather_objects", lambda mine: mine + [{"index": 9, "prediction": 1}])
+    monkeypatch.setattr("evaluation.run.gather_objects", lambda mine, what: mine + [{"index": 9, "prediction": 1}])
     assert evaluate_splits(run_in(tmp_path), "nlvr", {"test": [5]}, predict, score, model) == {"test_acc": 51.0}
 
 

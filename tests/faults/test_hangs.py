@@ -43,6 +43,29 @@ def test_a_process_that_stands_still(whole, tmp_path, rank, moment):
     assert_same_end(whole, tmp_path)
 
 
+ALONE = ["max_epoch=1", "print_freq=5", "tensorboard=false", "timeout_minutes=0.1"]
+
+
+@pytest.mark.faults("the first of two processes scores alone for thrice timeout_minutes", "the other waits for it")
+def test_a_process_that_scores_alone_is_waited_for(tmp_path):
+    finish(script(TOY, "--output_dir", tmp_path, *ALONE, "scoring=18", processes=2), tmp_path)
+    assert len((tmp_path / "log.txt").read_text().splitlines()) == 1
+
+
+@pytest.mark.faults("the first of two processes stopped (SIGSTOP) while it scores alone", "named with what it scores")
+def test_a_process_that_stands_still_while_it_scores_alone(tmp_path):
+    started = Started(script(TOY, "--output_dir", tmp_path, *ALONE, "scoring=600", processes=2), tmp_path)
+    started.wait_for((tmp_path / "checkpoint_last.pth").exists)
+    time.sleep(1)
+    victim = started.rank(0)
+    os.kill(victim, signal.SIGSTOP)
+    status, printed = started.end(120)
+    assert status == 1
+    line = one_line_of(printed, "toy.py")
+    assert f"no answer from process 0, pid {victim} on" in line
+    assert "while others waited for the scores of the toy" in line
+
+
 @pytest.fixture(scope="module")
 def settings(with_dropout):
     return ["--config", "configs/demo/pretrain.yaml", *with_dropout, "max_epoch=6", "batch_size=4", "queue_size=24"]

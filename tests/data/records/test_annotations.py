@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import pickle
 import shlex
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -323,15 +324,16 @@ def test_a_pickled_copy_holds_no_records(tmp_path):
 
 
 def _open_and_count(arguments):
-    file, barrier, reads = arguments
-    read = data.records.annotations.records
+    file, barrier, reads, hashes = arguments
+    read, hashed = data.records.annotations.records, data.records.annotations._hash
 
-    def counted(*source):
-        with reads.get_lock():
-            reads.value += 1
-        return read(*source)
+    def counted(call, count, *source):
+        with count.get_lock():
+            count.value += 1
+        return call(*source)
 
-    data.records.annotations.records = counted
+    data.records.annotations.records = partial(counted, read, reads)
+    data.records.annotations._hash = partial(counted, hashed, hashes)
     barrier.wait()
     return len(Annotations([file], PAIR))
 
@@ -340,18 +342,19 @@ def _run(arguments, results):
     results.put(_open_and_count(arguments))
 
 
-def test_of_eight_processes_that_start_at_once_one_reads_the_file(tmp_path):
+def test_of_eight_processes_that_start_at_once_one_hashes_the_file_and_reads_it(tmp_path):
     file = tmp_path / "a.json"
     file.write_text(json.dumps([{"image": str(i), "caption": "x"} for i in range(20_000)]))
     context = multiprocessing.get_context("fork")
-    barrier, reads, results = context.Barrier(8), context.Value("i", 0), context.Queue()
-    processes = [context.Process(target=_run, args=((file, barrier, reads), results)) for _ in range(8)]
+    barrier, results = context.Barrier(8), context.Queue()
+    reads, hashes = context.Value("i", 0), context.Value("i", 0)
+    processes = [context.Process(target=_run, args=((file, barrier, reads, hashes), results)) for _ in range(8)]
     for process in processes:
         process.start()
     assert [results.get(timeout=60) for _ in processes] == [20_000] * 8
     for process in processes:
         process.join()
-    assert reads.value == 1
+    assert (hashes.value, reads.value) == (1, 1)
     assert len(stored(tmp_path)) == 1
 
 

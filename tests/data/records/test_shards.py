@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import data.records.shard_index
+from data.records.shard_index import look_at
 from data.records.shards import Shards, shard_files
 from settings import ConfigError, UnreadableFile, UserError
 
@@ -109,6 +110,24 @@ def test_a_later_start_opens_no_index_and_no_shard(tmp_path, monkeypatch):
     for file in (tmp_path / "cache" / "shards").glob("*.arrow"):  # a cache may be deleted at any time
         file.unlink()
     assert read(shards) == wanted(3)
+
+
+def test_a_start_with_what_another_process_found_asks_nothing_of_the_shards(tmp_path, monkeypatch):
+    files = write_shards(tmp_path, 3)
+    found = pickle.loads(pickle.dumps(look_at(files)))
+    assert read(Shards(found)) == wanted(3)
+    asked, stat = [], os.stat
+    monkeypatch.setattr(
+        os, "stat", lambda path, *rest, **options: asked.append(str(path)) or stat(path, *rest, **options)
+    )
+    shards = Shards(found)
+    assert not [path for path in asked if path.endswith(".tar")]
+    monkeypatch.undo()
+    monkeypatch.setenv("BLIP_CACHE", str(tmp_path / "cache"))
+    assert read(shards) == wanted(3)
+    write_shard(files[1], ("0.jpg", b"new"), ("0.txt", b"changed"))
+    assert look_at(files).keys[::2] == found.keys[::2]
+    assert read(Shards(look_at(files)))[2] == ("new", "changed")
 
 
 def test_many_shards_are_indexed_by_a_pool_of_processes(tmp_path, indexed):

@@ -1,15 +1,22 @@
 """Stores in the cache: what is not as it was written is noticed, told, and made anew."""
 
+import errno
+import fcntl
 import os
 import pickle
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
-from filelock import FileLock
+from filelock import SoftFileLease
 
 from data.records.annotations import Annotations
 from data.records.formats import Format, path, texts
 from data.records.shards import Shards
 from data.records.table import DamagedStore, Store, store_once, store_path
+from files import REPOSITORY
 from settings import UserError
 from tests.data.records.test_shards import read, wanted, write_shards
 
@@ -121,11 +128,63 @@ def test_what_killed_writers_left_is_deleted_and_what_is_being_written_is_not(ca
     others = folder / ".notes.arrow"
     for file in (left, in_work, others):
         file.write_bytes(b"half")
-    with FileLock(folder / "alive.lock"):
+    with SoftFileLease(folder / "alive.lease"):
         store_once("kind", "0", {"n": "int64"}, lambda: [[1]])
         assert not left.exists()
         assert in_work.exists()
         assert others.exists()
+
+
+@pytest.mark.parametrize("answer", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, None])
+def test_a_store_is_made_where_the_file_system_has_no_flock_or_does_not_answer(cache, monkeypatch, answer):
+    def flock(*_):
+        if answer is None:
+            time.sleep(60)
+        raise OSError(answer, os.strerror(answer))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "lockf", flock)
+    began = time.monotonic()
+    assert store_once("kind", "0", {"n": "int64"}, lambda: [[7]])[0] == {"n": 7}
+    assert time.monotonic() - began < 10
+    assert [file.name for file in store_path("kind", "0").parent.iterdir()] == ["0.arrow"]
+
+
+HOLDS = """
+import sys
+from data.records.table import store_once
+def rows():
+    print("making", flush=True)
+    sys.stdin.read()
+    yield [1]
+store_once("kind", "0", {"n": "int64"}, rows)
+"""
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        pytest.param(
+            signal.SIGSTOP,
+            marks=pytest.mark.faults(
+                "a process stopped (SIGSTOP) while others wait for the file it makes", "they go on"
+            ),
+        ),
+    ],
+)
+def test_a_store_whose_maker_is_dead_or_stands_still_is_made_by_the_next(cache, number):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", HOLDS]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as maker:
+        assert maker.stdout.readline() == b"making\n"
+        maker.send_signal(number)
+        if number == signal.SIGKILL:
+            maker.wait()
+        began = time.monotonic()
+        assert store_once("kind", "0", {"n": "int64"}, lambda: [[2]])[0] == {"n": 2}
+        assert time.monotonic() - began < (5 if number == signal.SIGKILL else 45)
+        maker.kill()
 
 
 def test_a_cache_that_cannot_be_written_is_an_error_that_names_blip_cache(tmp_path, monkeypatch):
