@@ -77,7 +77,8 @@ class _Reader:
 
     def take(self, count: int) -> np.ndarray:
         """The next `count` indices."""
-        return np.concatenate([self._rest[:0], *self._parts(count)])
+        parts = list(self._parts(count))
+        return parts[0] if len(parts) == 1 else np.concatenate([self._rest[:0], *parts])
 
     def skip(self, count: int) -> None:
         """Leave out the next `count` indices."""
