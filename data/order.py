@@ -163,8 +163,10 @@ def in_windows(
         sequence: numbers of shards.
     """
     for first in range(0, len(sequence), window):
-        shards = sequence[first : first + window].tolist()
-        piece = np.concatenate([np.arange(sizes[one], dtype=starts.dtype) + starts[one] for one in shards])
+        shards = sequence[first : first + window]
+        counts = sizes[shards].tolist()
+        pieces = [np.arange(count, dtype=starts.dtype) for count in counts]
+        piece = np.concatenate(pieces) + np.repeat(starts[shards], counts)
         rng.shuffle(piece)
         yield piece
 
