@@ -93,9 +93,10 @@ class Lanes:
     def _pass(self, key: tuple[int, int], lane: int, shards: np.ndarray, number: int) -> Pieces:
         """The indices of the samples of a lane's shards, in the order of the lane's pass `number` over them."""
         rng = np.random.default_rng((*key, _SHARDS, lane, number))
-        first, end = np.searchsorted(self._shard, shards), np.searchsorted(self._shard, shards, side="right")
-        files = rng.permutation(len(shards)).tolist()
-        parts = np.concatenate([rng.permutation(np.arange(first[one], end[one])) for one in files])
+        shards = rng.permutation(shards)
+        first = np.searchsorted(self._shard, shards).tolist()
+        end = np.searchsorted(self._shard, shards, side="right").tolist()
+        parts = np.concatenate([rng.permutation(np.arange(*ends)) for ends in zip(first, end, strict=True)])
         return in_windows(self._starts, self._sizes, parts, self._window, rng)
 
     def _listed(self, key: tuple[int, int], places: range, in_lists: int, size: int) -> Pieces:

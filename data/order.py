@@ -77,7 +77,8 @@ class _Reader:
 
     def take(self, count: int) -> np.ndarray:
         """The next `count` indices."""
-        return np.concatenate([self._rest[:0], *self._parts(count)])
+        parts = list(self._parts(count))
+        return parts[0] if len(parts) == 1 else np.concatenate([self._rest[:0], *parts])
 
     def skip(self, count: int) -> None:
         """Leave out the next `count` indices."""
@@ -162,8 +163,10 @@ def in_windows(
         sequence: numbers of shards.
     """
     for first in range(0, len(sequence), window):
-        shards = sequence[first : first + window].tolist()
-        piece = np.concatenate([np.arange(sizes[one], dtype=starts.dtype) + starts[one] for one in shards])
+        shards = sequence[first : first + window]
+        counts = sizes[shards].tolist()
+        pieces = [np.arange(count, dtype=starts.dtype) for count in counts]
+        piece = np.concatenate(pieces) + np.repeat(starts[shards], counts)
         rng.shuffle(piece)
         yield piece
 

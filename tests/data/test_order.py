@@ -1,12 +1,16 @@
 """The order of an epoch: made in pieces, the same indices as if it were made as a whole."""
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data import order as order_module
 from data.order import Order, by_shard, in_one_lane, listed, mixed, passes, permutation, shuffled
+from files import REPOSITORY
 
 
 def joined(pieces):
@@ -113,3 +117,40 @@ def test_each_lane_fills_its_part_of_every_batch():
     ]
     assert [batch.tolist() for batch in order.share(4, 1, 2, start_batch=1)] == [[22, 23, 32, 33], [24, 25, 34, 35]]
     assert len(order) == 28
+
+
+_MEMORY_OF_ORDERS = """
+from itertools import islice
+from pathlib import Path
+import numpy as np
+from data.lanes import Lanes
+from data.order import by_shard, in_one_lane, listed, mixed, passes
+
+sizes, in_lists = np.random.default_rng(0).integers(9_000, 11_001, 11_500), 1_000_000
+in_shards = int(sizes.sum())
+lanes = Lanes(384, sizes, np.arange(len(sizes)), window=16, seed=0)
+lists, shards = lambda _: listed(in_lists, (1,)), lambda _: by_shard(sizes, (2,))
+size = in_shards + in_lists
+orders = [
+    in_one_lane(in_shards, lambda: by_shard(sizes, (0,))),
+    in_one_lane(in_shards, lambda: listed(in_shards, (0,))),
+    in_one_lane(size, lambda: mixed(passes(lists, size), passes(shards, size), size, 0.9, (3,))),
+    lanes.order(0),
+    lanes.order(0, in_lists, 0.9),
+]
+for order in orders:
+    for _ in islice(order.share(9600, start_batch=50), 3):
+        pass
+print(in_shards)
+print(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")).split()[1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory where Linux tells it")
+def test_the_order_of_115_million_samples_in_11_500_shards_takes_less_than_200_mb_on_one_process():
+    """Any order, in the midst of an epoch: the whole process, whose memory grew by none that came before."""
+    command = [sys.executable, "-c", _MEMORY_OF_ORDERS]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    samples, kibibytes = map(int, done.stdout.split())
+    assert samples > 114e6
+    assert kibibytes * 1024 < 200e6
