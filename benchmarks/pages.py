@@ -231,7 +231,8 @@ def _seconds(order: dict[str, float]) -> str:
     return f"{order['processor_seconds']:.1f} s"
 
 
-TABLES = {table.__name__: table for table in (summary, comparisons, goals, checks, annotations, choice, startup, readers)}
+_PARTS = (summary, comparisons, goals, checks, annotations, choice, startup, readers)
+TABLES = {part.__name__: part for part in _PARTS}
 
 
 def main() -> None:
