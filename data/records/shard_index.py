@@ -28,7 +28,8 @@ from data.records.shard_samples import Row, samples
 from data.records.table import Columns, Store, joined, make_store, store_once, store_path
 from data.remote.addresses import is_address
 from data.remote.listing import RemoteShard, described
-from data.remote.stage import Staging, copied
+from data.remote.session import copied
+from data.remote.stage import Staging
 from data.workers import usable_processors
 from files import open_regular
 from settings import UserError

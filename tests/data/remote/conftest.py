@@ -26,6 +26,7 @@ def quick(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "_POLL", 0.005)
     monkeypatch.setattr("data.remote.stager._POLL", 0.005)
     monkeypatch.setattr("data.remote.stage._POLL", 0.002)
+    monkeypatch.setattr("data.remote.session._POLL", 0.002)
     monkeypatch.setattr(reading, "BLOCK", 8192)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from data.media.image_file import TooManyBadImages
 from data.records.shards import shard_files
-from data.remote import reading, stage
+from data.remote import reading, session, stage
 from data.remote.stage import Stage, Staging
 from settings import ConfigError, MissingFile, UserError
 from tests.data.remote.conftest import COUNT, SAMPLES, levels, seen
@@ -178,7 +178,7 @@ def test_a_full_disk_ends_the_run_with_what_to_do(loader, monkeypatch, num_worke
         raise OSError(errno.ENOSPC, "No space left on device")
 
     remote = loader(num_workers=num_workers)
-    monkeypatch.setattr(stage, "_copy", full)
+    monkeypatch.setattr(session, "_copy", full)
     with pytest.raises(UserError, match=r"stage_dir .*stage has no room for http:.*\.tar .*No space left.*stage_gib"):
         seen(remote)
 
@@ -191,7 +191,7 @@ def test_a_stage_that_is_no_folder_is_told(loader, tmp_path):
 
 def test_an_error_of_the_program_ends_the_run_and_does_not_hang_it(loader, monkeypatch):
     remote = loader(num_workers=1)
-    monkeypatch.setattr(stage, "_copy", lambda *_: [][1])
+    monkeypatch.setattr(session, "_copy", lambda *_: [][1])
     with pytest.raises(UserError, match="(?s)staging shards ended by an error of the program: .*IndexError"):
         seen(remote)
 
