@@ -70,8 +70,8 @@ def test_shards_are_read_as_the_config_names_them(in_demo_folder, quick, tmp_pat
         torch.load(tmp_path / run / "checkpoint_last.pth", weights_only=True)["model"] for run in ("run", "staged")
     )
     assert all(torch.equal(weights[name], others[name]) for name in weights)
-    with pytest.raises(SystemExit, match="stage_gib = 1e-07: batches are drawn from up to 2 shards at a time"):
-        pretrain.main([*arguments, str(tmp_path / "small"), *staged, "stage_gib=1e-7"])
+    with pytest.raises(SystemExit, match="stage_gib = 1e-06: batches are drawn from up to 2 shards at a time"):
+        pretrain.main([*arguments, str(tmp_path / "small"), *staged, "stage_gib=1e-6"])
 
 
 def test_parquet_files_and_a_list_of_uids_are_read_as_the_config_names_them(in_demo_folder, quick, tmp_path):

@@ -96,8 +96,8 @@ class Stager:
         needed, shards = largest_need(uses, self._sizes, start_batch)
         if needed > room:
             raise ConfigError(
-                f"stage_gib = {room / 2**30:g}: batches are drawn from up to {shards} shards at a time, which have "
-                f"{needed / 2**30:.2g} GiB together: raise it to more than that, or write smaller shards"
+                f"stage_gib = {room / 2**30:.3g}: batches are drawn from up to {shards} shards at a time, which have "
+                f"{needed / 2**30:.3g} GiB together: raise it to {1.01 * needed / 2**30:.3g}, or write smaller shards"
             )
 
     def __enter__(self) -> "Stager":
