@@ -5,7 +5,7 @@ with the other packages is defined there, and they import it from here.
 """
 
 from models.paths import REPOSITORY, atomic_write, open_regular, remove_unfinished, resolve
-from models.weights.address import is_web_address
+from models.weights.address import is_web_address, without_password
 from models.weights.download import DownloadError, cache_dir, download, offline
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "open_regular",
     "remove_unfinished",
     "resolve",
+    "without_password",
 ]

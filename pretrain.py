@@ -62,9 +62,13 @@ def build_loader(run: engine.Run[Config]) -> TrainLoader:
         image_root=config.image_root,
         url_root=config.url_root,
         laion_files=config.laion_files(),
-        shards=engine.once_a_node(lambda: look_at(shard_files(config.shards)), "the list of the shards"),
+        shards=engine.once_a_node(
+            lambda: look_at(shard_files(config.shards), config.staging()), "the list of the shards"
+        ),
         uids=config.uids,
         shards_share=config.shards_share,
+        shard_lanes=config.shard_lanes,
+        staging=config.staging(),
         seed=run.seed,
     )
     if run.is_first:

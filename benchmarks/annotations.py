@@ -22,9 +22,9 @@ import pyarrow as pa
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measurement import RESULTS, machine, save
+from data.order import shuffled
 from data.pretrain import PAIR
 from data.records.annotations import Annotations
-from data.sampler import shuffled
 from settings.flags import Parser, at_least
 
 _WORKERS = 2

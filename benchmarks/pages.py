@@ -8,6 +8,7 @@ them is replaced.
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -214,8 +215,44 @@ def startup(results: Results) -> str:
     return "\n".join([f"{about}\n", head, *rows])
 
 
-_PARTS = (summary, comparisons, goals, checks, annotations, checkpoints, choice, scaling, startup)
-TABLES = {table.__name__: table for table in _PARTS}
+def readers(results: Results) -> str:
+    """Who opens which shards, by `python -m benchmarks.readers`."""
+    measured = results["readers"]
+    ways = measured["ways"]
+    about = (
+        f"{measured['samples']:,} samples in {measured['shards']:,} shards; {measured['processes']} processes with "
+        f"{measured['workers']} workers and batches of {measured['batch_size']}:"
+    )
+    one = f"one of {measured['processes']} processes"
+    rows: dict[str, Callable[[dict[str, Any]], str]] = {
+        "shards that a worker opens": lambda way: f"{way['opened_by_worker']:,}",
+        "shards that the workers of a process open, and their bytes": lambda way: (
+            f"{way['opened_by_process']:,}, {way['opened_bytes_of_process'] / 1e9:,.0f} GB"
+        ),
+        "shards that all workers open, each for itself": lambda way: f"{way['opened_in_all']:,}",
+        "bytes of the pictures that a process uses": lambda way: f"{way['read_bytes_of_process'] / 1e9:,.0f} GB",
+        "shards in a batch of a process": lambda way: f"{way['shards_in_batch']:.1f}",
+        "shards in a global batch": lambda way: f"{way['shards_in_global_batch']:,.0f}",
+        "neighbors in a shard come apart by (median)": lambda way: f"{way['median_steps_apart']:.1f} steps",
+        "samples that an epoch leaves out": lambda way: f"{100 * way['left_out']:.1f}%",
+        f"memory that making the order takes, {one}": lambda way: _memory(way["order_of_one_in_all"]),
+        "memory that making the order takes, a single process": lambda way: _memory(way["order_of_one_alone"]),
+        f"processor time of making the order, {one}": lambda way: _seconds(way["order_of_one_in_all"]),
+    }
+    lines = [f"| {what} | {' | '.join(cell(way) for way in ways.values())} |" for what, cell in rows.items()]
+    return "\n".join([f"{about}\n", f"| | {' | '.join(ways)} |", f"| --- |{' ---: |' * len(ways)}", *lines])
+
+
+def _memory(order: dict[str, float]) -> str:
+    return f"{order['peak_bytes'] / 1e6:.0f} MB"
+
+
+def _seconds(order: dict[str, float]) -> str:
+    return f"{order['processor_seconds']:.1f} s"
+
+
+_PARTS = (summary, comparisons, goals, checks, annotations, checkpoints, choice, scaling, startup, readers)
+TABLES = {part.__name__: part for part in _PARTS}
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 from data.config_base import DataConfig, PublishedData
 from data.records.annotations import list_files
 from data.records.published import annotation_file
+from data.remote.stage import Staging
 from files import resolve
 from settings import ConfigError, MissingFile, check, setting
 from settings.prompt import PromptSettings
@@ -31,10 +32,21 @@ class PretrainData(DataConfig):
     )
     laion_path: str = setting("", "folder of further annotation files, of which each epoch takes the next one")
     shards: list[str] = setting(
-        [], "shards (WebDataset's .tar, or .parquet with pictures as bytes), as paths with {00000..00099} or * patterns"
+        [],
+        "shards (WebDataset's .tar, or .parquet with pictures as bytes), with {00000..00099} or * patterns: paths, or "
+        "addresses (s3://, gs://, https://, file://)",
     )
+    stage_dir: str = setting(
+        "", "folder on a local disk for copies of shards at addresses; empty: below the folder of temporary files"
+    )
+    stage_gib: float = setting(64.0, "GiB of these copies that each process may hold")
     uids: str = setting("", "list of the samples of the shards to use, a .npy file of uids as DataComp has them")
     shards_share: float | None = setting(None, "share of the samples drawn from shards; null: as many as they hold")
+    shard_lanes: int | None = setting(
+        None,
+        "lanes to deal the shards to, a multiple of the processes, each of which then reads shards of its own; null: "
+        "all processes read from the same shards",
+    )
     batch_size: int = setting(75, "images per process and step")
     image_size: int = setting(224, "side in pixels of the square that images are resized to")
     min_scale: float = setting(0.2, "smallest share of a training picture's area that a crop may have")
@@ -45,6 +57,12 @@ class PretrainData(DataConfig):
             raise ConfigError("nothing to train on: give train_file (a list of files), laion_path or shards")
         if self.uids and not self.shards:
             raise ConfigError("uids lists samples of shards: give shards, or leave it out")
+        check(self.stage_gib > 0, "stage_gib", self.stage_gib, "above 0")
+        self.stage_dir = os.path.expanduser(self.stage_dir)
+        if self.shard_lanes is not None:
+            check(self.shard_lanes >= 2, "shard_lanes", self.shard_lanes, "at least 2, or null")
+            if not self.shards:
+                raise ConfigError("shard_lanes deals shards to the processes: give shards, or leave it out")
         if self.shards_share is not None:
             check(0 < self.shards_share < 1, "shards_share", self.shards_share, "between 0 and 1")
             if not self.shards or not (self.train_file or self.laion_path):
@@ -55,6 +73,10 @@ class PretrainData(DataConfig):
         if split != "train":
             raise ValueError(f"pre-training data has no split {split!r}")
         return list_files(self.train_file, "train_file")
+
+    def staging(self) -> Staging:
+        """Where copies of shards at addresses lie."""
+        return Staging(self.stage_dir, self.stage_gib)
 
     def laion_files(self) -> list[Path]:
         """The annotation files of `laion_path` in the order of the epochs that read them."""

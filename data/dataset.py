@@ -3,7 +3,7 @@
 import abc
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from data.media.image_file import BadImage, ImageFile, TooManyBadImages, open_image
+from data.order import Order, in_one_lane, listed
 from data.records.annotations import Annotations
-from data.sampler import shuffled
+from data.remote.stager import Stager
 from settings import ConfigError, UserError
 
 Sample = dict[str, Any]
@@ -66,7 +67,8 @@ class TrainDataset(_ErrorsAsValues):
     """Training samples from records; a subclass defines `sample`.
 
     `dataset[epoch, index]` (or `dataset[index]`, in epoch 0) is the same in every process: all its randomness is drawn
-    from (seed, epoch, index). Where its image cannot be read, another record, drawn in the same way, takes its place.
+    from (seed, epoch, index). A record that an epoch uses again has another index then, larger by `size(epoch)`, and so
+    another augmentation. Where its image cannot be read, another record, drawn in the same way, takes its place.
     Besides what the task needs, a batch has `files`, the pictures it was made from, and `bad_images`, the
     (path, reason) of those that were replaced.
     """
@@ -95,24 +97,41 @@ class TrainDataset(_ErrorsAsValues):
         """The files that the records are from."""
         return [*self.annotations.sources]
 
-    def order(self, epoch: int) -> np.ndarray:
+    def order(self, epoch: int) -> Order:
         """The indices that `epoch` uses, in the order in which it uses them."""
-        return shuffled(self.size(epoch), (self.seed, epoch))
+        size = self.size(epoch)
+        return in_one_lane(size, lambda: listed(size, (self.seed, epoch)))
+
+    def another(self, epoch: int, index: int, attempt: int, rng: np.random.Generator) -> int:
+        """A record in the place of the one at `index`, which cannot be read; `attempt` others before it could not."""
+        del index, attempt  # pre-training's shards alone need to know
+        return int(rng.integers(self.size(epoch)))
+
+    def stager(self, epoch: int, batches: Iterable[np.ndarray], start_batch: int) -> Stager | None:
+        """What fetches the files of an epoch ahead of its batches, where they must be fetched.
+
+        Args:
+            batches: the indices of each batch that this process loads, from the epoch's first on.
+            start_batch: the first one that will be loaded.
+        """
+        del epoch, batches, start_batch  # pre-training's shards alone can be remote
 
     def __len__(self) -> int:
         return self.size(0)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         epoch, index = key if isinstance(key, tuple) else (0, key)
+        size = self.size(epoch)
+        first_of_pass = index - index % size
         bad_images: list[tuple[str, str]] = []
-        row = index
+        row = index % size
         for attempt in range(_ATTEMPTS):
             try:
-                sample = self.sample(self.record(epoch, row), np.random.default_rng((self.seed, epoch, row)))
-                return sample | {"bad_images": bad_images}
+                rng = np.random.default_rng((self.seed, epoch, first_of_pass + row))
+                return self.sample(self.record(epoch, row), rng) | {"bad_images": bad_images}
             except BadImage as error:
                 bad_images.append((str(error.path), error.reason))
-                row = int(np.random.default_rng((self.seed, epoch, index, attempt)).integers(self.size(epoch)))
+                row = self.another(epoch, row, attempt, np.random.default_rng((self.seed, epoch, index, attempt)))
         listed = "\n".join(f"  {path}: {reason}" for path, reason in bad_images[:_LISTED])
         raise TooManyBadImages(
             f"{_ATTEMPTS} images in a row could not be read; is the folder of images right? The first ones:\n{listed}"

@@ -17,6 +17,7 @@ import shutil
 import signal
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.synchronize import Event
 from typing import Any, Generic, TypedDict, TypeVar
@@ -34,6 +35,7 @@ logger = logging.getLogger("blip.data")
 EvalData = TypeVar("EvalData", bound=EvalDataset)
 
 _LISTED = 5  # files without a sample that are named
+_LOGGED = 100  # the bad images that were logged last, which are not logged again
 _FIRST_JUDGED = 10_000  # images; the share of bad ones among fewer says little about a large dataset
 
 
@@ -56,11 +58,14 @@ class Batches:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         with _room_for_workers():
-            batches = iter(self._loader)
-        for batch in batches:
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
+            batches = iter(self._loader)  # starts the workers, now: not when the first batch is asked for
+        return map(_raised, batches)
+
+
+def _raised(batch: dict[str, Any] | UserError) -> dict[str, Any]:
+    if isinstance(batch, UserError):
+        raise batch
+    return batch
 
 
 class TrainLoader:
@@ -92,6 +97,7 @@ class TrainLoader:
         self._sampler = TrainSampler(dataset.order, batch_size, rank, world_size)
         self._batches = Batches(_loader(dataset, self._sampler, num_workers, pin_memory))
         self._bad = self._tried = 0
+        self._logged: deque[tuple[str, str]] = deque(maxlen=_LOGGED)
 
     def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
         """Go to `epoch` and start at its batch `start_batch`, without reading those before."""
@@ -115,15 +121,25 @@ class TrainLoader:
         self._tried, self._bad = mine["tried"], mine["bad"]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for batch in self._batches:
-            self._count(batch["bad_images"])
-            yield batch
+        start, epoch = self._sampler.start_batch, self._sampler.epoch
+        stager = self.dataset.stager(epoch, self._sampler.indices(), start)
+        with stager or contextlib.nullcontext():
+            batches = iter(self._batches)
+            if stager is not None:
+                stager.start()
+            for number, batch in enumerate(batches, start):
+                self._count(batch["bad_images"])
+                if stager is not None:
+                    stager.consumed(number)
+                yield batch
 
     def _count(self, bad_images: list[tuple[str, str]]) -> None:
         self._tried += self.batch_size + len(bad_images)
         self._bad += len(bad_images)
-        for path, reason in bad_images:
-            logger.warning("unreadable image replaced: %s: %s", path, reason)
+        for bad in bad_images:
+            if bad not in self._logged:  # of a shard that cannot be read, one line tells of all its samples
+                logger.warning("unreadable image replaced: %s: %s", *bad)
+                self._logged.append(bad)
         of = max(self._tried, min(_FIRST_JUDGED, len(self) * self.batch_size))
         if bad_images and self._bad > self.max_bad_images * of:
             path, reason = bad_images[-1]

@@ -1,14 +1,16 @@
 """Pre-training: image-text pairs from annotation files, from WebDataset shards, or from both."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data.dataset import Sample, TrainDataset, TrainImage, pick_caption
+from data.lanes import Lanes
 from data.media.image_file import ImageFile
+from data.order import Order, Pieces, by_shard, in_one_lane, listed, mixed, passes
 from data.records.annotations import Annotations
 from data.records.formats import Format, captions, path
 from data.records.pictures import downloaded_name as downloaded_name
@@ -16,7 +18,8 @@ from data.records.pictures import open_picture
 from data.records.shard_index import ShardFiles
 from data.records.shards import Shards
 from data.records.uids import UidList
-from data.sampler import mixed, shuffled, shuffled_by_shard
+from data.remote.stage import Staging
+from data.remote.stager import Stager
 from data.text import clean_caption
 from settings import ConfigError
 
@@ -33,7 +36,8 @@ class PretrainDataset(TrainDataset):
 
     An epoch uses every sample of the shards, of `files`, and of the next one of `laion_files` once, in one shuffled
     order (within shards: a few files at a time). With `uids`, only the samples of shards that this file lists. With
-    `shards_share`, that share of the epoch is drawn from the shards instead of as many samples as they hold.
+    `shards_share`, that share of the epoch is drawn from the shards instead of as many samples as they hold. With
+    `shard_lanes`, a number of lanes, the processes read different shards (data/lanes.py).
     """
 
     def __init__(
@@ -47,14 +51,20 @@ class PretrainDataset(TrainDataset):
         shards: Sequence[str | Path] | ShardFiles = (),
         uids: str | Path = "",
         shards_share: float | None = None,
+        shard_lanes: int | None = None,
+        staging: Staging | None = None,
         max_words: int = 30,
         seed: int = 0,
     ) -> None:
         self.url_root = url_root
         super().__init__(self._pairs(files), image_root, transform, seed)
         self.laion_files = list(laion_files)
-        self.shards = Shards(shards, UidList(uids) if uids else None)
+        self.shards = Shards(shards, UidList(uids) if uids else None, staging)
         self.shards_share = shards_share
+        self._lanes = None
+        if shard_lanes:
+            held = self.shards
+            self._lanes = Lanes(shard_lanes, held.sizes, held.part_shards, window=held.window, seed=seed)
         self.max_words = max_words
         self._laion: tuple[int, Annotations] = (-1, Annotations([], PAIR))
 
@@ -82,20 +92,42 @@ class PretrainDataset(TrainDataset):
     def size(self, epoch: int) -> int:
         return len(self.shards) + len(self.annotations) + len(self.laion(epoch))
 
-    def order(self, epoch: int) -> np.ndarray:
+    def order(self, epoch: int) -> Order:
         in_shards, size = len(self.shards), self.size(epoch)
-        key = (self.seed, epoch)
+        if self._lanes:
+            return self._lanes.order(epoch, size - in_shards, self.shards_share)
+        return in_one_lane(size, lambda: self._pieces(in_shards, size, (self.seed, epoch)))
+
+    def _pieces(self, in_shards: int, size: int, key: tuple[int, int]) -> Pieces:
+        """The indices of an epoch without lanes."""
         if not in_shards:
-            return shuffled(size, key)
+            return listed(size, key)
         if in_shards == size:
-            return shuffled_by_shard(self.shards.sizes, key, self.shards.window)
-        return mixed(
-            lambda turn: shuffled(size - in_shards, (*key, turn)) + in_shards,
-            lambda turn: shuffled_by_shard(self.shards.sizes, (*key, turn), self.shards.window),
-            size,
-            in_shards / size if self.shards_share is None else self.shards_share,
-            key,
-        )
+            return by_shard(self.shards.sizes, key, self.shards.window)
+
+        def of_lists(number: int) -> Pieces:
+            return (piece + in_shards for piece in listed(size - in_shards, (*key, number)))
+
+        def of_shards(number: int) -> Pieces:
+            return by_shard(self.shards.sizes, (*key, number), self.shards.window)
+
+        share = in_shards / size if self.shards_share is None else self.shards_share
+        return mixed(passes(of_lists, size), passes(of_shards, size), size, share, key)
+
+    def stager(self, epoch: int, batches: Iterable[np.ndarray], start_batch: int) -> Stager | None:
+        size, in_shards = self.size(epoch), len(self.shards)
+
+        def of_shards(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            passes, rows = np.divmod(indices, size)
+            return rows[rows < in_shards], passes[rows < in_shards]
+
+        return self.shards.stager(map(of_shards, batches), start_batch)
+
+    def another(self, epoch: int, index: int, attempt: int, rng: np.random.Generator) -> int:
+        in_shards = len(self.shards)
+        if index < in_shards:
+            return self.shards.another_row(index, attempt, rng)
+        return int(rng.integers(in_shards, self.size(epoch)))
 
     def record(self, epoch: int, index: int) -> dict[str, Any]:
         """The record at `index`, counted through the shards, the files, and then the LAION file of this epoch."""

@@ -1,24 +1,30 @@
 """Samplers: which samples are in which batch, as a pure function of seed, epoch, rank and position.
 
 A training batch is a list of `(epoch, index)` pairs, so a dataset can draw a sample's augmentation from
-(seed, epoch, index) whichever worker loads it. Global batch g is a slice of the epoch's order, split among the
-processes in rank order: W processes with batches of B see, step by step, what one process with batches of W * B sees.
+(seed, epoch, index) whichever worker loads it. Global batches are split among the processes in rank order: W processes
+with batches of B see, step by step, what one process with batches of W * B sees.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from data.order import Order
 from settings import ConfigError
+
+logger = logging.getLogger("blip.data")
+
+_MUCH = 0.05  # of the samples; when lanes are so unequal that an epoch leaves out more, that is a warning
 
 
 class TrainSampler:
     """The batches of one process; `set_epoch` chooses the epoch and the batch to start at.
 
-    `order(epoch)` gives the epoch's indices in the order of use. The last, incomplete global batch is left out.
+    `order(epoch)` is the order of the epoch's samples. The last, incomplete global batch is left out.
     """
 
-    def __init__(self, order: Callable[[int], np.ndarray], batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, order: Callable[[int], Order], batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.order = order
         self.batch_size = batch_size
         self.rank = rank
@@ -26,26 +32,71 @@ class TrainSampler:
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
-        """Go to `epoch`; iteration starts at its batch `start_batch`, reading nothing of those before."""
+        """Go to `epoch`; iteration starts at its batch `start_batch`, reading nothing of those before.
+
+        Raises ConfigError where the epoch has too few samples for one step, or lanes that this number of processes and
+        this batch size cannot share out.
+        """
         self.epoch = epoch
         self.start_batch = start_batch
-        self._indices = self.order(epoch)
-        if not len(self._indices):
+        self._order = self.order(epoch)
+        if not len(self._order):
             raise ConfigError(f"the training set of epoch {epoch} has no samples")
+        lanes = len(self._order.lanes)
+        if lanes > 1 and (lanes % self.world_size or self.batch_size % (lanes // self.world_size)):
+            raise ConfigError(_not_shared_out(lanes, self.batch_size, self.world_size))
         if not len(self):
             raise ConfigError(
-                f"the training set has {len(self._indices)} samples, fewer than one step takes (batch size "
+                f"the training set has {len(self._order)} samples, fewer than one step takes (batch size "
                 f"{self.batch_size} on {self.world_size} process(es)): lower the batch size"
             )
 
     def __len__(self) -> int:
         """The batches of a whole epoch, whatever `start_batch`."""
-        return len(self._indices) // (self.batch_size * self.world_size)
+        return len(self._order) // (self.batch_size * self.world_size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for batch in range(self.start_batch, len(self)):
-            start = (batch * self.world_size + self.rank) * self.batch_size
-            yield [(self.epoch, int(index)) for index in self._indices[start : start + self.batch_size]]
+        self._log_left_out()
+        for indices in self.indices(self.start_batch):
+            yield [(self.epoch, index) for index in indices.tolist()]
+
+    def indices(self, start_batch: int = 0) -> Iterator[np.ndarray]:
+        """This process's indices [batch_size] of each batch of the epoch from `start_batch` on.
+
+        They are made while they are read: nothing of the order is kept, and each call begins anew. An index modulo the
+        number of the dataset's records, `size(epoch)`, is that of the record.
+        """
+        return self._order.share(self.batch_size, self.rank, self.world_size, start_batch)
+
+    def _log_left_out(self) -> None:
+        left_out, used = self._order.left_out, len(self._order)
+        if left_out and self.rank == 0:
+            share = left_out / (left_out + used)
+            logger.log(
+                logging.WARNING if share > _MUCH else logging.INFO,
+                "epoch %d leaves out %d samples of shards (%.1f%% of all samples), by which other lanes are longer "
+                "than the shortest of %d; every epoch leaves out others%s",
+                *(self.epoch, left_out, 100 * share, len(self._order.lanes)),
+                ". Fewer shard_lanes, or more and smaller shards, leave out less" if share > _MUCH else "",
+            )
+
+
+def _not_shared_out(lanes: int, batch_size: int, world_size: int) -> str:
+    """What to do about lanes of which each process cannot have its own, or which cannot give equal parts of a batch."""
+    fitting = [world_size * own for own in range(1, batch_size + 1) if batch_size % own == 0]
+    below = max((count for count in fitting if count < lanes), default=None)
+    above = min((count for count in fitting if count > lanes), default=None)
+    nearest = " or ".join(str(count) for count in (below, above) if count)
+    if lanes % world_size:
+        return (
+            f"shard_lanes = {lanes}: must be a multiple of the {world_size} processes, each of which reads lanes of "
+            f"its own, and divide the global batch of {batch_size * world_size}: {nearest}"
+        )
+    own = lanes // world_size
+    return (
+        f"shard_lanes = {lanes}: each of {world_size} process(es) reads {own} of them, which cannot give equal parts "
+        f"of its batch of {batch_size}: set shard_lanes to {nearest}, or the batch size to a multiple of {own}"
+    )
 
 
 class EvalSampler:
@@ -63,47 +114,3 @@ class EvalSampler:
 
     def __iter__(self) -> Iterator[list[int]]:
         return (list(self.share[i : i + self.batch_size]) for i in range(0, len(self.share), self.batch_size))
-
-
-def shuffled(size: int, key: Sequence[int]) -> np.ndarray:
-    """0..size-1 in an order drawn from `key`, as the smallest integers that hold it (4 bytes up to 4 billion)."""
-    indices = np.arange(size, dtype=np.uint32 if size <= 2**32 else np.uint64)
-    np.random.default_rng(key).shuffle(indices)
-    return indices
-
-
-def shuffled_by_shard(sizes: Sequence[int] | np.ndarray, key: Sequence[int], window: int = 16) -> np.ndarray:
-    """The indices of samples in shards of `sizes` samples: shards in random order, shuffled within `window` of them.
-
-    Reading stays within `window` files at a time, which is faster on disks and network file systems.
-    """
-    starts = [0, *np.cumsum(sizes, dtype=np.int64).tolist()]
-    rng = np.random.default_rng(key)
-    shards = rng.permutation(len(sizes))
-    pieces: list[np.ndarray] = []
-    for first in range(0, len(shards), window):
-        piece = np.concatenate([np.arange(starts[s], starts[s + 1]) for s in shards[first : first + window]])
-        rng.shuffle(piece)
-        pieces.append(piece)
-    return np.concatenate(pieces)
-
-
-def mixed(
-    first: Callable[[int], np.ndarray], second: Callable[[int], np.ndarray], size: int, share: float, key: Sequence[int]
-) -> np.ndarray:
-    """`size` indices at random places from two sources: the share `share` of them from `second`, the rest from `first`.
-
-    Each source gives its indices for a pass number, and keeps their order; where one pass is too short, the next
-    follows.
-    """
-    from_second = np.zeros(size, dtype=bool)
-    from_second[: round(size * share)] = True
-    np.random.default_rng(key).shuffle(from_second)
-    indices = np.empty(size, dtype=np.int64)
-    for source, places in ((first, ~from_second), (second, from_second)):
-        count = int(places.sum())
-        taken: list[np.ndarray] = []
-        while (have := sum(map(len, taken))) < count:
-            taken.append(source(len(taken))[: count - have])
-        indices[places] = np.concatenate([np.zeros(0, np.int64), *taken])
-    return indices

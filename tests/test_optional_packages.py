@@ -16,7 +16,7 @@ from data.check.__main__ import main as check
 from data.media.video import read_frames, write_clip
 from data.records.annotations import Annotations
 from data.records.formats import Format, text
-from data.records.shards import shard_files
+from data.records.shards import Shards, shard_files
 from data.shapes.__main__ import main as draw_shapes
 from demo.__main__ import main as demonstrate
 from engine.log import Events
@@ -140,6 +140,9 @@ def draw_events(folder: Path) -> None:
     [
         ("pyarrow", "data", "reading annotation files", read_annotations),
         ("webdataset", "data", "reading shards", lambda folder: shard_files([f"{folder}/*.tar"])),
+        ("s3fs", "remote", "reading s3:// shards", lambda _: Shards(["s3://hidden/0.tar"])),
+        ("gcsfs", "remote", "reading gs:// shards", lambda _: Shards(["gs://hidden/0.tar"])),
+        ("aiohttp", "remote", "reading https:// shards", lambda _: Shards(["https://hidden/0.tar"])),
         ("av", "video", "reading clips", lambda folder: read_frames(folder / "clip.mp4", 4)),
         ("av", "video", "writing clips", lambda folder: write_clip(folder / "clip.mp4", [], fps=8)),
         ("tensorboard", "train", "tensorboard = True (write tensorboard=false to do without)", draw_events),

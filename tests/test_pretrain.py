@@ -64,6 +64,14 @@ def test_shards_are_read_as_the_config_names_them(in_demo_folder, quick, tmp_pat
     assert torch.load(tmp_path / "run" / "checkpoint_last.pth", weights_only=True)["step"] == 16 // 4
     with pytest.raises(SystemExit, match="no shard .*00002.tar"):
         pretrain.main([*arguments, str(tmp_path / "none"), f"shards=['{tmp_path}/00002.tar']"])
+    staged = [f"stage_dir={tmp_path}/stage", f"shards=['file://{tmp_path}/{{00000..00001}}.tar']"]
+    pretrain.main([*arguments, str(tmp_path / "staged"), *staged])
+    weights, others = (
+        torch.load(tmp_path / run / "checkpoint_last.pth", weights_only=True)["model"] for run in ("run", "staged")
+    )
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    with pytest.raises(SystemExit, match="stage_gib = 1e-06: batches are drawn from up to 2 shards at a time"):
+        pretrain.main([*arguments, str(tmp_path / "small"), *staged, "stage_gib=1e-6"])
 
 
 def test_parquet_files_and_a_list_of_uids_are_read_as_the_config_names_them(in_demo_folder, quick, tmp_path):

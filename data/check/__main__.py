@@ -9,6 +9,7 @@ The task follows from the config's file name (pretrain, caption, retrieval, msrv
 Every image is looked for; `--read` of them in each split, evenly spread, are decoded.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from data.caption import CaptionEval
@@ -154,17 +156,24 @@ def _check_shards(
     """Count the samples of the shards, and read some of their pictures."""
     if not config.shards:
         return
-    shards = Shards(shard_files(config.shards), UidList(config.uids) if config.uids else None)
+    shards = Shards(shard_files(config.shards), UidList(config.uids) if config.uids else None, config.staging())
     result.count("shards", len(shards.files))
     result.count("samples in shards", len(shards))
     if not len(shards):
         raise ValueError(f"no sample with a picture and a caption in shards: {', '.join(config.shards)}")
-    for row in range(0, len(shards), -(-len(shards) // read)):
-        try:
-            sample = shards[row]
-            shown.offer((open_image(sample["image"], sample["name"]), sample["caption"][0]))
-        except BadImage as error:
-            result.problem("unreadable image", str(error))
+    rows = range(0, len(shards), -(-len(shards) // read))
+    stager = shards.stager(((np.array([row]), np.array([0])) for row in rows), 0)
+    with stager or contextlib.nullcontext():
+        if stager is not None:
+            stager.start()
+        for number, row in enumerate(rows):
+            try:
+                sample = shards[row]
+                shown.offer((open_image(sample["image"], sample["name"]), sample["caption"][0]))
+            except BadImage as error:
+                result.problem("unreadable image", str(error))
+            if stager is not None:
+                stager.consumed(number)
 
 
 def _check_ground_truth(config: CaptionData, split: str, result: SplitCheck) -> None:

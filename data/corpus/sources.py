@@ -16,6 +16,7 @@ from data.corpus.units import Corpus
 from data.records.annotations import list_files
 from data.records.parquet import is_parquet, open_parquet
 from data.records.parquet_columns import find_columns, listed, wanted_names
+from data.remote.addresses import is_address, shown
 from settings import ConfigError, check, setting
 
 logger = logging.getLogger("blip.data")
@@ -125,6 +126,11 @@ def _files(sources: Sequence[str]) -> list[Path]:
     """The files and folders of the sources; raises ConfigError for one that is named twice."""
     files: list[Path] = []
     for source in sources:
+        if is_address(source):
+            raise ConfigError(
+                f"corpus: {shown(source)} is an address, and CapFilt reads files of a local or mounted disk, whose "
+                "pictures its lists go on to name: copy it there, or mount it"
+            )
         folder = os.path.expanduser(source)
         files += [Path(folder)] if os.path.isdir(folder) else list_files([source], "corpus", "corpus: file")
     first_of: dict[str, Path] = {}

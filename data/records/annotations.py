@@ -24,7 +24,7 @@ from data.records.json_values import json_records
 from data.records.parquet import is_parquet
 from data.records.parquet_records import parquet_records
 from data.records.published import annotation_file
-from data.records.shards import shard_files
+from data.records.shards import matching_files
 from data.records.table import Store, joined, store_once
 from files import open_regular
 
@@ -184,7 +184,7 @@ def list_files(patterns: Sequence[str], key: str, kind: str = "annotation file")
     files: list[Path] = []
     for pattern in patterns:
         is_pattern = any(mark in pattern for mark in "*?[{") and not os.path.exists(os.path.expanduser(pattern))
-        files += shard_files([pattern], key) if is_pattern else [annotation_file(pattern, kind)]
+        files += matching_files([pattern], key) if is_pattern else [annotation_file(pattern, kind)]
     return files
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data.records.shard_index import Parts, digest, index_key, samples_of, shard_index
+from data.records.shard_index import Parts, Shard, digest, index_key, samples_of, shard_index
 from data.records.table import Store, joined, store_once
 from data.records.uids import UID, UidList, uid_numbers, uid_of
 from settings import ConfigError
@@ -14,7 +14,7 @@ logger = logging.getLogger("blip.data")
 
 
 def selected_samples(
-    files: Sequence[str], keys: Sequence[str], names: Sequence[str], parts: Parts, uids: UidList, folder: str
+    shards: Sequence[Shard], keys: Sequence[str], names: Sequence[str], parts: Parts, uids: UidList, folder: str
 ) -> Store:
     """The samples whose uids are listed, in the order of the shards: part, and row in the shard's index.
 
@@ -26,8 +26,8 @@ def selected_samples(
 
     def found() -> Iterator[tuple[int, int]]:
         first = count = 0
-        for number, (file, key, name) in enumerate(zip(files, keys, names, strict=True)):
-            index = shard_index(file, key)
+        for number, (shard, key, name) in enumerate(zip(shards, keys, names, strict=True)):
+            index = shard_index(shard, key)
             rows = _listed_rows(index, name, uids)
             own = joined([index], "part")
             for row in rows.tolist():

@@ -1,6 +1,7 @@
 """Pre-training data from files, downloads, an epoch's further file, and WebDataset shards, alone and together."""
 
 import io
+import itertools
 import json
 import tarfile
 
@@ -58,6 +59,13 @@ def write_json(file, first, count):
     return file
 
 
+def whole(dataset, epoch):
+    """The indices of an epoch in their order."""
+    order = dataset.order(epoch)
+    (indices,) = order.share(len(order))
+    return indices
+
+
 def test_a_record_with_url_is_read_from_the_folder_of_downloads(tmp_path):
     url = "https://example.org/a cat.jpg?size=1"
     assert downloaded_name(url) == "82/8223713ae5513443811873e4edadfc67.jpg"
@@ -79,7 +87,7 @@ def test_each_epoch_reads_the_next_further_file(tmp_path):
     further = [write_json(tmp_path / "f0.json", 10, 3), write_json(tmp_path / "f1.json", 20, 5)]
     dataset = PretrainDataset([base], level, image_root=tmp_path, laion_files=further)
     for epoch, levels in enumerate([{10, 11, 12}, {20, 21, 22, 23, 24}, {10, 11, 12}]):
-        order = dataset.order(epoch)
+        order = whole(dataset, epoch)
         assert {int(dataset[epoch, int(i)]["image"]) for i in order} == {0, 1, 2, 3} | levels
         assert len(order) == dataset.size(epoch) == 4 + len(levels)
     loader = TrainLoader(dataset, 3, num_workers=1)
@@ -173,7 +181,7 @@ def test_an_epoch_of_shards_and_files_passes_over_both_once(tmp_path):
     dataset = PretrainDataset(
         [write_json(tmp_path / "a.json", 100, 6)], level, image_root=tmp_path, shards=shard_files([pattern])
     )
-    levels = [int(dataset[2, int(i)]["image"]) for i in dataset.order(2)]
+    levels = [int(dataset[2, int(i)]["image"]) for i in whole(dataset, 2)]
     assert sorted(levels) == [*range(15), *range(100, 106)]
 
 
@@ -181,10 +189,11 @@ def test_a_share_of_the_samples_may_come_from_shards(tmp_path):
     shards = shard_files([write_shards(tmp_path)])
     file = write_json(tmp_path / "a.json", 100, 85)
     dataset = PretrainDataset([file], level, image_root=tmp_path, shards=shards, shards_share=0.5)
-    order = dataset.order(0)
+    order = whole(dataset, 0)
     assert len(order) == 100
-    assert (order < 15).sum() == 50
-    assert np.bincount(order[order < 15].astype(int)).min() >= 3
+    rows = order % dataset.size(0)
+    assert (rows < 15).sum() == 50
+    assert np.bincount(rows[rows < 15]).min() >= 3
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
@@ -343,3 +352,79 @@ def test_a_file_that_is_no_list_of_uids_is_one_line(tmp_path, content, message):
         PretrainDataset(**arguments, transform=level, uids=file)
     assert str(file) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_sample_that_an_epoch_reads_again_gets_another_crop_flip_and_caption(tmp_path):
+    """4 samples of a list beside 16 of shards; only the first pass draws as if there were no other."""
+    texts = ["one", "two", "three"]
+    rng = np.random.default_rng(0)
+    for n in range(4):
+        Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8)).save(tmp_path / f"{n}.jpg")
+    records = [{"image": f"{n}.jpg", "caption": [f"{text} {n}" for text in texts]} for n in range(4)]
+    (tmp_path / "a.json").write_text(json.dumps(records))
+    shards = shard_files([write_shards(tmp_path, count=2, samples=8)])
+
+    def read(start=0, rank=0, world_size=1):
+        dataset = PretrainDataset(
+            [tmp_path / "a.json"],
+            TrainTransform(16, min_scale=0.2),
+            image_root=tmp_path,
+            shards=shards,
+            shards_share=0.1,
+            seed=1,
+        )
+        loader = TrainLoader(dataset, 4 // world_size, rank=rank, world_size=world_size)
+        loader.set_epoch(2, start_batch=start)
+        samples = [
+            list(zip(batch["files"], batch["image"].unbind(), batch["caption"], strict=True)) for batch in loader
+        ]
+        return dataset, samples
+
+    def same(first, second):
+        return first[::2] == second[::2] and torch.equal(first[1], second[1])
+
+    dataset, one = read()
+    for n in range(4):
+        file = str(tmp_path / f"{n}.jpg")
+        seen = [sample for batch in one for sample in batch if sample[0] == file]
+        assert len(seen) in (4, 5)  # 18 of 20 samples are from the list
+        assert not any(same(*pair) for pair in itertools.combinations(seen, 2))
+        assert not any(torch.equal(a[1], b[1]) for a, b in itertools.combinations(seen, 2))
+        first = dataset.sample(dataset.annotations[n], np.random.default_rng((1, 2, 16 + n)))
+        assert same(seen[0], (file, first["image"], first["caption"]))
+    captions = [caption for batch in one for file, _, caption in batch if not file.startswith(f"{tmp_path}/0000")]
+    assert {caption.split()[0] for caption in captions} == set(texts)
+    shares = [read(rank=rank, world_size=2)[1] for rank in range(2)]
+    both = [first + second for first, second in zip(*shares, strict=True)]
+    for whole, other in [*zip(one, both, strict=True), *zip(one[3:], read(start=3)[1], strict=True)]:
+        assert all(same(*pair) for pair in zip(whole, other, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["shards", "Parquet shards"])
+@pytest.mark.parametrize("beside", ["nothing", "lists"])
+def test_lanes_give_two_processes_any_workers_and_a_resumed_run_the_batches_of_one(tmp_path, kind, beside):
+    """And no shard is read by both."""
+    arguments = write_everything(tmp_path)[kind] | {"shard_lanes": 2}
+    if beside == "lists":
+        arguments |= {"files": [write_json(tmp_path / "a.json", 100, 5)], "image_root": tmp_path, "shards_share": 0.7}
+        arguments["laion_files"] = [write_json(tmp_path / f"{n}.json", 110 + 10 * n, 3 + n) for n in range(2)]
+    one = epoch(arguments, batch_size=4)
+    assert epoch(arguments, batch_size=4, workers=2) == one
+    assert epoch(arguments, batch_size=4, workers=2, start=1) == one[1:]
+    shares = [epoch(arguments, rank=rank, world_size=2, workers=rank) for rank in range(2)]
+    joined = [(first[0] + second[0], first[1] + second[1], []) for first, second in zip(*shares, strict=True)]
+    assert joined == one
+    of_shards = [{level // 4 for levels, _, _ in share for level in levels if level < 100} for share in shares]
+    assert not of_shards[0] & of_shards[1]
+
+
+def test_lanes_are_dealt_what_a_list_of_uids_leaves_of_the_shards(tmp_path):
+    arguments = write_everything(tmp_path)["shards"]
+    uids = uid_list(tmp_path / "uids.npy", [uid_of(f"{n // 4}.tar/{n:04d}") for n in (0, 1, 2, 8, 9)])
+    batches = epoch(arguments | {"uids": uids, "shard_lanes": 2}, batch_size=2)
+    assert len(batches) == 2  # of the shard with 3 samples, one is left out
+    levels = {level for levels, _, _ in batches for level in levels}
+    assert len(levels) == 4
+    assert levels <= {0, 1, 2, 8, 9}
+    with pytest.raises(ConfigError, match="shard_lanes = 3: .* there are 2 with samples: at most 2 lanes"):
+        epoch(arguments | {"uids": uids, "shard_lanes": 3}, batch_size=3)

@@ -1,13 +1,13 @@
 """Batches are a pure function of seed, epoch, rank and position."""
 
-import numpy as np
 import pytest
 
-from data.sampler import EvalSampler, TrainSampler, mixed, shuffled, shuffled_by_shard
+from data.order import in_one_lane, listed, shuffled
+from data.sampler import EvalSampler, TrainSampler
 
 
 def order(epoch):
-    return shuffled(103, (7, epoch))
+    return in_one_lane(103, lambda: listed(103, (7, epoch)))
 
 
 def test_global_batches_of_two_processes_are_those_of_one_with_twice_the_batch():
@@ -26,7 +26,7 @@ def test_epochs_have_their_own_order_and_seeds_too():
     second = list(sampler)
     assert {epoch for batch in second for epoch, _ in batch} == {1}
     assert [i for batch in first for _, i in batch] != [i for batch in second for _, i in batch]
-    assert shuffled(103, (8, 0)).tolist() != order(0).tolist()
+    assert shuffled(103, (8, 0)).tolist() != shuffled(103, (7, 0)).tolist()
 
 
 def test_an_epoch_resumes_at_any_batch():
@@ -52,31 +52,3 @@ def test_evaluation_shares_hold_each_index_once_and_in_order(size, world_size):
     assert [index for share in batches for batch in share for index in batch] == list(range(size))
     sizes = [sum(map(len, share)) for share in batches]
     assert max(sizes) - min(sizes) <= 1
-
-
-def test_shards_are_shuffled_within_a_window_of_files():
-    sizes = [5, 0, 7, 3, 6, 4]
-    indices = shuffled_by_shard(sizes, (0, 0), window=2)
-    assert sorted(indices.tolist()) == list(range(25))
-    shard_of = np.repeat(np.arange(6), sizes)[indices]
-    seen = [shard for i, shard in enumerate(shard_of) if i == 0 or shard != shard_of[i - 1]]
-    first_and_last = {shard: (np.flatnonzero(shard_of == shard)[[0, -1]]) for shard in set(seen)}
-    open_at_once = [sum(first <= i <= last for first, last in first_and_last.values()) for i in range(25)]
-    assert max(open_at_once) == 2
-    assert shuffled_by_shard(sizes, (0, 1), window=2).tolist() != indices.tolist()
-
-
-def test_a_mixture_has_its_share_and_passes_again_through_what_is_too_small():
-    passes = []
-
-    def small(turn):
-        passes.append(turn)
-        return shuffled(10, (0, turn))
-
-    indices = mixed(small, lambda turn: shuffled(100, (1, turn)) + 10, 80, 0.25, (0,))
-    from_large = indices >= 10
-    assert from_large.sum() == 20
-    assert len(set(indices[from_large].tolist())) == 20
-    assert np.bincount(indices[~from_large]).tolist() == [6] * 10
-    assert passes == [0, 1, 2, 3, 4, 5]
-    assert 0 < from_large[:40].sum() < 20  # mixed, not one after the other

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 import engine
-from data.sampler import TrainSampler, shuffled
+from data.order import Order, in_one_lane, shuffled
+from data.sampler import TrainSampler
 from engine.schedules import cosine_lr
 from settings import UserError, setting
 
@@ -55,9 +56,11 @@ class Loader:
     def __init__(self, config: Config, run: engine.Run) -> None:
         self.batch_size, self.num_workers, self.batches = config.batch_size, config.num_workers, 0
         self.is_slow = config.slow == "data" and run.rank == run.world_size - 1
-        self.sampler = TrainSampler(
-            lambda epoch: shuffled(config.samples, (run.seed, epoch)), config.batch_size, run.rank, run.world_size
-        )
+
+        def order(epoch: int) -> Order:
+            return in_one_lane(config.samples, lambda: iter([shuffled(config.samples, (run.seed, epoch))]))
+
+        self.sampler = TrainSampler(order, config.batch_size, run.rank, run.world_size)
         self.loader = DataLoader(
             Samples(config.poison),
             batch_sampler=self.sampler,
