@@ -3,8 +3,9 @@
 Without lanes all processes read at random from the same few shards, so that each of them opens every shard there is.
 """
 
+import functools
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -81,10 +82,16 @@ class Lanes:
             from_shards = round(length * shards_share)
         from_lists = length - from_shards
 
+        @functools.lru_cache(64)  # all lanes of a process share them
+        def permuted(number: int) -> Callable[[np.ndarray], np.ndarray]:
+            """The order of the lists' records in a pass."""
+            return permutation(in_lists, (*key, _LISTS, number))
+
         def lane(number: int, shards: np.ndarray) -> Pieces:
             """The samples of a lane's shards, and among them its part of the lists."""
             size = in_shards + in_lists
-            of_lists = self._listed(key, range(number * from_lists, (number + 1) * from_lists), in_lists, size)
+            places = range(number * from_lists, (number + 1) * from_lists)
+            of_lists = (listed + in_shards for listed in _listed(permuted, places, in_lists, size))
             of_shards = passes(partial(self._pass, key, number, shards), size)
             return mixed(of_lists, of_shards, length, from_shards / length, (*key, _MIX, number), _STRETCH)
 
@@ -99,14 +106,19 @@ class Lanes:
         parts = np.concatenate([rng.permutation(np.arange(*ends)) for ends in zip(first, end, strict=True)])
         return in_windows(self._starts, self._sizes, parts, self._window, rng)
 
-    def _listed(self, key: tuple[int, int], places: range, in_lists: int, size: int) -> Pieces:
-        """The indices at `places` of an endless sequence of passes over the lists, each in an order of its own."""
-        start = places.start
-        while start < places.stop:
-            number = start // in_lists
-            end = min(places.stop, (number + 1) * in_lists)
-            permuted = permutation(in_lists, (*key, _LISTS, number))
-            for first in range(start, end, _PIECE):
-                of_pass = np.arange(first, min(first + _PIECE, end)) - number * in_lists
-                yield permuted(of_pass) + (size - in_lists + number * size)
-            start = end
+
+def _listed(
+    permuted: Callable[[int], Callable[[np.ndarray], np.ndarray]], places: range, in_lists: int, size: int
+) -> Pieces:
+    """The indices at `places` of an endless sequence of passes over the records of lists, counted from 0.
+
+    Args:
+        permuted: number of a pass -> its permutation of the records.
+        size: the records of the epoch, by which indices of a pass are larger than those of the pass before.
+    """
+    start = places.start
+    while start < places.stop:
+        number = start // in_lists
+        end = min(places.stop, start + _PIECE, (number + 1) * in_lists)
+        yield permuted(number)(np.arange(start, end) - number * in_lists) + number * size
+        start = end

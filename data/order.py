@@ -164,9 +164,8 @@ def in_windows(
     """
     for first in range(0, len(sequence), window):
         shards = sequence[first : first + window]
-        counts = sizes[shards].tolist()
-        pieces = [np.arange(count, dtype=starts.dtype) for count in counts]
-        piece = np.concatenate(pieces) + np.repeat(starts[shards], counts)
+        ranges = zip(starts[shards].tolist(), sizes[shards].tolist(), strict=True)
+        piece = np.concatenate([np.arange(start, start + count, dtype=starts.dtype) for start, count in ranges])
         rng.shuffle(piece)
         yield piece
 

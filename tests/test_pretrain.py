@@ -60,8 +60,11 @@ def test_shards_are_read_as_the_config_names_them(in_demo_folder, quick, tmp_pat
                 (tmp_path / "caption.txt").write_text(pair["caption"])
                 tar.add(tmp_path / "caption.txt", f"{number:03d}.txt")
     arguments = ["--config", CONFIG, *quick, "train_file=[]", "max_epoch=1", "batch_size=4", "--output_dir"]
-    pretrain.main([*arguments, str(tmp_path / "run"), f"shards=['{tmp_path}/{{00000..00001}}.tar']"])
+    shards = f"shards=['{tmp_path}/{{00000..00001}}.tar']"
+    pretrain.main([*arguments, str(tmp_path / "run"), shards])
     assert torch.load(tmp_path / "run" / "checkpoint_last.pth", weights_only=True)["step"] == 16 // 4
+    with pytest.raises(SystemExit, match="shard_lanes = 3: every lane reads shards of its own, and there are 2"):
+        pretrain.main([*arguments, str(tmp_path / "lanes"), shards, "shard_lanes=3"])
     with pytest.raises(SystemExit, match="no shard .*00002.tar"):
         pretrain.main([*arguments, str(tmp_path / "none"), f"shards=['{tmp_path}/00002.tar']"])
     staged = [f"stage_dir={tmp_path}/stage", f"shards=['file://{tmp_path}/{{00000..00001}}.tar']"]

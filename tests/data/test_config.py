@@ -138,6 +138,11 @@ def test_further_pretraining_files_are_those_of_a_folder_in_order(tmp_path):
         ({}, "nothing to train on"),
         ({"train_file": ["a"], "shards_share": 0.5}, "give both"),
         ({"train_file": ["a"], "shards": ["b"], "shards_share": 1.5}, "shards_share = 1.5: must be between 0 and 1"),
+        (
+            {"train_file": ["a"], "shard_lanes": 4},
+            "shard_lanes deals shards to the processes: give shards, or leave it out",
+        ),
+        ({"shards": ["b"], "shard_lanes": 1}, "shard_lanes = 1: must be at least 2, or null"),
         ({"train_file": ["a"], "max_bad_images": 2.0}, "max_bad_images = 2.0"),
         ({"train_file": ["a"], "min_scale": 0.0}, "min_scale = 0.0: must be a share of the area, above 0 and up to 1"),
         ({"train_file": ["a"], "batch_size": 0}, "batch_size = 0: must be at least 1"),
