@@ -122,11 +122,11 @@ def first_state(block: Any, x: Tensor) -> Tensor:
     states, x = block.norm1(x), x[:, :1]
     query = F.linear(states[:, :1], query_weight, query_bias)
     key_value = F.linear(states, key_value_weight, key_value_bias)
-    heads = [
+    query, key, value = (
         part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)  # [B, heads, T, d]
         for part in (query, *key_value.chunk(2, dim=-1))
-    ]
-    context = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+    )
+    context = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
     x = x + block.drop_path1(attention.proj(context))
     return x + block.drop_path2(block.mlp(block.norm2(x)))
 

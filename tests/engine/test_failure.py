@@ -114,7 +114,7 @@ def test_a_process_that_stands_still_is_named_after_the_time_that_the_config_giv
     assert result.returncode == 1
     assert own.count(f"no answer from process {processes - 1}, pid ") == 1
     waited = (
-        "for timeout_minutes, while others waited for the gradients of step 2: it is stopped, hangs, or its machine"
+        "for timeout_minutes, while others waited for the gradients of step 3: it is stopped, hangs, or its machine"
     )
     assert waited in own
     assert 'toy.py", line' not in result.stderr
