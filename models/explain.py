@@ -193,7 +193,9 @@ def _with_gradients() -> Iterator[None]:
 def _attended(model: VisionLanguageModel, text_model: TextModel, image: Tensor, pictures: int = 1) -> Memory:
     """Keys and values of what a text attends to; the keys ask for gradients, which parameters may not do."""
     if len(model.visual_encoder.as_input(image)) != pictures:
-        raise ValueError(f"the maps of a text need {pictures} picture(s), and got a batch of {len(image)}")
+        raise ValueError(
+            f"the maps of a text are of {pictures} picture{'s' * (pictures > 1)}, and there are {len(image)}"
+        )
     memory = text_model.project(*model.visual_encoder(image).chunk(pictures))
     return Memory([[(key.requires_grad_(), value) for key, value in layer] for layer in memory.layers])
 

@@ -91,9 +91,9 @@ def token_ids(model: VisionLanguageModel, text: str, longest: int) -> list[int]:
         ConfigError: no words, or more than `longest` tokens.
     """
     texts = as_texts(text)
-    if len(texts) != 1:
-        raise ValueError(f"maps are of one text at a time, and there are {len(texts)}")
-    ids = model.tokenizer(texts[0]).input_ids[1:-1]
+    if texts != [text]:
+        raise ValueError(f"maps are of one text at a time, a string; this is a list of {len(texts)}")
+    ids = model.tokenizer(text).input_ids[1:-1]
     if len(ids) > longest:
         raise ConfigError(
             f"{one_line(text, 60)!r} has {len(ids)} tokens, and the model reads {longest} of a text: shorten it"
