@@ -7,6 +7,7 @@ patch lies in the thing's box, which the world's scenes tell. Only captions and 
 
 captioning  each shape and color word of the caption that the captioner writes
 matching    each shape and color word of the picture's first reference text, with the matching head
+refuting    the first color word of that text, changed to a wrong one, with the head's other logit, "they do not match"
 answering   each word of the answer to "what color is the SHAPE?", of shapes that the picture holds once
 
 `chance` is how often a patch drawn at random would be right. `two` is Grad-CAM's share in pictures of two things,
@@ -15,6 +16,7 @@ where pointing at any thing is not enough.
 
 import argparse
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,12 +153,26 @@ def captioning(model: BLIPDecoder, world: World) -> Tallies:
 
 
 def matching(model: BLIPMatcher, world: World) -> Tallies:
-    """Count the words of the reference texts."""
+    """Count the words of the reference texts, and a wrong color in each."""
     tallies: Tallies = {}
     for name, scene, image in world.pixels(model.visual_encoder.image_size):
+        text, wrong = world.texts[name], wrong_color(world.texts[name], scene)
         for layer in range(len(model.text_encoder.layers) - 1):  # the last has no maps of words
-            _count(tallies, "matching", layer, match_maps(model, image, world.texts[name], layer), scene)
+            maps = match_maps(model, image, text, layer)
+            _count(tallies, "matching", layer, maps, scene)
+            refuted = match_maps(model, image, wrong, layer, against=True)
+            named = ((place, things) for place, kind, things in named_things(maps.words, scene) if kind == "color")
+            for place, things in named:
+                if refuted.words[place] != maps.words[place]:
+                    tally = tallies.setdefault(("refuting", "color", layer), Tally())
+                    tally.add(refuted, place, _boxes(things), len(scene.things) > 1)
     return tallies
+
+
+def wrong_color(text: str, scene: Scene) -> str:
+    """A text whose first color word is changed to a color that nothing in the scene has."""
+    right = next(word for word in re.findall(r"\w+", text) if word in COLORS)
+    return text.replace(right, next(color for color in COLORS if color not in {t.color for t in scene.things}), 1)
 
 
 def answering(model: BLIPVQA, world: World) -> Tallies:

@@ -46,7 +46,9 @@ from models.word_maps import (
 SHORT_CAPTION = SearchOptions(num_beams=3, max_length=20, min_length=5)
 
 
-def match_maps(matcher: ImageTextModel, image: Tensor, text: str, layer: int | None = None) -> WordMaps:
+def match_maps(
+    matcher: ImageTextModel, image: Tensor, text: str, layer: int | None = None, *, against: bool = False
+) -> WordMaps:
     """Show where the matching head looks for each word of a text; the score is the logit of "they match".
 
     Args:
@@ -55,6 +57,7 @@ def match_maps(matcher: ImageTextModel, image: Tensor, text: str, layer: int | N
         text: what is compared with the picture, of at most 35 tokens.
         layer: which layer's cross-attention, from 0; by default `default_layer`. The last one is no choice: of its
             states the head reads the first token's alone, so that what another word attends to there changes nothing.
+        against: the score is the logit of "they do not match": `grad_cam` shows where a wrong word is refuted.
 
     Raises:
         ConfigError: no such layer, no words, too many tokens, or a text model without cross-attention.
@@ -68,7 +71,9 @@ def match_maps(matcher: ImageTextModel, image: Tensor, text: str, layer: int | N
         states = encoder(
             torch.tensor([[special.enc, *ids, special.sep]], device=matcher.device), None, memory, maps=maps
         )
-        ((attention, gradient),) = layer_gradients(maps, layer, matcher.itm_head(states[:, 0])[0, MATCH])
+        ((attention, gradient),) = layer_gradients(
+            maps, layer, matcher.itm_head(states[:, 0])[0, 1 - MATCH if against else MATCH]
+        )
     return by_word(matcher, text, ids, attention.mean(dim=1)[0, 1:-1], grad_cam(attention, gradient)[0, 1:-1])
 
 

@@ -38,6 +38,13 @@ def test_a_plural_names_all_things_of_its_kind():
     assert (place, kind, things) == (2, "shape", list(two))
 
 
+def test_a_wrong_color_is_one_that_nothing_has():
+    scene = Scene((thing("circle", "green"), thing("star", "red")))
+    assert (
+        pointing.wrong_color("a green circle, green and a red star", scene) == "a orange circle, green and a red star"
+    )
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_box_holds_all_of_a_thing_and_no_more(shape):
     size, one = 200, Thing(shape, "black", "large", "solid", 0.4, 0.6, angle=7)
@@ -86,11 +93,13 @@ def test_the_command_prints_a_row_for_each_task_and_layer(in_demo_folder, capsys
         ("captioning", "shape", "0"),
         ("captioning", "shape", "1"),
         ("matching", "shape", "0"),
+        ("refuting", "color", "0"),
         ("answering", "color", "1"),
     }
     assert ("matching", "shape", "1") not in {tuple(row[:3]) for row in rows}, "the last layer has no maps of words"
     counted = {tuple(row[:3]): int(row[3]) for row in rows}
     assert counted["captioning", "shape", "0"] == counted["matching", "shape", "0"] > 0, "the same texts"
+    assert counted["refuting", "color", "0"] == 3, "one wrong word a picture"
 
 
 def test_a_folder_without_a_demonstration_is_told_in_one_line(tmp_path):

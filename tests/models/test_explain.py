@@ -74,11 +74,11 @@ def activation(score, layer, image):
     return LayerActivation(score, layer).attribute(image).mean(dim=1)[0, :, 1:]
 
 
-def match_logit(matcher, text):
+def match_logit(matcher, text, index=1):
     def score(image):
         ids, mask = matcher.tokenize_for(image, text, first_token=matcher.special.enc)
         memory = matcher.text_encoder.project(matcher.visual_encoder(image))
-        return matcher.itm_head(matcher.text_encoder(ids, mask, memory)[:, 0])[:, 1]
+        return matcher.itm_head(matcher.text_encoder(ids, mask, memory)[:, 0])[:, index]
 
     return score
 
@@ -87,6 +87,7 @@ def match_logit(matcher, text):
 def test_the_matching_heads_maps_are_captums(image, textbook, layer):
     matcher = build(BLIPMatcher)
     maps = match_maps(matcher, image, "a red dog", layer)
+    against = match_maps(matcher, image, "a red dog", layer, against=True)
     assert maps.words == ["a", "red", "dog"]
     assert maps.text == "a red dog"
     softmax = textbook(matcher).text_encoder.layers[layer].crossattention.self.probabilities
@@ -94,6 +95,7 @@ def test_the_matching_heads_maps_are_captums(image, textbook, layer):
     expected = oracle(score, softmax, image)[1:-1]
     same(maps.grad_cam, expected)
     same(maps.attention, activation(score, softmax, image)[1:-1])
+    same(against.grad_cam, oracle(match_logit(matcher, "a red dog", index=0), softmax, image)[1:-1])
 
 
 def test_the_matching_heads_maps_are_what_scaling_an_attention_changes(image, textbook):
