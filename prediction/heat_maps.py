@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 PANEL = 192  # pixels: the longer side of each panel's picture
-IN_A_ROW = 8  # panels; a longer strip goes on below
+IN_A_ROW = 8  # panels at most; a longer strip goes on below
 GAP, LINE = 8, 26  # pixels between panels, and of the line for the word
 FONT_SIZE = 17
 BACKGROUND, INK = (255, 255, 255), (25, 25, 28)
@@ -52,8 +52,8 @@ def draw_strip(picture: Image.Image, words: Sequence[str], maps: Tensor, label: 
     width, height = (max(1, round(side * scale)) for side in picture.size)
     picture = picture.resize((width, height), Image.Resampling.BICUBIC)
     panels = [(picture, label), *((draw_heat_map(picture, heat), word) for word, heat in zip(words, maps, strict=True))]
-    columns = min(len(panels), IN_A_ROW)
-    rows = -(-len(panels) // columns)
+    rows = -(-len(panels) // IN_A_ROW)
+    columns = -(-len(panels) // rows)  # so that the rows are about equally long
     cell = max(width, PANEL // 2) + GAP, height + LINE + GAP  # room for a word below a narrow picture too
     strip = Image.new("RGB", (columns * cell[0] + GAP, rows * cell[1] + GAP), BACKGROUND)
     pen, font = ImageDraw.Draw(strip), ImageFont.load_default(FONT_SIZE)

@@ -49,7 +49,7 @@ def test_a_strip_shows_the_picture_and_then_a_map_a_word():
 def test_a_long_strip_goes_on_below_and_a_long_word_is_cut():
     picture = Image.new("RGB", (PANEL, PANEL), GRAY)
     many = draw_strip(picture, ["word"] * IN_A_ROW, torch.zeros(IN_A_ROW, 2, 2))
-    assert many.size == (IN_A_ROW * (PANEL + GAP) + GAP, 2 * (PANEL + LINE + GAP) + GAP)
+    assert many.size == ((IN_A_ROW // 2 + 1) * (PANEL + GAP) + GAP, 2 * (PANEL + LINE + GAP) + GAP), "5 and 4 panels"
     long = draw_strip(picture, ["w" * 100, ""], torch.zeros(2, 2, 2))
     edge = long.crop((GAP + 2 * (PANEL + GAP), GAP + PANEL, long.width, long.height))
     assert edge.getcolors() == [(edge.width * edge.height, (255, 255, 255))], "it does not reach the next panel"
