@@ -180,7 +180,7 @@ def answer_maps(
         ((attention, gradient),) = layer_gradients(maps, layer, log_probs.sum())
     reading = torch.stack([one.float() for (one,) in answering.cross_attention]).detach().mean(dim=(0, 2))
     copy = torch.arange(len(ids), device=answerer.device)
-    looked_at = torch.einsum("wq, wqt -> wt", reading[copy, copy], attention.mean(dim=1))
+    looked_at = (reading[copy, copy, :, None] * attention.mean(dim=1)).sum(dim=1)
     of_all_words = grad_cam(attention[:1], gradient.sum(dim=0, keepdim=True))[0, 1:-1]
     of_answer = by_word(answerer, answer, ids, looked_at, grad_cam(attention, gradient).sum(dim=1))
     of_question = by_word(answerer, question, asked, attention.mean(dim=1)[0, 1:-1], of_all_words)

@@ -241,6 +241,18 @@ def test_neither_the_callers_mode_nor_frozen_parameters_matter(image):
     assert not any(one.requires_grad for one in found)
 
 
+def test_under_autocast_the_maps_are_those_of_float32_but_for_rounding(image):
+    answerer = build(BLIPVQA)
+    exact = answer_maps(answerer, image, "what is it?", "a dog")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = answer_maps(answerer, image, "what is it?", "a dog")
+    for one, other in ((exact.attention, rounded.attention), (exact.question.attention, rounded.question.attention)):
+        assert other.dtype == torch.float32
+        assert 0 < (one - other).abs().max() < 0.05 * one.max()
+    assert rounded.grad_cam.dtype == torch.float32
+    assert rounded.grad_cam.max() > 0
+
+
 @pytest.mark.parametrize(("layers", "default"), [(12, 7), (6, 3), (2, 0), (1, 0)])
 def test_the_default_layer_is_two_thirds_of_the_way_up(layers, default):
     assert default_layer(TextModel(TextConfig.read(TEXT | {"num_hidden_layers": layers}), 10, 8)) == default
