@@ -108,7 +108,7 @@ def run(shared: SharedFlags, task: PredictionTask[Model]) -> int:
     dtype, unreadable = precision_of(shared.precision, device), 0
     autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
     with (
-        torch.inference_mode(),
+        torch.no_grad(),  # autocast would cast every weight anew for every use in inference mode
         autocast,
         task.writer(model) as write,
         tqdm(total=len(remaining), unit="picture", disable=None) as bar,
