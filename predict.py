@@ -1,9 +1,10 @@
-"""Describe, question, match or embed pictures with a BLIP checkpoint.
+"""Describe, question, match or embed pictures with a BLIP checkpoint, and show where it looks.
 
     python predict.py caption  photo.jpg holiday/ 'more/*.png' [--out captions.jsonl | --sidecar .txt]
     python predict.py vqa      photo.jpg --question "what is on the table?"
     python predict.py match    photo.jpg --text "a cat on a sofa" --text "a dog"
     python predict.py features holiday/ --out features.safetensors
+    python predict.py explain  photo.jpg [--text "a cat on a sofa" | --question "what is this?"] --out map.png
 
 `--checkpoint` is a released name (docs/checkpoints.md), a path, a URL or a Hugging Face hub name; without it the
 released model for the task is downloaded once. Sizes and vocabulary are read from the checkpoint; of an older one that
@@ -38,6 +39,7 @@ from engine.device import choose_device, precision_of
 from files import DownloadError, cache_dir, resolve
 from models.weights.build import build_from_checkpoint
 from models.weights.released import find_released
+from prediction.explain import Explain
 from prediction.tasks import Answer, Caption, Features, Match, Model, PredictionTask
 from prediction.writers import check_outputs
 from settings import ConfigError, UserError
@@ -66,6 +68,7 @@ TASKS: dict[str, tuple[type[PredictionTask[Any]], str]] = {
     "vqa": (Answer, "answer questions"),
     "match": (Match, "compare pictures with texts"),
     "features": (Features, "write unit vectors"),
+    "explain": (Explain, "draw where the model looks for each word"),
 }
 
 

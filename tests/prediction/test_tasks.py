@@ -11,6 +11,7 @@ import torch
 import predict
 from models.blip import blip_decoder
 from models.generation import SearchOptions
+from prediction.explain import Explain
 from prediction.tasks import Answer, Caption, Features, Match
 from prediction.writers import feature_writer
 
@@ -61,12 +62,17 @@ FLAGS = {
         ["--text", "a dog", "--tokens", "--out", "vectors.npz"],
         Features(text=["a dog"], tokens=True, out=Path("vectors.npz")),
     ),
+    "explain": (
+        ["--question", "a?", "--answer", "b", "--layer", "3", "--attention", "--out", "map.png"],
+        Explain(question="a?", answer="b", layer=3, attention=True, out=Path("map.png")),
+    ),
 }
 LEAST = {
     "caption": ([], Caption()),
     "vqa": (["--question", "a?"], Answer(question=["a?"])),
     "match": (["--text", "a"], Match(text=["a"])),
     "features": (["--out", "a.npz"], Features(out=Path("a.npz"))),
+    "explain": (["--out", "a.png"], Explain(out=Path("a.png"))),
 }
 
 
