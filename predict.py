@@ -6,8 +6,9 @@
     python predict.py features holiday/ --out features.safetensors
 
 `--checkpoint` is a released name (docs/checkpoints.md), a path, a URL or a Hugging Face hub name; without it the
-released model for the task is downloaded once. Sizes and vocabulary are read from the checkpoint; of an older one that
-was trained with a vocabulary of its own, `--vocab_file` names the file.
+released model for the task is downloaded once. demo_caption, demo_vqa and demo_match come along: small models of drawn
+shapes, for the pictures in demo/pictures. Sizes and vocabulary are read from the checkpoint; of an older one that was
+trained with a vocabulary of its own, `--vocab_file` names the file.
 
 A line about a picture is in `--out` as soon as it is found. After an interruption the same command with `--resume`
 skips the pictures that are done.
@@ -37,6 +38,7 @@ from data.media.folder import find_pictures, read_batches
 from engine.device import choose_device, precision_of
 from files import DownloadError, cache_dir, resolve
 from models.weights.build import build_from_checkpoint
+from models.weights.included import INCLUDED
 from models.weights.released import find_released
 from prediction.tasks import Answer, Caption, Features, Match, Model, PredictionTask
 from prediction.writers import check_outputs
@@ -131,6 +133,8 @@ def _checkpoint_files(source: str) -> Iterator[Path]:
     path = Path(os.path.expanduser(source))
     if os.path.isdir(path):
         yield from path.iterdir()
+    elif source in INCLUDED:
+        yield INCLUDED[source]
     elif entry := find_released(source):
         yield cache_dir() / f"{entry.name}.pth"
     yield path
@@ -159,7 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of it while it ends
     except DownloadError as error:
         _say(
-            f"{error}\nTo see everything work without a download, run `make demo` and take a checkpoint of output/demo."
+            f"{error}\nTo see everything work without a download, ask what comes along, {', '.join(INCLUDED)}: "
+            "predict.py caption demo/pictures --checkpoint demo_caption"
         )
     except torch.OutOfMemoryError as error:
         _say(f"the device's memory is too small: lower --batch_size ({str(error).splitlines()[0]})")
