@@ -18,7 +18,7 @@ ALLOWED = {
     "files": ("models.paths", "models.weights.address", "models.weights.download"),
     "data": ("transform", "settings", "files"),
     "engine": ("settings", "files", "models.library_internals", "models.weights.integrity"),
-    "prediction": ("data", "models", "settings", "files"),
+    "prediction": ("data", "engine.device", "models", "transform", "settings", "files"),
     "evaluation": ("engine", "data", "metrics", "models", "transform", "settings", "files"),
     "bootstrapping": ("evaluation", "engine", "data", "models", "transform", "settings", "files"),
 }
