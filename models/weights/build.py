@@ -29,7 +29,11 @@ Model = TypeVar("Model", bound=VisionLanguageModel)
 
 
 def build_from_checkpoint(
-    kind: type[Model], source: str | Path, *, vocab_file: str | Path | Vocabulary | None = None
+    kind: type[Model],
+    source: str | Path,
+    *,
+    vocab_file: str | Path | Vocabulary | None = None,
+    image_size: int | None = None,
 ) -> Model:
     """Build a model with the sizes, the vocabulary and the weights of a checkpoint.
 
@@ -37,6 +41,8 @@ def build_from_checkpoint(
         kind: the model's class, such as `BLIPDecoder`.
         source: released name, path, URL or hub name.
         vocab_file: the vocabulary of an older checkpoint, which carries none, where it is not in its place any more.
+        image_size: side of the square input, in pixels, to which position embeddings are resized; the checkpoint's own
+            when None.
 
     Raises:
         CheckpointError: the checkpoint is not one of such a model, or lacks a size or its vocabulary.
@@ -57,7 +63,8 @@ def build_from_checkpoint(
             "now, to predict.py by --vocab_file, in Python by `build_from_checkpoint(..., vocab_file=...)`"
         )
     with _named(str(source)):
-        model = replace(architecture, vocab_file=vocabulary).build(kind)
+        size = architecture.image_size if image_size is None else image_size
+        model = replace(architecture, vocab_file=vocabulary, image_size=size).build(kind)
     model.check_weights(metadata, str(source))
     load_state(model, stored, source=str(source))
     return model
