@@ -73,4 +73,4 @@ class Predictor(Generic[Model]):
         """
         with closing(read_batches(pictures, self.model.visual_encoder.image_size, self.batch_size)) as batches:
             for readable, pixels, broken in batches:
-                yield readable, normalize(pixels.to(self.device)), broken
+                yield readable, normalize(pixels.to(self.device), self.model.pixels), broken

@@ -13,7 +13,7 @@ from files import REPOSITORY
 ALLOWED = {
     "models": (),
     "metrics": (),
-    "transform": (),
+    "transform": ("models.pixels",),
     "settings": ("models.errors", "models.paths", "models.config", "models.generation"),
     "files": ("models.paths", "models.weights.address", "models.weights.download"),
     "data": ("transform", "settings", "files"),

@@ -14,6 +14,7 @@ from models.blip import blip_decoder
 from models.blip_itm import blip_itm
 from models.blip_vqa import blip_vqa
 from models.generation import SearchOptions
+from models.pixels import Pixels
 from prediction import Answerer, Captioner, Folder, Matcher
 from settings import UserError
 from tests.small_model import TEXT, VIT
@@ -132,6 +133,18 @@ def test_predict_py_gives_the_same(models, pictures, tmp_path):
     records = [json.loads(line) for line in out.read_text().splitlines()]
     best = Captioner(checkpoint).n_best(pictures, 1)
     assert [(record["caption"], record["log_prob"]) for record in records] == [(b.caption, b.log_prob) for (b,) in best]
+
+
+def test_a_checkpoint_of_other_pixels_is_shown_its_own(models, pictures, tmp_path):
+    other = Pixels((0.2, 0.3, 0.4), (0.1, 0.5, 1.5))
+    description = models["match"].describe() | {"pixels": other.stored(32)}
+    torch.save({"model": models["match"].state_dict(), "architecture": description}, tmp_path / "match.pth")
+    image = torch.stack([EvalTransform(32)(open_image(path)) for path in pictures])
+    expected = models["match"].score(normalize(image, other), "a red dog").match[:, 0]
+    found = Matcher(tmp_path / "match.pth", device="cpu")(pictures, "a red dog")
+    assert [result.match for result in found] == pytest.approx(expected.tolist(), abs=1e-6)
+    standard = models["match"].score(normalize(image), "a red dog").match[:, 0]
+    assert (expected - standard).abs().max() > 1e-3, "which is not what the standard numbers give"
 
 
 def test_an_unreadable_picture_is_an_error_and_in_a_folder_a_warning(caption, pictures, caplog):
