@@ -87,11 +87,11 @@ def _save_own(model: VisionLanguageModel, folder: Path) -> None:
             "med_config": described["med_config"],
         }
         temporary.write_text(json.dumps(sizes, indent=2) + "\n", encoding="utf-8")
-    with atomic_write(folder / "preprocessor_config.json") as temporary:
+    with atomic_write(folder / "processor_config.json") as temporary:
         side = model.visual_encoder.image_size
         pixels = {"image_mean": list(model.pixels.mean), "image_std": list(model.pixels.std)}
-        size = {"size": {"height": side, "width": side}}
-        temporary.write_text(json.dumps(size | pixels, indent=2) + "\n", encoding="utf-8")
+        processor = {"image_processor": {"size": {"height": side, "width": side}, **pixels}}
+        temporary.write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
     with atomic_write(folder / "vocab.txt") as temporary:
         temporary.write_text("".join(f"{token}\n" for token in model.vocabulary.tokens), encoding="utf-8")
     weights = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in model.state_dict().items()}
