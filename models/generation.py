@@ -179,6 +179,8 @@ def generate(
         if tuple(options.uniforms.shape) != needed:
             raise ConfigError(f"uniforms of shape {list(options.uniforms.shape)} must be {list(needed)}")
     rules = _Rules(end_token, pad_token, options.max_length, options.min_length, options.penalty)
+    if prompt.device.type == "cpu":  # to the kernels of GPUs the layout makes no difference
+        memory = memory.contiguous()
     with for_changing_shapes(prompt.device):
         if options.sample or options.num_beams == 1:
             return _greedy_or_sample(decoder, memory, prompt, rules, options)

@@ -60,7 +60,8 @@ class Predictor(Generic[Model]):
     def computing(self) -> Iterator[None]:
         """Inside, nothing is kept for gradients, and the precision is the one that was asked for."""
         lower = self._dtype is not torch.float32
-        with torch.inference_mode(), torch.autocast(self.device.type, dtype=self._dtype, enabled=lower):
+        # Not in inference mode, in which autocast would cast every weight anew for every use.
+        with torch.no_grad(), torch.autocast(self.device.type, dtype=self._dtype, enabled=lower):
             yield
 
     def batches(

@@ -111,7 +111,7 @@ class Checker:
                 continue
             if model is None or _model(vector) != _model(vectors[number - 1]):
                 model = build_from_checkpoint(vector.kind, path, image_size=vector.image_size).to(self.device).eval()
-            with torch.inference_mode():
+            with torch.no_grad():
                 for finding in vector.ask(model, normalize(pixels.to(self.device), model.pixels)):
                     self.say(f"  {_line(finding)} ({vector.picture} at {vector.image_size} pixels; {vector.origin})")
                     yield Outcome.HOLDS if finding.holds else Outcome.DIFFERS
