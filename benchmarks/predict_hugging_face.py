@@ -20,7 +20,7 @@ PROMPT = "a picture of"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)

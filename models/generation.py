@@ -5,7 +5,7 @@ image, and the self-attention cache is allocated once. A token is decoded and ch
 device; whether all texts have ended is asked every few tokens. Captioning and VQA both generate by it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 
 import torch
@@ -71,6 +71,11 @@ class SearchOptions:
             raise ConfigError(f"repetition_penalty={self.repetition_penalty} must be above 0")
         if not self.sample and self.num_return_sequences > self.num_beams:
             raise ConfigError(f"num_return_sequences={self.num_return_sequences} exceeds num_beams={self.num_beams}")
+
+    def with_results(self, count: int) -> "SearchOptions":
+        """The same options for `count` texts of each image: a search gets at least as many beams."""
+        beams = max(self.num_beams, 1 if self.sample else count)
+        return replace(self, num_return_sequences=count, num_beams=beams)
 
     @property
     def penalty(self) -> float:
@@ -174,6 +179,8 @@ def generate(
         if tuple(options.uniforms.shape) != needed:
             raise ConfigError(f"uniforms of shape {list(options.uniforms.shape)} must be {list(needed)}")
     rules = _Rules(end_token, pad_token, options.max_length, options.min_length, options.penalty)
+    if prompt.device.type == "cpu":  # to the kernels of GPUs the layout makes no difference
+        memory = memory.contiguous()
     with for_changing_shapes(prompt.device):
         if options.sample or options.num_beams == 1:
             return _greedy_or_sample(decoder, memory, prompt, rules, options)

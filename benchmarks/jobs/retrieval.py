@@ -67,7 +67,7 @@ def reranking(context: Context) -> Iterator[Comparison]:
     model.encode_text = lambda text: torch.stack([known[one] for one in text])
     theirs: Any = converted(transformers.BlipForImageTextRetrieval, model, context)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def ours() -> Tensor:
         source = ImageStates(images, images, lambda _: [states], lambda batch: (batch, features))
         with context.autocast():
@@ -75,12 +75,12 @@ def reranking(context: Context) -> Iterator[Comparison]:
         scores = torch.from_numpy(to_text.scores)
         return torch.zeros_like(scores).scatter(1, torch.from_numpy(to_text.ids), scores)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def textbook() -> Tensor:
         with context.autocast():
             return matching_scores(model, states[0], few)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def hugging_face() -> Tensor:
         ids, mask = tokenize(
             model.tokenizer, few, context.device, first_token=model.special.enc, max_length=MAX_TEXT_LENGTH

@@ -58,12 +58,12 @@ def rank(context: Context) -> Iterator[Comparison]:
     tokens = torch.arange(number, device=context.device)[:, None] % 5 + 7
     mask = torch.arange(11, device=context.device) < tokens
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def ours() -> tuple[Tensor, Tensor]:
         with context.autocast():
             return model.rank(model.text_decoder.project(states, mask), answers, k)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def textbook() -> tuple[Tensor, Tensor]:
         with context.autocast():
             return rank_answers(model.text_decoder, states, mask, ids, lengths, k)

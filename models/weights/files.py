@@ -27,6 +27,7 @@ from models.weights.unpickle import HEAD, check_tensors, unlike_weights, unpickl
 State = dict[str, Tensor]
 
 _LONGEST_JSON = 64 << 20  # bytes of a Hugging Face folder's JSON files; that of thousands of weights has 1 MB
+_PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 _WRAPPERS = {"module.": "DistributedDataParallel", "_orig_mod.": "torch.compile"}
 
 
@@ -50,7 +51,7 @@ def read_state(source: str | Path) -> tuple[State, dict[str, Any]]:
     Returns:
         the tensors by key, and what else the checkpoint holds (`config`, `epoch`, `optimizer`, ...; for safetensors,
         what `save_safetensors` was given as `checkpoint`; for a Hugging Face folder, its `config.json` under `config`,
-        and the vocabulary of its tokenizer in `architecture`).
+        and in `architecture` the vocabulary of its tokenizer and the `pixels` of its image processor).
 
     Raises:
         CheckpointError: there is no such checkpoint, it is damaged, or its pickle holds more than tensors and plain
@@ -62,9 +63,24 @@ def read_state(source: str | Path) -> tuple[State, dict[str, Any]]:
         return _read_file(path)
     config = path / "config.json"
     metadata = {"config": _read_json(config)} if os.path.lexists(config) else {}
+    architecture: dict[str, Any] = {}
     if tokens := folder_tokens(path):
-        metadata["architecture"] = {"vocabulary": tokens}
-    return _read_folder(path), metadata
+        architecture["vocabulary"] = tokens
+    if pixels := _folder_pixels(path):
+        architecture["pixels"] = pixels
+    return _read_folder(path), metadata | {"architecture": architecture}
+
+
+def _folder_pixels(folder: Path) -> dict[str, Any] | None:
+    """Mean and deviation of pixels in a Hugging Face folder's image processor; None without one."""
+    file = next((folder / name for name in _PROCESSORS if os.path.lexists(folder / name)), None)
+    if file is None:
+        return None
+    values = _read_json(file)
+    processor = values.get("image_processor", values)  # where one file has the tokenizer's settings too
+    if not isinstance(processor, dict) or "image_mean" not in processor:
+        return None
+    return {"mean": processor["image_mean"], "std": processor.get("image_std")}
 
 
 def find(source: str | Path) -> Path:
@@ -117,7 +133,7 @@ def hub_folder(name: str) -> Path:
     """Download a Hugging Face repository's weights and configuration to the hub's cache -> their folder."""
     fetch = partial(huggingface_hub.snapshot_download, name, local_files_only=offline())
     try:
-        folder = Path(fetch(allow_patterns=["config.json", "vocab.txt", "model*.safetensors*"]))
+        folder = Path(fetch(allow_patterns=["config.json", *_PROCESSORS, "vocab.txt", "model*.safetensors*"]))
         if not any(folder.glob("model*.safetensors")):  # older repositories hold a pickle only
             fetch(allow_patterns=["pytorch_model*.bin*"])
         return folder

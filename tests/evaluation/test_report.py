@@ -96,7 +96,11 @@ def test_remarks_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     [
         ("model_base_retrieval_coco", "msrvtt_test.jsonl", "text-to-video R@1", 43.3),
         ("model_base_retrieval_coco", "msrvtt_test.jsonl", "text-to-video R@10", 74.7),
-        ("Salesforce/blip-itm-large-coco", "coco_karpathy_test.json", "IR R@1", 65.1),
+        ("model_large_retrieval_coco", "coco_karpathy_test.json", "IR R@1", 65.1),
+        ("Salesforce/blip-itm-base-coco", "coco_karpathy_test.json", "IR R@1", 64.3),
+        ("blip_coco_retrieval", "coco_karpathy_test.json", "IR R@1", 64.5),
+        ("blip_flickr_retrieval", "flickr30k_test.json", "TR R@1", 96.9),
+        ("blip_coco_caption_base", "coco_karpathy_test.json", "CIDEr", 133.5),
         ("model_base_retrieval_flickr", "flickr30k_test.json", "TR R@1", 97.3),
         ("model_base_caption_capfilt_large", "coco_karpathy_test.json", "BLEU-4", 39.7),
         ("model_base_caption_capfilt_large", "nocaps_val.json", "out-domain CIDEr", 111.5),
