@@ -1,9 +1,10 @@
-"""Describe, question, match or embed pictures with a BLIP checkpoint.
+"""Describe, question, match or embed pictures with a BLIP checkpoint, and show where it looks.
 
     python predict.py caption  photo.jpg holiday/ 'more/*.png' [--out captions.jsonl | --sidecar .txt]
     python predict.py vqa      photo.jpg --question "what is on the table?"
     python predict.py match    photo.jpg --text "a cat on a sofa" --text "a dog"
     python predict.py features holiday/ --out features.safetensors
+    python predict.py explain  photo.jpg [--text "a cat on a sofa" | --question "what is this?"] --out map.png
 
 `--checkpoint` is a released name (docs/checkpoints.md), a path, a URL or a Hugging Face hub name; without it the
 released model for the task is downloaded once. demo_caption, demo_vqa and demo_match come along: small models of drawn
@@ -39,6 +40,7 @@ from engine.device import choose_device
 from files import DownloadError, cache_dir, resolve
 from models.weights.included import INCLUDED
 from models.weights.released import find_released
+from prediction.explain import Explain
 from prediction.predictor import PRECISIONS, Model, Predictor, load_model
 from prediction.tasks import Answer, Caption, Features, Match, PredictionTask
 from prediction.writers import check_outputs
@@ -67,6 +69,7 @@ TASKS: dict[str, tuple[type[PredictionTask[Any]], str]] = {
     "vqa": (Answer, "answer questions"),
     "match": (Match, "compare pictures with texts"),
     "features": (Features, "write unit vectors"),
+    "explain": (Explain, "draw where the model looks for each word"),
 }
 
 

@@ -101,7 +101,7 @@ class LineTask(PredictionTask[Model]):
         return line_writer(self.out, self.columns, append=self.resume)
 
 
-def _check_texts(name: str, texts: Sequence[str]) -> None:
+def check_texts(name: str, texts: Sequence[str]) -> None:
     """Refuse what the shell handed over undecoded."""
     for text in texts:
         try:
@@ -140,7 +140,7 @@ class Caption(LineTask[BLIPDecoder]):
                 raise ConfigError(f"--sidecar {self.sidecar} must be a suffix such as .txt")
             if self.sidecar.lower() in picture_suffixes():
                 raise ConfigError(f"--sidecar {self.sidecar} would write captions over pictures")
-        _check_texts("prompt", [self.prompt or ""])
+        check_texts("prompt", [self.prompt or ""])
         for name, count in (("num_beams", self.num_beams), ("n_best", self.n_best)):
             if count > MOST_BEAMS:
                 raise ConfigError(f"--{name} {count} must be at most {MOST_BEAMS}")
@@ -215,7 +215,7 @@ class Answer(LineTask[BLIPVQA]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_texts("question", self.question)
+        check_texts("question", self.question)
 
     def inputs(self) -> Iterable[Path]:
         return [self.answers] if self.answers else []
@@ -262,7 +262,7 @@ class Match(LineTask[BLIPMatcher]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_texts("text", self.text)
+        check_texts("text", self.text)
 
     def same_flags(self, record: Record) -> bool:
         return [row["text"] for row in record["texts"]] == self.text
@@ -290,7 +290,7 @@ class Features(PredictionTask[BLIPMatcher]):
     def __post_init__(self) -> None:
         if self.out.suffix not in (".safetensors", ".npz"):
             raise ConfigError(f"--out {self.out} must end in .safetensors or .npz")
-        _check_texts("text", self.text)
+        check_texts("text", self.text)
 
     def outputs(self, paths: Sequence[Path]) -> Iterable[Path]:
         del paths

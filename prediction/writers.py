@@ -1,4 +1,4 @@
-"""Where predictions about pictures go: lines for people, JSON lines, files beside the pictures, files of unit vectors.
+"""Where predictions about pictures go: lines, files beside the pictures, files of unit vectors, strips of heat maps.
 
 A writer is a context that yields a function; the function takes the record of one picture.
 """
@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from data.media.image_file import open_image
 from files import atomic_write
 from models.weights.integrity import save_safetensors
+from prediction.heat_maps import draw_strip, stack
 from prediction.json_lines import JsonLines, Record
 from settings import UserError
 from settings.messages import printable
@@ -53,6 +55,25 @@ def sidecar_writer(suffix: str, key: str) -> Iterator[Write]:
         sidecar = Path(record["image"]).with_suffix(suffix)
         with _errors_named(sidecar), atomic_write(sidecar) as temporary:
             temporary.write_text(record[key] + "\n", encoding="utf-8")
+
+    yield write
+
+
+@contextmanager
+def strip_writer(file_of: Callable[[Path], Path]) -> Iterator[Write]:
+    """Draw the `strips` of a record, each a label, words and their maps, below each other in the picture's file.
+
+    A line for people says which picture and text, and where.
+    """
+
+    def write(record: Record) -> None:
+        picture, out = Path(record["image"]), file_of(Path(record["image"]))
+        image = open_image(picture)
+        drawn = stack([draw_strip(image, words, maps, label) for label, words, maps in record["strips"]])
+        with _errors_named(out), atomic_write(out) as temporary:
+            drawn.save(temporary, format="PNG")
+        columns = str(picture), record["text"], str(out)
+        tqdm.write("\t".join(printable(column, sys.stdout.encoding) for column in columns), file=sys.stdout)
 
     yield write
 

@@ -41,9 +41,28 @@ def render(scene: Scene, size: int) -> Image.Image:
     return canvas.reduce(SUPERSAMPLING)
 
 
+def bounding_box(thing: Thing, size: int) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a thing, without its shadow, in a picture of `size` x `size` pixels."""
+    side = size * SUPERSAMPLING
+    body, _, _ = _masks(thing.shape, thing.fill, RADIUS[thing.size] * side, thing.angle, side)
+    x, y = _corner(thing, body, side)
+    left, top, right, bottom = body.getbbox() or (0, 0, 0, 0)
+    return (
+        (x + left) / SUPERSAMPLING,
+        (y + top) / SUPERSAMPLING,
+        (x + right) / SUPERSAMPLING,
+        (y + bottom) / SUPERSAMPLING,
+    )
+
+
+def _corner(thing: Thing, body: Image.Image, side: int) -> tuple[int, int]:
+    """Where the top left corner of a thing's masks is."""
+    return round(thing.x * side - body.width / 2), round(thing.y * side - body.height / 2)
+
+
 def _draw(canvas: Image.Image, thing: Thing, side: int) -> None:
     body, ink, shadow = _masks(thing.shape, thing.fill, RADIUS[thing.size] * side, thing.angle, side)
-    corner = round(thing.x * side - body.width / 2), round(thing.y * side - body.height / 2)
+    corner = _corner(thing, body, side)
     drop = max(1, round(0.012 * side))
     color = RGB[thing.color]
     canvas.paste(SHADOW, (corner[0] + drop, corner[1] + drop), shadow)

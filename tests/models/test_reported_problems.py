@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from models.attention import AttentionMaps
 from models.blip import BLIPDecoder, blip_decoder
 from models.blip_itm import BLIPMatcher, blip_itm
 from models.blip_vqa import BLIPVQA, blip_vqa
@@ -220,7 +219,7 @@ def test_frozen_encoders_get_no_gradients_with_recomputed_blocks_too(golden, tin
     assert all(parameter.grad is not None for parameter in model.text_decoder.parameters())
 
 
-# Export and attention maps, as docs/python.md shows them
+# Export, as docs/python.md shows it
 
 
 class Matching(nn.Module):
@@ -252,14 +251,3 @@ def test_the_parts_of_a_model_are_exported_for_any_batch_and_length(arrays, clos
     found = exported.module()(image[:2], texts.input_ids, texts.attention_mask)
     scores = matcher.score(image[:2], ["a cat", "two dogs that sleep on a sofa"], pairwise=True)
     close(found.softmax(dim=1)[:, 1], scores.match)
-
-
-def test_attention_of_a_word_to_the_patches(matcher, arrays, close):
-    image = arrays("itm/images.npy")[:1]
-    ids, mask = matcher.tokenize_for(image, "a red circle", first_token=matcher.special.enc)
-    maps = AttentionMaps()
-    states = matcher.text_encoder(ids, mask, matcher.text_encoder.project(matcher.visual_encoder(image)), maps=maps)
-    score = matcher.itm_head(states[:, 0])[0, 1]
-    (gradient,) = torch.autograd.grad(score, maps.cross_attention[-1][0])
-    assert maps.cross_attention[-1][0].shape == gradient.shape == (1, 4, 5, 17)
-    close(maps.cross_attention[-1][0].sum(dim=-1), torch.ones(1, 4, 5))
