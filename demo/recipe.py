@@ -137,8 +137,8 @@ def next_commands(folder: Path) -> list[str]:
         "python predict.py caption demo/pictures --checkpoint demo_caption",
         f"python predict.py vqa {shlex.quote(f'{folder}/world/images/test/shapes_test_000000000000.jpg')} "
         f'--question "how many things are there?" --checkpoint {shlex.quote(f"{folder}/vqa/checkpoint_last.pth")}',
-        f'python predict.py match demo/pictures/*.jpg --text "a pink star" '
-        f"--checkpoint {shlex.quote(f'{folder}/retrieval/checkpoint_best.pth')}",
+        "python predict.py explain demo/pictures/purple_triangle_and_blue_heart.jpg "
+        f"--checkpoint {shlex.quote(f'{folder}/caption/checkpoint_best.pth')} --out {shlex.quote(f'{folder}/map.png')}",
     ]
 
 
