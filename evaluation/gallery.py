@@ -31,7 +31,7 @@ class ShownCase:
     """A case as `parts.html` shows it: figures stand in a row, texts below each other.
 
     Attributes:
-        figures: (label, number) each.
+        figures: (label, number, or whether something is so) each.
         texts: (label, its texts) each.
     """
 
@@ -81,7 +81,7 @@ def shown_case(case: Case, open_source: Callable[[Any], Picture]) -> ShownCase:
     figures: list[tuple[str, str]] = []
     texts: list[tuple[str, list[str]]] = []
     for label, value in case.lines.items():
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int | float):
             if not case.score.startswith(f"{label} "):  # which stands before the others
                 figures.append((label, str(value) if isinstance(value, int) else f"{value:.4g}"))
         else:
