@@ -6,8 +6,9 @@
     python predict.py features holiday/ --out features.safetensors
 
 `--checkpoint` is a released name (docs/checkpoints.md), a path, a URL or a Hugging Face hub name; without it the
-released model for the task is downloaded once. Sizes and vocabulary are read from the checkpoint; of an older one that
-was trained with a vocabulary of its own, `--vocab_file` names the file.
+released model for the task is downloaded once. demo_caption, demo_vqa and demo_match come along: small models of drawn
+shapes, for the pictures in demo/pictures. Sizes and vocabulary are read from the checkpoint; of an older one that was
+trained with a vocabulary of its own, `--vocab_file` names the file.
 
 A line about a picture is in `--out` as soon as it is found. After an interruption the same command with `--resume`
 skips the pictures that are done.
@@ -36,6 +37,7 @@ from tqdm import tqdm
 from data.media.folder import find_pictures
 from engine.device import choose_device
 from files import DownloadError, cache_dir, resolve
+from models.weights.included import INCLUDED
 from models.weights.released import find_released
 from prediction.predictor import PRECISIONS, Model, Predictor, load_model
 from prediction.tasks import Answer, Caption, Features, Match, PredictionTask
@@ -127,6 +129,8 @@ def _checkpoint_files(source: str) -> Iterator[Path]:
     path = Path(os.path.expanduser(source))
     if os.path.isdir(path):
         yield from path.iterdir()
+    elif source in INCLUDED:
+        yield INCLUDED[source]
     elif entry := find_released(source):
         yield cache_dir() / f"{entry.name}.pth"
     yield path
@@ -147,7 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of it while it ends
     except DownloadError as error:
         _say(
-            f"{error}\nTo see everything work without a download, run `make demo` and take a checkpoint of output/demo."
+            f"{error}\nTo see everything work without a download, ask what comes along, {', '.join(INCLUDED)}: "
+            "predict.py caption demo/pictures --checkpoint demo_caption"
         )
     except torch.OutOfMemoryError as error:
         _say(f"the device's memory is too small: lower --batch_size ({str(error).splitlines()[0]})")

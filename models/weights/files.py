@@ -19,7 +19,8 @@ from models.paths import open_regular
 from models.token_files import folder_tokens
 from models.weights.address import is_web_address, request_address
 from models.weights.download import DownloadError, cache_dir, download, offline
-from models.weights.integrity import CheckpointError, DamagedFile, verify_digest, verify_tensors
+from models.weights.included import INCLUDED
+from models.weights.integrity import CheckpointError, DamagedFile, checkpoint_of, verify_digest, verify_tensors
 from models.weights.released import RELEASED, find_released
 from models.weights.unpickle import HEAD, check_tensors, unlike_weights, unpickle
 
@@ -43,13 +44,14 @@ def read_state(source: str | Path) -> tuple[State, dict[str, Any]]:
     """Read the weights that `source` names, on the CPU, as they are stored.
 
     Args:
-        source: a name of `models.weights.released` (`model_base`), an http(s) URL, a file (PyTorch's `.pth`, or
-            `.safetensors`), a folder in the Hugging Face layout, or the name of a hub repository (`owner/name`).
+        source: a name of `models.weights.released` (`model_base`) or of `models.weights.included` (`demo_caption`), an
+            http(s) URL, a file (PyTorch's `.pth`, or `.safetensors`), a folder in the Hugging Face layout, or the name
+            of a hub repository (`owner/name`).
 
     Returns:
-        the tensors by key, and what else the checkpoint holds (`config`, `epoch`, `optimizer`, ...; for a Hugging Face
-        folder, its `config.json` under `config`, and in `architecture` the vocabulary of its tokenizer and the `pixels`
-        of its image processor).
+        the tensors by key, and what else the checkpoint holds (`config`, `epoch`, `optimizer`, ...; for safetensors,
+        what `save_safetensors` was given as `checkpoint`; for a Hugging Face folder, its `config.json` under `config`,
+        and in `architecture` the vocabulary of its tokenizer and the `pixels` of its image processor).
 
     Raises:
         CheckpointError: there is no such checkpoint, it is damaged, or its pickle holds more than tensors and plain
@@ -87,6 +89,12 @@ def find(source: str | Path) -> Path:
     path = Path(os.path.expanduser(text))
     if os.path.exists(path):
         return path
+    if included := INCLUDED.get(text):
+        if included.exists():
+            return included
+        raise CheckpointError(
+            f"{text} comes with the repository, as {included}, which is not here: copy its folder too"
+        )
     if entry := RELEASED.get(text.removesuffix(".pth")):
         return download(entry.url, cache_dir() / f"{entry.name}.pth", sha256=entry.sha256, size=entry.size)
     if is_web_address(text):
@@ -104,7 +112,10 @@ def find(source: str | Path) -> Path:
         return hub_folder(text)
     is_folder = path.suffix == ".pth" and os.path.isdir(path.parent)
     beside = sorted(file.name for file in path.parent.glob("*.pth")) if is_folder else []
-    names = [*get_close_matches(text[:100], RELEASED, n=1), *(one_line(path.with_name(name)) for name in beside[:8])]
+    names = [
+        *get_close_matches(text[:100], [*RELEASED, *INCLUDED], n=1),
+        *(one_line(path.with_name(name)) for name in beside[:8]),
+    ]
     hint = f"; did you mean {' or '.join(names)}?" if names else ""
     raise CheckpointError(
         f"no checkpoint {one_line(repr(text))}: it is no file or folder here, no http(s) address, no hub name "
@@ -226,7 +237,7 @@ def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
         verify_digest(path)
     if not state:
         raise CheckpointError(f"{path} holds no weights")
-    return check_tensors(path, state), {}
+    return check_tensors(path, state), checkpoint_of(path, metadata)
 
 
 def _read_pth(path: Path) -> tuple[State, dict[str, Any]]:

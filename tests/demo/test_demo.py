@@ -8,6 +8,7 @@ import pytest
 
 from data.shapes import Scene
 from data.shapes.scene import Thing
+from demo import models
 from demo.__main__ import main
 from demo.recipe import FOLDER, FULL, PHASES, QUICK, phase_command, relocated
 from demo.scores import common_answers, share_right
@@ -67,6 +68,11 @@ def test_a_report_of_nothing_is_refused(tmp_path, monkeypatch):
         main(["--report", "--folder", str(tmp_path)])
 
 
+def test_models_of_no_demo_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="holds no whole run of `make demo`"):
+        models.main([str(tmp_path)])
+
+
 def test_the_quick_recipe_runs_and_its_report_needs_no_other_file(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")  # without Java, whose start costs seconds an evaluation
     monkeypatch.chdir(tmp_path)  # the demo works in the repository; go back when it is over
@@ -81,3 +87,9 @@ def test_the_quick_recipe_runs_and_its_report_needs_no_other_file(tmp_path, monk
         assert title in page
     steps = json.loads((folder / "run.json").read_text())["steps"]
     assert len(steps) == 2 + len(PHASES)
+    written = []
+    for out in (tmp_path / "once", tmp_path / "again"):
+        models.main([str(folder), "--out", str(out)])
+        written.append({str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.*")})
+    assert written[0] == written[1]
+    assert {"trained/demo_vqa.safetensors", "trained/README.md", "pictures/pictures.json"} < written[0].keys()
