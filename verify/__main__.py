@@ -33,7 +33,6 @@ from settings.messages import message
 from verify.checks import Checker, Outcome, worst
 from verify.public import PICTURES, VECTORS
 
-
 NAMES = (*INCLUDED, *RELEASED)
 _ELSEWHERE = " and ".join(name for name, address in PICTURES.items() if is_web_address(address))
 
