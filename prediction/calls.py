@@ -44,6 +44,16 @@ Texts = list[str] | tuple[str, ...]
 """Several texts: a single one is a sequence of texts too."""
 
 
+def _check_text(name: str, given: object) -> None:
+    check(isinstance(given, str), name, repr(given), "a text")
+
+
+def _check_texts(name: str, given: object) -> None:
+    """Refuse what is no list of texts, or an empty one."""
+    are_texts = isinstance(given, list | tuple) and given and all(isinstance(text, str) for text in given)
+    check(bool(are_texts), name, repr(given), "a list of texts, at least one")
+
+
 class Captioner(PictureCall[BLIPDecoder]):
     """Captions pictures.
 
@@ -92,6 +102,9 @@ class Captioner(PictureCall[BLIPDecoder]):
             top_k=top_k,
             repetition_penalty=repetition_penalty,
         )
+        check(0 <= seed < 2**63, "seed", seed, "0 or more, and less than 2**63")
+        if prompt is not None:
+            _check_text("prompt", prompt)
         super().__init__(BLIPDecoder, checkpoint, device, precision, batch_size, vocab_file)
         generator = torch.Generator(self.device).manual_seed(seed) if sample else None
         self._options, self._prompt = replace(options, generator=generator), prompt
@@ -156,27 +169,28 @@ class Answerer(PictureCall[BLIPVQA]):
         self, pictures: Picture | Sequence[Picture] | Folder, question: str
     ) -> str | list[str] | dict[Path, str]:
         """The answer to the question about each picture, in the model's own words."""
+        _check_text("question", question)
         return self._call(pictures, lambda image: written_answers(self.model, image, question))
 
     @overload
-    def rank(self, pictures: Picture, question: str, answers: Sequence[str], k: int = 128) -> list[RankedAnswer]: ...
+    def rank(self, pictures: Picture, question: str, answers: Texts, k: int = 128) -> list[RankedAnswer]: ...
     @overload
     def rank(
-        self, pictures: Sequence[Picture], question: str, answers: Sequence[str], k: int = 128
+        self, pictures: Sequence[Picture], question: str, answers: Texts, k: int = 128
     ) -> list[list[RankedAnswer]]: ...
     @overload
+    def rank(self, pictures: Folder, question: str, answers: Texts, k: int = 128) -> dict[Path, list[RankedAnswer]]: ...
     def rank(
-        self, pictures: Folder, question: str, answers: Sequence[str], k: int = 128
-    ) -> dict[Path, list[RankedAnswer]]: ...
-    def rank(
-        self, pictures: Picture | Sequence[Picture] | Folder, question: str, answers: Sequence[str], k: int = 128
+        self, pictures: Picture | Sequence[Picture] | Folder, question: str, answers: Texts, k: int = 128
     ) -> list[RankedAnswer] | list[list[RankedAnswer]] | dict[Path, list[RankedAnswer]]:
         """The given answers to the question about each picture, best first, with their probabilities.
 
         Args:
             k: how many are compared to the end, and returned: those with the most probable beginning.
         """
-        check(bool(answers) and not isinstance(answers, str), "answers", repr(answers), "a list of texts, at least one")
+        _check_text("question", question)
+        _check_texts("answers", answers)
+        check(k >= 1, "k", k, "at least 1")
         return self._call(pictures, lambda image: ranked_answers(self.model, image, question, answers, k))
 
 
@@ -222,4 +236,5 @@ class Matcher(PictureCall[BLIPMatcher]):
         """
         if isinstance(texts, str):
             return self._call(pictures, lambda image: [row[0] for row in text_matches(self.model, image, [texts])])
+        _check_texts("texts", texts)
         return self._call(pictures, lambda image: text_matches(self.model, image, texts))

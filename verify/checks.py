@@ -54,7 +54,8 @@ class Checker:
     Attributes:
         vectors: what is asked of them.
         pictures: name of a picture -> its address, or its path in the repository.
-        picture_folder: holds the pictures under their names; when None, they are downloaded into the cache.
+        picture_folder: holds those that have an address, under their names; when None, they are downloaded into the
+            cache.
         device: where models compute.
         say: takes each line of the report.
     """
@@ -66,7 +67,7 @@ class Checker:
     say: Callable[[str], None]
 
     def check(self, name: str, file: Path | None = None) -> Outcome:
-        """Check the checkpoint of this released name.
+        """Check the checkpoint of this name, a released one or one that comes along.
 
         Args:
             file: where it is; when None, in the cache, where it is downloaded to if it is not there.
@@ -93,7 +94,8 @@ class Checker:
         """Compare the file with what is known of the released one."""
         if not path.is_file():
             raise MissingFile(f"{path}: there is no such file")
-        expected, digest, size = RELEASED[name].sha256, file_digest(path), path.stat().st_size
+        expected = RELEASED[name].sha256 if name in RELEASED else None
+        digest, size = file_digest(path), path.stat().st_size
         known = "no hash of the released file is known" if expected is None else f"{expected} is expected"
         same = expected is None or digest == expected
         self.say(f"  {'ok' if same else 'DIFFERS'} {path}: {size:,} bytes, SHA-256 {digest}; {known}")
@@ -119,12 +121,12 @@ class Checker:
     def _pixels(self, vector: Vector[Any]) -> Tensor:
         """The picture of a vector as pixels uint8 [1, 3, S, S]."""
         name, address = vector.picture, self.pictures[vector.picture]
-        if self.picture_folder is not None:
-            path = self.picture_folder / name
-        elif is_web_address(address):
-            path = download(address, cache_dir() / "pictures" / name)
-        else:
+        if not is_web_address(address):
             path = resolve(address)
+        elif self.picture_folder is not None:
+            path = self.picture_folder / name
+        else:
+            path = download(address, cache_dir() / "pictures" / name)
         if not path.is_file():
             raise MissingFile(f"{path}: there is no such picture; it comes from {address}")
         return EvalTransform(vector.image_size)(open_image(path))[None]

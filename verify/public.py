@@ -1,4 +1,4 @@
-"""The vectors themselves: facts that stand in public tests and pages, with the pictures that these show."""
+"""The vectors themselves: facts of public tests and pages with their pictures, and recordings of what comes along."""
 
 from typing import Any
 
@@ -7,12 +7,15 @@ from verify.vectors import AnswerVector, CaptionVector, GreedyTokensVector, Matc
 PICTURES = {
     "merlion.png": "https://raw.githubusercontent.com/salesforce/LAVIS/main/docs/_static/merlion.png",
     "demo.jpg": "https://storage.googleapis.com/sfr-vision-language-research/BLIP/demo.jpg",
+    "black_heart.jpg": "demo/pictures/black_heart.jpg",
+    "yellow_moon_and_orange_star.jpg": "demo/pictures/yellow_moon_and_orange_star.jpg",
 }
 """name of a picture -> where it is: an address, or a path in this repository."""
 
 _LAVIS = "a test of LAVIS"
 _CONVERTER = "the check in the converter of `transformers`"
 _DEMONSTRATION = "the demonstration of 2022"
+_RECORDED = "recorded when this code came with the file"
 _CITIES = ("Singapore", "London", "Palo Alto", "Tokyo")
 
 VECTORS: tuple[Vector[Any], ...] = (
@@ -127,5 +130,60 @@ VECTORS: tuple[Vector[Any], ...] = (
         question="where is the woman sitting?",
         answer="on beach",
         origin=_DEMONSTRATION,
+    ),
+    CaptionVector(
+        checkpoint="demo_caption",
+        picture="black_heart.jpg",
+        image_size=40,
+        caption="the heart is black",
+        num_beams=3,
+        min_length=5,
+        max_length=20,
+        origin=_RECORDED,
+    ),
+    CaptionVector(
+        checkpoint="demo_caption",
+        picture="yellow_moon_and_orange_star.jpg",
+        image_size=40,
+        caption="two things, an orange star and a yellow moon",
+        num_beams=3,
+        min_length=5,
+        max_length=20,
+        origin=_RECORDED,
+    ),
+    MatchVector(
+        checkpoint="demo_match",
+        picture="black_heart.jpg",
+        image_size=40,
+        text="a black heart in the top left",
+        match=0.69286,
+        cosine=0.79848,
+        origin=_RECORDED,
+    ),
+    MatchVector(
+        checkpoint="demo_match",
+        picture="black_heart.jpg",
+        image_size=40,
+        text="a blue moon",
+        match=0.00043,
+        cosine=0.68616,
+        origin=_RECORDED,
+    ),
+    AnswerVector(
+        checkpoint="demo_vqa",
+        picture="black_heart.jpg",
+        image_size=40,
+        question="the heart is what color?",
+        answer="black",
+        origin=_RECORDED,
+    ),
+    RankVector(
+        checkpoint="demo_vqa",
+        picture="yellow_moon_and_orange_star.jpg",
+        image_size=40,
+        question="how many things are there?",
+        answers=("1", "2", "yes"),
+        first="2",
+        origin=_RECORDED,
     ),
 )

@@ -68,7 +68,9 @@ def read_state(source: str | Path) -> tuple[State, dict[str, Any]]:
         architecture["vocabulary"] = tokens
     if pixels := _folder_pixels(path):
         architecture["pixels"] = pixels
-    return _read_folder(path), metadata | {"architecture": architecture}
+    if architecture:
+        metadata["architecture"] = architecture
+    return _read_folder(path), metadata
 
 
 def _folder_pixels(folder: Path) -> dict[str, Any] | None:

@@ -176,10 +176,31 @@ def test_an_unreadable_picture_is_an_error_and_in_a_folder_a_warning(caption, pi
         (lambda caption, path: Captioner(caption.model, device="tpu"), "tpu: unknown; choose auto, cpu"),
         (lambda caption, path: Captioner("no_such_checkpoint"), "no checkpoint 'no_such_checkpoint'"),
         (lambda caption, path: Matcher(caption.model), "checkpoint = BLIPDecoder: must be a name, a path or a BLIPMa"),
-        (lambda caption, path: Answerer(made(blip_vqa)).rank(path, "what?", []), r"answers = \[\]: must be a list"),
+        (lambda caption, path: Captioner(caption.model, sample=True, seed=-1), "seed = -1: must be 0 or more"),
+        (lambda caption, path: Captioner(caption.model, prompt=["a"]), r"prompt = \['a'\]: must be a text"),
     ],
 )
 def test_bad_input_gets_one_line(wrong, said, caption, pictures):
     with pytest.raises(UserError, match=said) as error:
         wrong(caption, pictures[0])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda answer, match, path: answer(path, ["what?"]), r"question = \['what\?'\]: must be a text"),
+        (
+            lambda answer, match, path: answer.rank(path, "what?", []),
+            r"answers = \[\]: must be a list of texts, at least",
+        ),
+        (lambda answer, match, path: answer.rank(path, "what?", "yes"), "answers = 'yes': must be a list of texts"),
+        (lambda answer, match, path: answer.rank(path, "what?", ["yes"], k=0), "k = 0: must be at least 1"),
+        (lambda answer, match, path: match(path, []), r"texts = \[\]: must be a list of texts, at least one"),
+        (lambda answer, match, path: match(path, [3]), r"texts = \[3\]: must be a list of texts"),
+    ],
+)
+def test_a_bad_question_or_text_gets_one_line(wrong, said, models, pictures):
+    with pytest.raises(UserError, match=said) as error:
+        wrong(Answerer(models["vqa"], device="cpu"), Matcher(models["match"], device="cpu"), pictures[0])
     assert "\n" not in str(error.value)

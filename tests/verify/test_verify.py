@@ -17,6 +17,7 @@ from models.blip_itm import blip_itm
 from models.blip_vqa import blip_vqa
 from models.generation import SearchOptions
 from models.weights.digest import file_digest
+from models.weights.included import INCLUDED
 from models.weights.load import load_state
 from models.weights.released import RELEASED
 from tests.small_model import TEXT, VIT
@@ -234,7 +235,10 @@ def test_a_wrong_hash_differs_whether_sent_or_given(verify, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["model_of_no_one"], "model_of_no_one: no released checkpoint; there are model_base_14M"),
+        (
+            ["model_of_no_one"],
+            "model_of_no_one: no such checkpoint; there are demo_caption, demo_match, demo_vqa, model_base_14M",
+        ),
         (["--file", "a.pth"], "--file is of one checkpoint: name it"),
         ([MATCHER, ANSWERER, "--file", "a.pth"], "--file is of one checkpoint: name it"),
     ],
@@ -246,13 +250,23 @@ def test_a_wrong_command_line_is_explained(arguments, said, capsys):
     assert said in capsys.readouterr().err
 
 
-def test_the_public_vectors_are_of_released_checkpoints_and_known_pictures():
+def test_the_models_that_come_along_hold_without_a_network_or_cache(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("BLIP_OFFLINE", "1")
+    monkeypatch.setenv("BLIP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    assert command.main([*INCLUDED, "--device", "cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "as expected: demo_caption, demo_match, demo_vqa"
+    assert sum(line.startswith("  ok") for line in lines) == 3 + 8
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_vectors_are_of_checkpoints_and_pictures_that_there_are():
     for vector in VECTORS:
         assert vector.picture in PICTURES
         assert issubclass(KINDS["retrieval"], vector.kind) or vector.kind in KINDS.values()
-        assert vector.image_size in {224, 384, 480}
-    assert {vector.checkpoint for vector in VECTORS} < set(RELEASED)
-    assert len({(v.checkpoint, getattr(v, "text", ""), getattr(v, "question", ""), type(v)) for v in VECTORS}) == 13
+        assert vector.checkpoint in {*RELEASED, *INCLUDED}
+    assert INCLUDED.keys() < {vector.checkpoint for vector in VECTORS}
 
 
 @pytest.mark.parametrize(
