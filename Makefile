@@ -18,7 +18,7 @@ CREATE  := $(UV) venv --quiet --python $(PYTHON) $(VENV)
 INSTALL := $(UV) pip install --quiet --python $(RUN)
 endif
 
-.PHONY: demo demo-quick bootstrap test test-faults lint format clean
+.PHONY: demo demo-quick notebook bootstrap test test-faults lint format clean
 
 $(READY): requirements.txt
 	rm -rf $(VENV)
@@ -39,6 +39,10 @@ demo: $(READY)
 
 demo-quick: $(READY)
 	$(RUN) -m demo --quick
+
+# Offline, on the models that come along; what the cells print is kept.
+notebook: $(READY)
+	BLIP_OFFLINE=1 $(VENV)/bin/jupyter execute --inplace --timeout=600 --NotebookClient.record_timing=False notebooks/tour.ipynb
 
 bootstrap: $(READY)
 	$(RUN) -m demo.bootstrap --seed 0

@@ -6,11 +6,12 @@ with the other packages is defined there, and they import it from here.
 
 from models.paths import REPOSITORY, atomic_write, open_regular, remove_unfinished, resolve
 from models.weights.address import is_web_address, without_password
-from models.weights.download import DownloadError, cache_dir, download, offline
+from models.weights.download import DownloadError, WrongFile, cache_dir, download, offline
 
 __all__ = [
     "REPOSITORY",
     "DownloadError",
+    "WrongFile",
     "atomic_write",
     "cache_dir",
     "download",

@@ -7,8 +7,9 @@
     python predict.py explain  photo.jpg [--text "a cat on a sofa" | --question "what is this?"] --out map.png
 
 `--checkpoint` is a released name (docs/checkpoints.md), a path, a URL or a Hugging Face hub name; without it the
-released model for the task is downloaded once. Sizes and vocabulary are read from the checkpoint; of an older one that
-was trained with a vocabulary of its own, `--vocab_file` names the file.
+released model for the task is downloaded once. demo_caption, demo_vqa and demo_match come along: small models of drawn
+shapes, for the pictures in demo/pictures. Sizes and vocabulary are read from the checkpoint; of an older one that was
+trained with a vocabulary of its own, `--vocab_file` names the file.
 
 A line about a picture is in `--out` as soon as it is found. After an interruption the same command with `--resume`
 skips the pictures that are done.
@@ -34,19 +35,19 @@ if __name__ == "__main__":
 import torch
 from tqdm import tqdm
 
-from data.media.folder import find_pictures, read_batches
-from engine.device import choose_device, precision_of
+from data.media.folder import find_pictures
+from engine.device import choose_device
 from files import DownloadError, cache_dir, resolve
-from models.weights.build import build_from_checkpoint
+from models.weights.included import INCLUDED
 from models.weights.released import find_released
 from prediction.explain import Explain
-from prediction.tasks import Answer, Caption, Features, Match, Model, PredictionTask
+from prediction.predictor import PRECISIONS, Model, Predictor, load_model
+from prediction.tasks import Answer, Caption, Features, Match, PredictionTask
 from prediction.writers import check_outputs
 from settings import ConfigError, UserError
 from settings.flags import Parser, add_flags, at_least, flag, values_of
 from settings.interrupts import INTERRUPTED
 from settings.messages import message, printable
-from transform.image import normalize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class SharedFlags:
     )
     batch_size: int = flag(32, "pictures at once (default: %(default)s)", type=at_least(1))
     device: str = flag("auto", "auto, cpu, cuda or mps (default: %(default)s)")
-    precision: str = flag("fp32", "default: %(default)s", choices=["fp32", "bf16", "fp16"])
+    precision: str = flag("fp32", "default: %(default)s", choices=PRECISIONS)
 
 
 TASKS: dict[str, tuple[type[PredictionTask[Any]], str]] = {
@@ -103,23 +104,20 @@ def run(shared: SharedFlags, task: PredictionTask[Model]) -> int:
         _say(f"{len(paths) - len(remaining)} of {len(paths)} pictures are done already")
     if not remaining:
         return 0
-    model = load_model(task.kind, source, vocab_file).to(device).eval()
-
-    dtype, unreadable = precision_of(shared.precision, device), 0
-    autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
+    model = load_model(task.kind, source, vocab_file, warn=_say)
+    predictor, unreadable = Predictor(model, device, shared.precision, shared.batch_size), 0
     with (
-        torch.no_grad(),  # autocast would cast every weight anew for every use in inference mode
-        autocast,
+        predictor.computing(),
         task.writer(model) as write,
         tqdm(total=len(remaining), unit="picture", disable=None) as bar,
-        closing(read_batches(remaining, model.visual_encoder.image_size, shared.batch_size)) as batches,
+        closing(predictor.batches(remaining)) as batches,
     ):
-        for names, pixels, broken in batches:
+        for names, image, broken in batches:
             for error in broken:
                 tqdm.write(
                     f"predict.py: skipped {message(printable(str(error)), sys.stderr.encoding)}", file=sys.stderr
                 )
-            predicted = task.predict(model, normalize(pixels.to(device))) if names else []
+            predicted = task.predict(model, image) if names else []
             for name, record in zip(names, predicted, strict=True):
                 write({"image": str(name), **record})
             unreadable += len(broken)
@@ -134,6 +132,8 @@ def _checkpoint_files(source: str) -> Iterator[Path]:
     path = Path(os.path.expanduser(source))
     if os.path.isdir(path):
         yield from path.iterdir()
+    elif source in INCLUDED:
+        yield INCLUDED[source]
     elif entry := find_released(source):
         yield cache_dir() / f"{entry.name}.pth"
     yield path
@@ -141,14 +141,6 @@ def _checkpoint_files(source: str) -> Iterator[Path]:
 
 def _say(text: str) -> None:
     print(f"predict.py: {message(text, sys.stderr.encoding)}", file=sys.stderr)
-
-
-def load_model(kind: type[Model], source: str, vocab_file: Path | None) -> Model:
-    """The model of a checkpoint; says so where it was never fine-tuned for a task."""
-    entry = find_released(source)
-    if entry and entry.task == "pretrain":
-        _say(f"{entry.name} was not fine-tuned; expect poor results")
-    return build_from_checkpoint(kind, source, vocab_file=vocab_file)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -162,7 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of it while it ends
     except DownloadError as error:
         _say(
-            f"{error}\nTo see everything work without a download, run `make demo` and take a checkpoint of output/demo."
+            f"{error}\nTo see everything work without a download, ask what comes along, {', '.join(INCLUDED)}: "
+            "predict.py caption demo/pictures --checkpoint demo_caption"
         )
     except torch.OutOfMemoryError as error:
         _say(f"the device's memory is too small: lower --batch_size ({str(error).splitlines()[0]})")

@@ -74,7 +74,9 @@ class CaptionFilter:
             pixels: by the side S: uint8 `[B, 3, S, S]`, on the models' device.
         """
         written = self._written(self.captioner, images, pixels) if self.captioner else [[] for _ in images]
-        states = self.matcher.visual_encoder(normalize(pixels[self.matcher.visual_encoder.image_size]))
+        states = self.matcher.visual_encoder(
+            normalize(pixels[self.matcher.visual_encoder.image_size], self.matcher.pixels)
+        )
         all_texts = [[*image.texts, *(one.text for one in own)] for image, own in zip(images, written, strict=True)]
         found = self.matcher.score_texts(states, [[clean_caption(text) for text in texts] for texts in all_texts])
         scores = zip(found.match.tolist(), found.cosine.tolist(), strict=True)
@@ -99,7 +101,7 @@ class CaptionFilter:
 
         Images with one prompt are captioned at once.
         """
-        pictures = normalize(pixels[captioner.visual_encoder.image_size])
+        pictures = normalize(pixels[captioner.visual_encoder.image_size], captioner.pixels)
         memory = captioner.text_decoder.project(captioner.visual_encoder(pictures))
         prompts = [self.prompt if image.prompt is None else image.prompt for image in images]
         written: list[list[Synthetic]] = [[] for _ in images]

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 import demo
-from demo.recipe import FOLDER, FULL, QUICK, SEEDS, Step, run
+from demo.recipe import FOLDER, FULL, QUICK, SEEDS, Step, next_commands, run
 from engine.failure import exit_on_user_error
 from files import REPOSITORY, atomic_write, open_regular
 from settings import MissingPackage, needs_extra
@@ -107,6 +107,8 @@ def _report(folder: Path) -> None:
         ]
         logger.info("%-42s %6.1f   %s", score.name, score.value, "  ".join(beside))
     logger.info("%.1f minutes; open %s", sum(step.seconds for step in steps) / 60, folder / "report.html")
+    activate = "`source .venv/bin/activate`, then " if Path(sys.prefix) == REPOSITORY / ".venv" else ""
+    logger.info("Try next: %sfrom %s\n    %s", activate, REPOSITORY, "\n    ".join(next_commands(folder)))
 
 
 def _machine() -> str:

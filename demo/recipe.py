@@ -131,6 +131,17 @@ def phase_command(phase: Phase, folder: Path, size: Size, seed: int) -> list[str
     ]
 
 
+def next_commands(folder: Path) -> list[str]:
+    """What to try after the recipe has run into `folder`: commands that work from the repository's root."""
+    return [
+        "python predict.py caption demo/pictures --checkpoint demo_caption",
+        f"python predict.py vqa {shlex.quote(f'{folder}/world/images/test/shapes_test_000000000000.jpg')} "
+        f'--question "how many things are there?" --checkpoint {shlex.quote(f"{folder}/vqa/checkpoint_last.pth")}',
+        "python predict.py explain demo/pictures/purple_triangle_and_blue_heart.jpg "
+        f"--checkpoint {shlex.quote(f'{folder}/caption/checkpoint_best.pth')} --out {shlex.quote(f'{folder}/map.png')}",
+    ]
+
+
 def relocated(config: str, folder: Path) -> list[str]:
     """Overrides that make a demo config read and write in `folder` instead of `output/demo`."""
     if folder == FOLDER:

@@ -8,5 +8,6 @@ findings     what these are made of
 text_limit   how long the texts of a task may be
 provenance   what a checkpoint was made for and trained on
 report       the table of scores beside published ones, warnings, samples sorted by error
+web_page     pages in a single file, from templates in one frame
 gallery      the worst and the best samples as an HTML page
 """

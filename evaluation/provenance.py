@@ -9,6 +9,7 @@ from typing import Any
 from data.config import RETRIEVAL_FILES, CaptionData, NLVRData
 from data.records.published import SPLITS
 from files import resolve
+from models.weights.conversions import CONVERSIONS
 from models.weights.files import read_state
 from models.weights.released import Released, find_released
 
@@ -22,13 +23,13 @@ _PUBLISHED_TRAINING = {
 
 @dataclass(frozen=True)
 class TrainedCheckpoint:
-    """What is known of a checkpoint that these scripts, or those of 2022, wrote.
+    """What is known of a checkpoint that these scripts, or those of 2022, wrote, or that others converted.
 
     Attributes:
-        task: as in `Released`; recognized by the parts of the model.
+        task: as in `Released`; recognized by the parts of the model, or by the name of the conversion.
         finetuned_on: what it was trained on: published splits as in `Released`, own annotation files by their absolute
             paths. If it started from a released checkpoint, also what that was fine-tuned on.
-        scores: none, since none were published.
+        scores: none, since none were published of this file.
     """
 
     task: str
@@ -42,6 +43,8 @@ def provenance(source: str | None) -> Released | TrainedCheckpoint | None:
         return None
     if released := find_released(source):
         return released
+    if conversion := CONVERSIONS.get(source):
+        return TrainedCheckpoint(conversion.task, ())
     path = Path(os.path.expanduser(source))
     if not os.path.isfile(path) or path.suffix == ".safetensors":
         return None  # Hugging Face's formats do not hold it

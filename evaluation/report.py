@@ -13,6 +13,7 @@ from engine.log import finite
 from evaluation.findings import Findings, Picture
 from evaluation.gallery import open_picture, write_gallery
 from files import atomic_write, resolve
+from models.weights.conversions import CONVERSIONS
 
 logger = logging.getLogger("blip.evaluation")
 
@@ -93,7 +94,14 @@ class EvaluatedSplit:
             return []
         splits = [Path(file).stem for file in self.files if Path(file).stem in SPLITS]
         paths = [str(resolve(file).absolute()) for file in self.files]
-        return checkpoint_warnings(splits + paths, self.task, self.checkpoint.task, self.checkpoint.finetuned_on)
+        found = checkpoint_warnings(splits + paths, self.task, self.checkpoint.task, self.checkpoint.finetuned_on)
+        conversion = CONVERSIONS.get(self.source)
+        if conversion and conversion.source is None:
+            found.append(
+                f"which released file {self.source} holds is not known ({conversion.reason}), so no published score "
+                "stands beside its own"
+            )
+        return found
 
 
 def report(

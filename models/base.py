@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.config import ModelConfig
-from models.errors import check
+from models.errors import ConfigError, check
+from models.pixels import STANDARD, stored_pixels
 from models.tokenizer import SpecialTokens, Tokens, build_tokenizer, tokenize_and_count
 from models.vit import VisionTransformer
 from models.vocabulary import stored_vocabulary
@@ -23,6 +25,7 @@ class VisionLanguageModel(nn.Module):
         special: the ids of its special tokens.
         visual_encoder: images [B, 3, H, W], normalized -> states [B, T, vision_width].
         text_config: the sizes of the text models.
+        pixels: mean and deviation by which pictures are normalized; those of the checkpoint that the model is built of.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -34,6 +37,7 @@ class VisionLanguageModel(nn.Module):
         self.special = SpecialTokens.of(self.tokenizer)
         self.visual_encoder = VisionTransformer(config.vision)
         self.text_config = config.text
+        self.pixels = STANDARD
 
     @property
     def vision_width(self) -> int:
@@ -46,14 +50,20 @@ class VisionLanguageModel(nn.Module):
     def describe(self) -> dict[str, Any]:
         """What a checkpoint holds beside the weights, in plain data, so that the model can be built from it alone.
 
-        `vit` and `med_config` are sizes, as the constructors take them; `vocabulary` is that of `Vocabulary.stored`.
+        `vit` and `med_config` are sizes, as the constructors take them; `vocabulary` is that of `Vocabulary.stored`,
+        `pixels` of `Pixels.stored`.
         """
         vision = self.visual_encoder.config
         vit = {name: getattr(vision, name) for name in ("embed_dim", "depth", "num_heads", "patch_size")}
-        return {"vit": vit, "med_config": asdict(self.text_config), "vocabulary": self.vocabulary.stored()}
+        return {
+            "vit": vit,
+            "med_config": asdict(self.text_config),
+            "vocabulary": self.vocabulary.stored(),
+            "pixels": self.pixels.stored(vision.image_size),
+        }
 
     def check_weights(self, checkpoint: Mapping[str, Any], source: str) -> None:
-        """Raise ConfigError if a checkpoint's weights were trained with another vocabulary than this model's.
+        """Raise ConfigError if a checkpoint's weights were trained with another vocabulary, or on other pixels.
 
         Args:
             checkpoint: what it holds beside its weights.
@@ -62,6 +72,34 @@ class VisionLanguageModel(nn.Module):
         trained = stored_vocabulary(checkpoint, source)
         if trained is not None:
             self.vocabulary.check_weights(trained, source)
+        pixels = stored_pixels(checkpoint, source)
+        if pixels not in (None, self.pixels):
+            raise ConfigError(
+                f"{source} was trained on {pixels}, and this model gets {self.pixels}: build_from_checkpoint, "
+                "predict.py and `prediction` take those of the checkpoint"
+            )
+
+    def save_pretrained(
+        self, folder: str | Path, *, checkpoint: str | Path | None = None, scores: str | Path | None = None
+    ) -> Path:
+        """Write a folder that works alone, with a card; see `models.weights.share.save_pretrained`."""
+        from models.weights.share import save_pretrained  # which imports the networks
+
+        return save_pretrained(self, folder, checkpoint=checkpoint, scores=scores)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        checkpoint: str | Path | None = None,
+        scores: str | Path | None = None,
+    ) -> str:
+        """Upload such a folder to the Hugging Face hub; see `models.weights.share.push_to_hub`."""
+        from models.weights.share import push_to_hub  # which imports the networks
+
+        return push_to_hub(self, repository, private=private, token=token, checkpoint=checkpoint, scores=scores)
 
     def tokenize_for(
         self,

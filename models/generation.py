@@ -5,7 +5,7 @@ image, and the self-attention cache is allocated once. A token is decoded and ch
 device; whether all texts have ended is asked every few tokens. Captioning and VQA both generate by it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 
 import torch
@@ -71,6 +71,11 @@ class SearchOptions:
             raise ConfigError(f"repetition_penalty={self.repetition_penalty} must be above 0")
         if not self.sample and self.num_return_sequences > self.num_beams:
             raise ConfigError(f"num_return_sequences={self.num_return_sequences} exceeds num_beams={self.num_beams}")
+
+    def with_results(self, count: int) -> "SearchOptions":
+        """The same options for `count` texts of each image: a search gets at least as many beams."""
+        beams = max(self.num_beams, 1 if self.sample else count)
+        return replace(self, num_return_sequences=count, num_beams=beams)
 
     @property
     def penalty(self) -> float:

@@ -12,7 +12,7 @@ _ZIP = b"PK\x03\x04"  # how a file of torch.save begins
 
 
 def read_tokens(path: Path) -> list[str] | None:
-    """The tokens of a file that holds one a line; None where it is a checkpoint (a file of torch.save) instead.
+    """The tokens of a file that holds one a line; None where it is a checkpoint (of torch.save, or safetensors).
 
     Raises:
         MissingFile: there is no such file.
@@ -28,7 +28,7 @@ def read_tokens(path: Path) -> list[str] | None:
         ) from None
     with opened as file:
         start = file.read(len(_ZIP))
-        if start == _ZIP:
+        if start == _ZIP or path.suffix == ".safetensors":
             return None
         content = start + file.read(_LARGEST)
     if len(content) > _LARGEST:

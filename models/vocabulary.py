@@ -10,6 +10,7 @@ from typing import Any
 
 from models.errors import ConfigError
 from models.token_files import folder_tokens, read_tokens
+from models.weights.included import INCLUDED
 
 BERT_BASE_UNCASED = Path(__file__).parent / "vocab.txt"
 STANDARD = "bert-base-uncased"  # in a checkpoint, in place of the tokens of that file, which every copy has
@@ -52,8 +53,9 @@ class Vocabulary:
         """Read a vocabulary.
 
         Args:
-            source: a file with one token a line; a checkpoint, or a folder in the Hugging Face layout, that carries its
-                vocabulary; when None, bert-base-uncased's, which is part of this repository.
+            source: a file with one token a line; a checkpoint (a file, or a name of `models.weights.included`), or a
+                folder in the Hugging Face layout, that carries its vocabulary; when None, bert-base-uncased's, which is
+                part of this repository.
 
         Raises:
             MissingFile: there is no such file.
@@ -64,7 +66,7 @@ class Vocabulary:
             return source
         if source is None:
             return standard_vocabulary()
-        path = Path(str(source))
+        path = INCLUDED.get(str(source), Path(str(source)))
         if os.path.isdir(path) and (tokens := folder_tokens(path)):
             return cls(tuple(tokens), f"the vocabulary of {path}")
         tokens = read_tokens(path)

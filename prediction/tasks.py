@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic
 
 import torch
 from torch import Tensor
@@ -13,17 +13,17 @@ from torch import Tensor
 from data.media.folder import picture_suffixes
 from data.records.annotations import TextLimit
 from data.vqa import answer_list
-from models.base import VisionLanguageModel
 from models.blip import BLIPDecoder
 from models.blip_itm import BLIPMatcher
 from models.blip_vqa import BLIPVQA
 from models.generation import MOST_BEAMS, SearchOptions
+from prediction.calls import ANSWERER, CAPTIONER, MATCHER
 from prediction.json_lines import Record, finished
+from prediction.predictor import Model
+from prediction.results import best_captions, ranked_answers, text_matches, written_answers
 from prediction.writers import Write, check_sidecars, feature_writer, line_writer, sidecar_writer
 from settings import ConfigError
 from settings.flags import at_least, file_path, flag, seed
-
-Model = TypeVar("Model", bound=VisionLanguageModel)
 
 _PENALTIES = 0.001, 1000.0  # beyond, a token's probability is 0 or 1 whatever the model says, or no number
 
@@ -115,7 +115,7 @@ class Caption(LineTask[BLIPDecoder]):
     """Captions with their log-probabilities."""
 
     kind = BLIPDecoder
-    released = "model_base_caption_capfilt_large"
+    released = CAPTIONER
 
     prompt: str | None = flag(None, "words that every caption starts with (default: those of the training)")
     num_beams: int = flag(3, "beams of the search; 1 is greedy (default: %(default)s)", type=at_least(1))
@@ -175,23 +175,19 @@ class Caption(LineTask[BLIPDecoder]):
         """How captions are searched for, or sampled."""
         return SearchOptions(
             sample=self.sample,
-            num_beams=max(self.num_beams, 1 if self.sample else self.n_best),
+            num_beams=self.num_beams,
             max_length=self.max_length,
             min_length=self.min_length,
             top_p=self.top_p,
             top_k=self.top_k,
             repetition_penalty=self.repetition_penalty,
-            num_return_sequences=self.n_best,
             generator=self.generator,
-        )
+        ).with_results(self.n_best)
 
     def predict(self, model: BLIPDecoder, image: Tensor) -> list[Record]:
-        if self.prompt is not None:
-            model.prompt = self.prompt
-        captions, generated = model.generate_n_best(image, self.search)
         records: list[Record] = []
-        for texts, log_probs in zip(captions, generated.log_probs.tolist(), strict=True):
-            best = [{"caption": text, "log_prob": log_prob} for text, log_prob in zip(texts, log_probs, strict=True)]
+        for captions in best_captions(model, image, self.search, self.prompt):
+            best = [asdict(caption) for caption in captions]
             records.append({**best[0], "captions": best} if self.n_best > 1 else best[0])
         return records
 
@@ -210,7 +206,7 @@ class Answer(LineTask[BLIPVQA]):
     """Answers to questions: written, or the best of those given."""
 
     kind = BLIPVQA
-    released = "model_base_vqa_capfilt_large"
+    released = ANSWERER
 
     question: list[str] = flag(..., "may be given several times", action="append")
     answers: Path | None = flag(None, "JSON list of answers to choose from (default: write an answer)", type=file_path)
@@ -244,15 +240,10 @@ class Answer(LineTask[BLIPVQA]):
 
     def _answers(self, model: BLIPVQA, image: Tensor, question: str) -> list[Record]:
         """The answer to one question about each image."""
-        questions = [question] * len(image)
         if self.candidates is None:
-            return [{"question": question, "answer": answer} for answer in model.generate_answers(image, questions)]
-        best, scores = model.rank_answers(image, questions, self.candidates, self.k_test)
-        first, probability = best[:, 0].tolist(), scores.softmax(dim=1)[:, 0].tolist()
-        return [
-            {"question": question, "answer": self.candidates[i], "probability": p}
-            for i, p in zip(first, probability, strict=True)
-        ]
+            return [{"question": question, "answer": answer} for answer in written_answers(model, image, question)]
+        ranked = ranked_answers(model, image, question, self.candidates, self.k_test)
+        return [{"question": question, **asdict(answers[0])} for answers in ranked]
 
     def columns(self, record: Record) -> Iterator[Sequence[str]]:
         for row in record["answers"]:
@@ -265,7 +256,7 @@ class Match(LineTask[BLIPMatcher]):
     """Matching probability and cosine of pictures with texts."""
 
     kind = BLIPMatcher
-    released = "model_base_retrieval_coco"
+    released = MATCHER
 
     text: list[str] = flag(..., "may be given several times", action="append")
 
@@ -277,11 +268,8 @@ class Match(LineTask[BLIPMatcher]):
         return [row["text"] for row in record["texts"]] == self.text
 
     def predict(self, model: BLIPMatcher, image: Tensor) -> list[Record]:
-        scores = model.score(image, self.text)
-        return [
-            {"texts": [{"text": t, "match": m, "cosine": c} for t, m, c in zip(self.text, *row, strict=True)]}
-            for row in zip(scores.match.tolist(), scores.cosine.tolist(), strict=True)
-        ]
+        rows = text_matches(model, image, self.text)
+        return [{"texts": [asdict(match) for match in row]} for row in rows]
 
     def columns(self, record: Record) -> Iterator[Sequence[str]]:
         for row in record["texts"]:
@@ -293,7 +281,7 @@ class Features(PredictionTask[BLIPMatcher]):
     """Unit vectors of pictures and texts, and all token states of the pictures if asked for."""
 
     kind = BLIPMatcher
-    released = "model_base_retrieval_coco"
+    released = MATCHER
 
     text: list[str] = flag([], "also embed this; several times if need be", action="append")
     tokens: bool = flag(False, "also write the states of all image tokens", action="store_true")

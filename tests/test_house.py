@@ -13,12 +13,13 @@ from files import REPOSITORY
 ALLOWED = {
     "models": (),
     "metrics": (),
-    "transform": (),
+    "transform": ("models.pixels",),
     "settings": ("models.errors", "models.paths", "models.config", "models.generation"),
     "files": ("models.paths", "models.weights.address", "models.weights.download"),
     "data": ("transform", "settings", "files"),
     "engine": ("settings", "files", "models.library_internals", "models.weights.integrity"),
-    "prediction": ("data", "models", "settings", "files"),
+    "prediction": ("data", "engine.device", "models", "transform", "settings", "files"),
+    "verify": ("data", "engine.device", "models", "transform", "settings", "files"),
     "evaluation": ("engine", "data", "metrics", "models", "transform", "settings", "files"),
     "bootstrapping": ("evaluation", "engine", "data", "models", "transform", "settings", "files"),
 }

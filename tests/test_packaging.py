@@ -2,6 +2,8 @@
 
 import fnmatch
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -67,6 +69,15 @@ def test_a_wheel_holds_every_module():
 def test_a_wheel_holds_every_file_that_the_modules_read():
     for package in WHEEL["packages"]:
         patterns = ["*.py", *WHEEL["package-data"].get(package, [])]
-        for file in (REPOSITORY / package.replace(".", "/")).iterdir():
-            if file.is_file():
-                assert any(fnmatch.fnmatch(file.name, pattern) for pattern in patterns), file
+        for file in files_of(REPOSITORY / package.replace(".", "/")):
+            name = file.relative_to(REPOSITORY / package.replace(".", "/")).as_posix()
+            assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), file
+
+
+def files_of(folder: Path) -> Iterator[Path]:
+    """The files of a package: those of its folder, and those of folders in it that are no packages themselves."""
+    for path in folder.iterdir():
+        if path.is_file():
+            yield path
+        elif path.name != "__pycache__" and ".".join(path.relative_to(REPOSITORY).parts) not in WHEEL["packages"]:
+            yield from files_of(path)

@@ -275,7 +275,7 @@ def test_without_checkpoint_and_network_the_error_tells_what_to_do(pictures, cap
     errors = capsys.readouterr().err
     assert "model_base_caption_capfilt_large.pth" in errors
     assert str(tmp_path) in errors
-    assert "make demo" in errors
+    assert "--checkpoint demo_caption" in errors
 
 
 def test_a_checkpoint_of_another_task_is_an_error_that_names_what_it_lacks(models, pictures, capsys):

@@ -17,10 +17,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from models.pixels import STANDARD, Pixels
 from transform.randaugment import RandAugment
-
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 
 Augmentation = Literal["full", "crop", "none"]
 
@@ -41,16 +39,19 @@ class LazyImage(Protocol):
         ...
 
 
-def normalize(images: torch.Tensor) -> torch.Tensor:
-    """uint8 [..., 3, H, W] -> float32 of the same shape and device: scaled to [0, 1], then mean and deviation."""
-    mean, std = _statistics(images.device)
+def normalize(images: torch.Tensor, pixels: Pixels = STANDARD) -> torch.Tensor:
+    """uint8 [..., 3, H, W] -> float32 of the same shape and device: scaled to [0, 1], then mean and deviation.
+
+    `pixels` are those of the model (`model.pixels`), where it may be another than the released ones' kind.
+    """
+    mean, std = _statistics(images.device, pixels)
     return images.to(torch.float32).div_(255).sub_(mean).div_(std)
 
 
 @lru_cache
-def _statistics(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _statistics(device: torch.device, pixels: Pixels) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation, cached on the device: a copy with each batch would wait for the device."""
-    mean, std = torch.tensor([MEAN, STD], device=device).view(2, 3, 1, 1)
+    mean, std = torch.tensor([pixels.mean, pixels.std], device=device).view(2, 3, 1, 1)
     return mean, std
 
 

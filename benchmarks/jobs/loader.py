@@ -17,7 +17,8 @@ from torchvision.transforms import functional as TF
 from benchmarks.comparison import Comparison
 from benchmarks.context import Context
 from data.media.image_file import ImageFile
-from transform.image import MEAN, STD, EvalTransform, TrainTransform, random_crop, resize
+from models.pixels import STANDARD
+from transform.image import EvalTransform, TrainTransform, random_crop, resize
 from transform.randaugment import OPERATIONS
 
 SIZES = [(640, 480), (1600, 1200)]
@@ -66,7 +67,7 @@ def plain(data: bytes, size: int, rng: np.random.Generator) -> torch.Tensor:
     image = image.crop(random_crop(*image.size, MIN_SCALE, rng)).resize((size, size), Image.Resampling.BICUBIC)
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return TF.normalize(TF.to_tensor(plain_augment(image, rng)), list(MEAN), list(STD))
+    return TF.normalize(TF.to_tensor(plain_augment(image, rng)), list(STANDARD.mean), list(STANDARD.std))
 
 
 def plain_operation(name: str, image: Image.Image, magnitude: float) -> Image.Image:

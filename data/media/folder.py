@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -17,6 +18,8 @@ from data.media.read_ahead import read_ahead
 from files import open_regular
 from settings import MissingFile, UserError
 from transform.image import EvalTransform
+
+Picture = TypeVar("Picture", bound=str | os.PathLike[str] | Image.Image)
 
 
 def picture_suffixes() -> set[str]:
@@ -99,20 +102,24 @@ def _glob(pattern: str) -> list[str]:
 
 
 def read_batches(
-    paths: Sequence[Path], image_size: int, batch_size: int, threads: int = 4
-) -> Generator[tuple[list[Path], Tensor, list[BadImage]], None, None]:
-    """Decode and resize pictures in threads, ahead of their use.
+    pictures: Sequence[Picture], image_size: int, batch_size: int, threads: int = 4
+) -> Generator[tuple[list[Picture], Tensor, list[BadImage]], None, None]:
+    """Decode and resize pictures (files, or Pillow's, in RGB) in threads, ahead of their use.
 
-    Yields, for every `batch_size` paths: those that could be read, their pixels uint8 `[B, 3, S, S]`, and an error for
-    each of the others. B may be 0.
+    Yields, for every `batch_size` of them: those that could be read, their pixels uint8 `[B, 3, S, S]`, and an error
+    for each of the others. B may be 0.
     """
+
+    def pixels(picture: Picture) -> Tensor:
+        return transform(picture if isinstance(picture, Image.Image) else open_image(picture))
+
     transform = EvalTransform(image_size)
     empty = torch.empty(0, 3, image_size, image_size, dtype=torch.uint8)
-    with closing(read_ahead(paths, lambda path: transform(open_image(path)), batch_size, threads)) as batches:
+    with closing(read_ahead(pictures, pixels, batch_size, threads)) as batches:
         for batch in batches:
-            readable = [(path, result) for path, result in batch if isinstance(result, Tensor)]
+            readable = [(picture, result) for picture, result in batch if isinstance(result, Tensor)]
             yield (
-                [path for path, _ in readable],
+                [picture for picture, _ in readable],
                 torch.stack([pixels for _, pixels in readable]) if readable else empty,
                 [result for _, result in batch if isinstance(result, BadImage)],
             )

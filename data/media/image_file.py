@@ -15,7 +15,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import BinaryIO
 
 import numpy as np
@@ -102,6 +102,20 @@ def open_image(source: Source, name: str | None = None) -> Image.Image:
     return ImageFile(source, name).read()
 
 
+def upright_rgb(picture: Image.Image) -> Image.Image:
+    """A Pillow picture as `open_image` gives its file: upright RGB.
+
+    Raises:
+        BadImage: it cannot be decoded, or is too large.
+    """
+    name = getattr(picture, "filename", "") or "the Pillow picture"
+    with _errors_named(name):
+        _check_size(name, picture.size)
+        orientation = _orientation(picture)
+        picture.load()
+        return _to_rgb(picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture)
+
+
 class ImageFile:
     """A picture file of which only the header has been read: its upright `size` is known before decoding.
 
@@ -113,16 +127,16 @@ class ImageFile:
 
     def __init__(self, source: Source, name: str | None = None) -> None:
         self.name = name or str(source if isinstance(source, str | os.PathLike) else getattr(source, "name", "<bytes>"))
-        with self._errors_named():
+        with _errors_named(self.name):
             self._data = _bytes_of(source, self.name)
+        with self._errors_named():
             if not self._data:
                 raise BadImage(self.name, "an empty file")
             self._image: Image.Image | None = Image.open(io.BytesIO(self._data))  # used up by the first decoding
             if self._image.format == "EPS":
                 raise BadImage(self.name, "an EPS file, which Ghostscript would have to run as a program: convert it")
             width, height = self._image.size
-            if width * height > MAX_PIXELS:
-                raise BadImage(self.name, f"{width}x{height} pixels: more than {MAX_PIXELS:,} are refused as a bomb")
+            _check_size(self.name, self._image.size)
             self._orientation = _orientation(self._image)
             in_color = (self._image.format, self._image.mode) == ("JPEG", "RGB")
             self._is_plain_jpeg = in_color and self._orientation not in _UPRIGHT
@@ -170,22 +184,31 @@ class ImageFile:
         image.load()
         return image.transpose(_UPRIGHT[self._orientation]) if self._orientation in _UPRIGHT else image
 
-    @contextmanager
-    def _errors_named(self) -> Iterator[None]:
-        """Turn every error into a BadImage: on broken files, Pillow's readers raise errors of any type."""
-        try:
-            yield
-        except UserError:
-            raise
-        except UnidentifiedImageError as error:
-            heic = self._data[4:8] == b"ftyp" and self._data[8:12] in _HEIC_BRANDS
-            jxl = self._data.startswith(_JXL_BEGINNINGS) and ".jxl" not in Image.registered_extensions()
-            needed = NEEDS_PILLOW_HEIF if heic and not READS_HEIC else NEEDS_PILLOW_JXL if jxl else "not a picture"
-            raise BadImage(self.name, needed) from error
-        except OSError as error:
-            raise BadImage(self.name, error.strerror or str(error)) from error
-        except Exception as error:
-            raise BadImage(self.name, f"{type(error).__name__}: {error}") from error
+    def _errors_named(self) -> AbstractContextManager[None]:
+        return _errors_named(self.name, self._data)
+
+
+@contextmanager
+def _errors_named(name: str, data: bytes = b"") -> Iterator[None]:
+    """Turn every error into a BadImage: on broken files, Pillow's readers raise errors of any type."""
+    try:
+        yield
+    except UserError:
+        raise
+    except UnidentifiedImageError as error:
+        heic = data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS
+        jxl = data.startswith(_JXL_BEGINNINGS) and ".jxl" not in Image.registered_extensions()
+        needed = NEEDS_PILLOW_HEIF if heic and not READS_HEIC else NEEDS_PILLOW_JXL if jxl else "not a picture"
+        raise BadImage(name, needed) from error
+    except OSError as error:
+        raise BadImage(name, error.strerror or str(error)) from error
+    except Exception as error:
+        raise BadImage(name, f"{type(error).__name__}: {error}") from error
+
+
+def _check_size(name: str, size: tuple[int, int]) -> None:
+    if size[0] * size[1] > MAX_PIXELS:
+        raise BadImage(name, f"{size[0]}x{size[1]} pixels: more than {MAX_PIXELS:,} are refused as a bomb")
 
 
 def _bytes_of(source: Source, name: str) -> bytes:

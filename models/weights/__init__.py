@@ -1,6 +1,7 @@
 """Checkpoints: find and download them, read their tensors, load these into a model, and export to Hugging Face.
 
 released           the checkpoints published with the paper: their names, URLs and scores
+included           the small models that come with this repository
 address            checks web addresses, and opens them along safe redirects
 download           downloads a URL to a file
 files              finds the file of a name, path, URL or hub name, and reads its tensors

@@ -18,6 +18,7 @@ from models.blip_vqa import BLIPVQA
 from models.config import VIT_SIZES, TextConfig
 from models.errors import ConfigError, one_line
 from models.paths import resolve
+from models.pixels import stored_pixels
 from models.vocabulary import Vocabulary, stored_vocabulary
 from models.weights.files import State, read_state, without_wrappers
 from models.weights.huggingface_names import from_huggingface, is_huggingface
@@ -29,7 +30,11 @@ Model = TypeVar("Model", bound=VisionLanguageModel)
 
 
 def build_from_checkpoint(
-    kind: type[Model], source: str | Path, *, vocab_file: str | Path | Vocabulary | None = None
+    kind: type[Model],
+    source: str | Path,
+    *,
+    vocab_file: str | Path | Vocabulary | None = None,
+    image_size: int | None = None,
 ) -> Model:
     """Build a model with the sizes, the vocabulary and the weights of a checkpoint.
 
@@ -37,6 +42,8 @@ def build_from_checkpoint(
         kind: the model's class, such as `BLIPDecoder`.
         source: released name, path, URL or hub name.
         vocab_file: the vocabulary of an older checkpoint, which carries none, where it is not in its place any more.
+        image_size: side of the square input, in pixels, to which position embeddings are resized; the checkpoint's own
+            when None.
 
     Raises:
         CheckpointError: the checkpoint is not one of such a model, or lacks a size or its vocabulary.
@@ -50,6 +57,7 @@ def build_from_checkpoint(
     if isinstance(config, Mapping):
         config = {**config, **_described_sizes(metadata)}
     architecture = read_architecture(state, config, str(source))
+    _check_image_size(architecture, metadata, str(source))
     vocabulary = vocab_file or stored_vocabulary(metadata, str(source)) or architecture.vocab_file
     if isinstance(vocabulary, str | Path) and not vocab_file and not os.path.exists(vocabulary):
         raise CheckpointError(
@@ -57,7 +65,9 @@ def build_from_checkpoint(
             "now, to predict.py by --vocab_file, in Python by `build_from_checkpoint(..., vocab_file=...)`"
         )
     with _named(str(source)):
-        model = replace(architecture, vocab_file=vocabulary).build(kind)
+        size = architecture.image_size if image_size is None else image_size
+        model = replace(architecture, vocab_file=vocabulary, image_size=size).build(kind)
+    model.pixels = stored_pixels(metadata, str(source)) or model.pixels
     model.check_weights(metadata, str(source))
     load_state(model, stored, source=str(source))
     return model
@@ -137,6 +147,18 @@ def _described_sizes(metadata: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(described, Mapping):
         return {}
     return {key: described[key] for key in ("vit", "med_config") if isinstance(described.get(key), Mapping)}
+
+
+def _check_image_size(architecture: Architecture, metadata: Mapping[str, Any], source: str) -> None:
+    """Raise CheckpointError where a checkpoint's description has other pictures than its position embeddings."""
+    described = metadata.get("architecture")
+    pixels = described.get("pixels") if isinstance(described, Mapping) else None
+    size = pixels.get("image_size") if isinstance(pixels, Mapping) else None
+    if size not in (None, architecture.image_size):
+        raise CheckpointError(
+            f"{source}: its `pixels` say {one_line(size)} for the image size, and its position embeddings are of "
+            f"{architecture.image_size} pixels"
+        )
 
 
 def _vit_sizes(state: State, config: Mapping[str, Any], source: str) -> dict[str, int]:

@@ -39,6 +39,10 @@ class DownloadError(UserError, OSError):
     """A file could not be downloaded; the message names its URL, and where to put it by hand."""
 
 
+class WrongFile(DownloadError):
+    """A file that is here, or that was sent, is not the expected one: its size or its hash differs."""
+
+
 class _WrongAnswer(OSError):
     """What a server answers cannot be the file, and another attempt would not help."""
 
@@ -68,7 +72,8 @@ def download(url: str, path: str | Path, *, sha256: str | None = None, size: int
         size: the expected size in bytes.
 
     Raises:
-        DownloadError: no network, the server refuses, or the size or hash is wrong.
+        DownloadError: no network, or the server refuses.
+        WrongFile: the size or hash is wrong.
         AddressError: nothing can be fetched from such an address.
     """
     path = Path(os.path.expanduser(path))
@@ -99,11 +104,11 @@ def _present(path: Path, size: int | None, sha256: str | None) -> bool:
         return False
     found = path.stat().st_size
     if size is not None and found != size:
-        raise DownloadError(f"{path} has {found:,} bytes where {size:,} are expected: delete it and run again")
+        raise WrongFile(f"{path} has {found:,} bytes where {size:,} are expected: delete it and run again")
     if sha256 is not None and not (kept_digest(path) or "").startswith(sha256):  # put there by hand
         digest = file_digest(path)
         if not digest.startswith(sha256):
-            raise DownloadError(f"{path} has the SHA-256 {digest} where {sha256} is expected: delete it and run again")
+            raise WrongFile(f"{path} has the SHA-256 {digest} where {sha256} is expected: delete it and run again")
         keep_digest(path, digest)
     return True
 
@@ -230,7 +235,7 @@ def _verify(part: Path, url: str, path: Path, sha256: str | None, size: int | No
         wrong = f"its sha256 is {found} where {sha256} is expected"
     if wrong:
         part.unlink()
-        raise _failure(url, path, f"what was downloaded is not the expected file: {wrong}")
+        raise WrongFile(str(_failure(url, path, f"what was downloaded is not the expected file: {wrong}")))
     return found
 
 

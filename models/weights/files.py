@@ -19,13 +19,15 @@ from models.paths import open_regular
 from models.token_files import folder_tokens
 from models.weights.address import is_web_address, request_address
 from models.weights.download import DownloadError, cache_dir, download, offline
-from models.weights.integrity import CheckpointError, DamagedFile, verify_digest, verify_tensors
+from models.weights.included import INCLUDED
+from models.weights.integrity import CheckpointError, DamagedFile, checkpoint_of, verify_digest, verify_tensors
 from models.weights.released import RELEASED, find_released
 from models.weights.unpickle import HEAD, check_tensors, unlike_weights, unpickle
 
 State = dict[str, Tensor]
 
 _LONGEST_JSON = 64 << 20  # bytes of a Hugging Face folder's JSON files; that of thousands of weights has 1 MB
+_PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 _WRAPPERS = {"module.": "DistributedDataParallel", "_orig_mod.": "torch.compile"}
 
 
@@ -42,12 +44,14 @@ def read_state(source: str | Path) -> tuple[State, dict[str, Any]]:
     """Read the weights that `source` names, on the CPU, as they are stored.
 
     Args:
-        source: a name of `models.weights.released` (`model_base`), an http(s) URL, a file (PyTorch's `.pth`, or
-            `.safetensors`), a folder in the Hugging Face layout, or the name of a hub repository (`owner/name`).
+        source: a name of `models.weights.released` (`model_base`) or of `models.weights.included` (`demo_caption`), an
+            http(s) URL, a file (PyTorch's `.pth`, or `.safetensors`), a folder in the Hugging Face layout, or the name
+            of a hub repository (`owner/name`).
 
     Returns:
-        the tensors by key, and what else the checkpoint holds (`config`, `epoch`, `optimizer`, ...; for a Hugging Face
-        folder, its `config.json` under `config`, and the vocabulary of its tokenizer in `architecture`).
+        the tensors by key, and what else the checkpoint holds (`config`, `epoch`, `optimizer`, ...; for safetensors,
+        what `save_safetensors` was given as `checkpoint`; for a Hugging Face folder, its `config.json` under `config`,
+        and in `architecture` the vocabulary of its tokenizer and the `pixels` of its image processor).
 
     Raises:
         CheckpointError: there is no such checkpoint, it is damaged, or its pickle holds more than tensors and plain
@@ -59,9 +63,26 @@ def read_state(source: str | Path) -> tuple[State, dict[str, Any]]:
         return _read_file(path)
     config = path / "config.json"
     metadata = {"config": _read_json(config)} if os.path.lexists(config) else {}
+    architecture: dict[str, Any] = {}
     if tokens := folder_tokens(path):
-        metadata["architecture"] = {"vocabulary": tokens}
+        architecture["vocabulary"] = tokens
+    if pixels := _folder_pixels(path):
+        architecture["pixels"] = pixels
+    if architecture:
+        metadata["architecture"] = architecture
     return _read_folder(path), metadata
+
+
+def _folder_pixels(folder: Path) -> dict[str, Any] | None:
+    """Mean and deviation of pixels in a Hugging Face folder's image processor; None without one."""
+    file = next((folder / name for name in _PROCESSORS if os.path.lexists(folder / name)), None)
+    if file is None:
+        return None
+    values = _read_json(file)
+    processor = values.get("image_processor", values)  # where one file has the tokenizer's settings too
+    if not isinstance(processor, dict) or "image_mean" not in processor:
+        return None
+    return {"mean": processor["image_mean"], "std": processor.get("image_std")}
 
 
 def find(source: str | Path) -> Path:
@@ -70,6 +91,12 @@ def find(source: str | Path) -> Path:
     path = Path(os.path.expanduser(text))
     if os.path.exists(path):
         return path
+    if included := INCLUDED.get(text):
+        if included.exists():
+            return included
+        raise CheckpointError(
+            f"{text} comes with the repository, as {included}, which is not here: copy its folder too"
+        )
     if entry := RELEASED.get(text.removesuffix(".pth")):
         return download(entry.url, cache_dir() / f"{entry.name}.pth", sha256=entry.sha256, size=entry.size)
     if is_web_address(text):
@@ -87,7 +114,10 @@ def find(source: str | Path) -> Path:
         return hub_folder(text)
     is_folder = path.suffix == ".pth" and os.path.isdir(path.parent)
     beside = sorted(file.name for file in path.parent.glob("*.pth")) if is_folder else []
-    names = [*get_close_matches(text[:100], RELEASED, n=1), *(one_line(path.with_name(name)) for name in beside[:8])]
+    names = [
+        *get_close_matches(text[:100], [*RELEASED, *INCLUDED], n=1),
+        *(one_line(path.with_name(name)) for name in beside[:8]),
+    ]
     hint = f"; did you mean {' or '.join(names)}?" if names else ""
     raise CheckpointError(
         f"no checkpoint {one_line(repr(text))}: it is no file or folder here, no http(s) address, no hub name "
@@ -105,7 +135,7 @@ def hub_folder(name: str) -> Path:
     """Download a Hugging Face repository's weights and configuration to the hub's cache -> their folder."""
     fetch = partial(huggingface_hub.snapshot_download, name, local_files_only=offline())
     try:
-        folder = Path(fetch(allow_patterns=["config.json", "vocab.txt", "model*.safetensors*"]))
+        folder = Path(fetch(allow_patterns=["config.json", *_PROCESSORS, "vocab.txt", "model*.safetensors*"]))
         if not any(folder.glob("model*.safetensors")):  # older repositories hold a pickle only
             fetch(allow_patterns=["pytorch_model*.bin*"])
         return folder
@@ -209,7 +239,7 @@ def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
         verify_digest(path)
     if not state:
         raise CheckpointError(f"{path} holds no weights")
-    return check_tensors(path, state), {}
+    return check_tensors(path, state), checkpoint_of(path, metadata)
 
 
 def _read_pth(path: Path) -> tuple[State, dict[str, Any]]:

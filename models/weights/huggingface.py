@@ -40,7 +40,9 @@ def save_huggingface(model: BLIPDecoder | BLIPVQA | ImageTextModel, folder: str 
 
     config = _config(model)
     side = model.visual_encoder.image_size
-    processor = BlipProcessor(BlipImageProcessor(size={"height": side, "width": side}), model.tokenizer)
+    mean, std = list(model.pixels.mean), list(model.pixels.std)
+    images = BlipImageProcessor(size={"height": side, "width": side}, image_mean=mean, image_std=std)
+    processor = BlipProcessor(images, model.tokenizer)
     weights = {key: tensor.contiguous().cpu() for key, tensor in to_huggingface(model.state_dict()).items()}
 
     folder = Path(folder)
@@ -60,17 +62,22 @@ def _config(model: BLIPDecoder | BLIPVQA | ImageTextModel) -> "BlipConfig":
     """The `transformers.BlipConfig` of a model."""
     from transformers import BlipConfig
 
-    architecture = _architecture(model)
+    if isinstance(model, BLIPVQA) and model.vision_width != model.text_config.hidden_size:
+        raise ValueError(
+            "Hugging Face's BlipForQuestionAnswering needs image and text states of one width; this model's image "
+            f"encoder is {model.vision_width} wide and its text encoder {model.text_config.hidden_size}"
+        )
+    architecture = transformers_class(model)
+    if architecture is None:
+        raise ValueError(
+            f"Hugging Face has no BLIP class for {type(model).__name__}, only for captioners, VQA and retrieval "
+            "models; load a pre-trained checkpoint into blip_decoder or blip_itm and save that"
+        )
     text_model = model.text_decoder.bert if isinstance(model, BLIPDecoder) else model.text_encoder
     text, vision, special = text_model.config, model.visual_encoder.config, model.special
     # Where a model has no language-model loss or no projections, Hugging Face's default values are written.
     label_smoothing = 0.1 if isinstance(model, ImageTextModel) else model.label_smoothing
     projection = model.vision_proj.out_features if isinstance(model, ImageTextModel) else 256
-    if architecture == "BlipForQuestionAnswering" and vision.embed_dim != text.hidden_size:
-        raise ValueError(
-            "Hugging Face's BlipForQuestionAnswering needs image and text states of one width; this model's image "
-            f"encoder is {vision.embed_dim} wide and its text encoder {text.hidden_size}"
-        )
     config = BlipConfig(
         text_config={
             "vocab_size": text_model.embeddings.word_embeddings.num_embeddings,
@@ -104,20 +111,20 @@ def _config(model: BLIPDecoder | BLIPVQA | ImageTextModel) -> "BlipConfig":
         label_smoothing=label_smoothing,
     )
     config.architectures = [architecture]
+    if isinstance(model, BLIPDecoder):
+        config.prompt = model.prompt  # which `build_from_checkpoint` reads
     return config
 
 
-def _architecture(model: nn.Module) -> str:
-    """The name of the Hugging Face class with the same parts as this model."""
+def transformers_class(model: nn.Module) -> str | None:
+    """The name of the class of `transformers` that is the same network as this model; None where there is none."""
     parts = {key.split(".")[0] for key in model.state_dict()}
     has_twins = any(".self0." in key for key in model.state_dict())
     if "text_encoder" not in parts and "text_decoder" in parts:
         return "BlipForConditionalGeneration"
     if "text_decoder" in parts and "itm_head" not in parts:
-        return "BlipForQuestionAnswering"
+        is_one_width = isinstance(model, BLIPVQA) and model.vision_width == model.text_config.hidden_size
+        return "BlipForQuestionAnswering" if is_one_width else None
     if "text_decoder" not in parts and {"itm_head", "vision_proj", "text_proj"} <= parts and not has_twins:
         return "BlipForImageTextRetrieval"
-    raise ValueError(
-        f"Hugging Face has no BLIP class for {type(model).__name__}, only for captioners, VQA and retrieval models; "
-        "load a pre-trained checkpoint into blip_decoder or blip_itm and save that"
-    )
+    return None

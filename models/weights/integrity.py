@@ -1,8 +1,9 @@
 """Whether a file of weights holds what was written into it, and whether its weights are numbers.
 
 Three digests tell: a zip of torch.save has a CRC32 of each tensor, which torch itself does not look at; safetensors
-files written here have a SHA-256 of each tensor; beside a download lies the SHA-256 of the whole file, as NAME.sha256.
-To check reads the whole file, and takes a core about half a second a GB besides.
+files written here have a SHA-256 of each tensor, and of what else a checkpoint holds; beside a download lies the
+SHA-256 of the whole file, as NAME.sha256. To check reads the whole file, and takes a core about half a second a GB
+besides.
 """
 
 import errno
@@ -24,6 +25,8 @@ from models.weights.digest import digest_file, file_digest, kept_digest
 
 _FOLDER = 0x10  # the attribute of a folder, by which torch would read a record as empty
 _DIGESTS = "blip_sha256"  # the key of our tensors' digests in the metadata of a safetensors file
+_CHECKPOINT = "blip_checkpoint"  # the key, there, of what a checkpoint holds beside its weights, as JSON
+_OF_CHECKPOINT = "__metadata__"  # the name of its digest among those of the tensors, none of which can be called so
 _MOST_RECORDS = 100_000  # torch reads some thousands a second
 _NAMED = 8  # most keys that a message names
 
@@ -82,22 +85,67 @@ def verify_zip(path: Path) -> bool:
     return has_checksums
 
 
-def save_safetensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file with the SHA-256 of each tensor in its metadata, under `blip_sha256`."""
-    digests = {name: _tensor_digest(tensor) for name, tensor in tensors.items()}
-    save_file(dict(tensors), path, {**metadata, _DIGESTS: json.dumps(digests)})
+def save_safetensors(
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    metadata: Mapping[str, str],
+    checkpoint: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a safetensors file with the SHA-256 of each tensor in its metadata, under `blip_sha256`.
+
+    The same content gives the same bytes.
+
+    Args:
+        checkpoint: what a checkpoint holds beside its weights (`architecture`, `config`), in plain data, for
+            `models.weights.files.read_state` to return.
+    """
+    digests, told = {name: _tensor_digest(tensor) for name, tensor in tensors.items()}, dict(metadata)
+    if checkpoint is not None:
+        told[_CHECKPOINT] = json.dumps(checkpoint, sort_keys=True)
+        digests[_OF_CHECKPOINT] = _text_digest(told[_CHECKPOINT])
+    save_file(dict(tensors), path, {**told, _DIGESTS: json.dumps(digests)})
+    _sort_metadata(path)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Bring the metadata of a safetensors file into the order of its keys: the library's is another in each process."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= size:  # as written by the library, but for the order
+            file.seek(8)
+            file.write(text.ljust(size))
+
+
+def checkpoint_of(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What `save_safetensors` was given as `checkpoint`; {} of a file that holds no such thing.
+
+    Raises:
+        CheckpointError: its metadata holds something else there.
+    """
+    try:
+        checkpoint = json.loads(metadata.get(_CHECKPOINT, "{}"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its metadata {_CHECKPOINT} is not JSON ({one_line(error)})") from None
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(f"{path}: its metadata {_CHECKPOINT} is a {type(checkpoint).__name__}, not an object")
+    return checkpoint
 
 
 def verify_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bool:
     """Check what was read of a safetensors file against the digests in its metadata; whether there are such.
 
     Raises:
-        DamagedFile: a tensor (the first one is named) differs from what `save_safetensors` wrote.
+        DamagedFile: a tensor (the first one is named), or what the file holds beside them, differs from what
+            `save_safetensors` wrote.
     """
     if _DIGESTS not in metadata:
         return False
     try:
         written = dict(json.loads(metadata[_DIGESTS]))
+        of_checkpoint = written.pop(_OF_CHECKPOINT, None)
         names = set(written) ^ set(tensors)
     except (ValueError, TypeError, RecursionError):
         raise DamagedFile(f"{path} is damaged: the digests of its tensors ({_DIGESTS}) cannot be read") from None
@@ -105,7 +153,13 @@ def verify_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[
     if names or different is not None:
         name = one_line(sorted(names)[0] if names else different)
         raise DamagedFile(f"{path} is damaged: its tensor {name} is not what was written (the SHA-256 differs)")
+    if of_checkpoint != (_text_digest(metadata[_CHECKPOINT]) if _CHECKPOINT in metadata else None):
+        raise DamagedFile(f"{path} is damaged: its {_CHECKPOINT} is not what was written (the SHA-256 differs)")
     return True
+
+
+def _text_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _tensor_digest(tensor: Tensor) -> str:

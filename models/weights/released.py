@@ -1,12 +1,16 @@
-"""The checkpoints released with the BLIP paper (arXiv 2201.12086): what each is, its URL, its published scores.
+"""The released BLIP checkpoints, the paper's (arXiv 2201.12086) and LAVIS's: what each is, its URL, published scores.
 
-`python -m models.weights.released` prints the table of docs/checkpoints.md.
+`python -m models.weights.released` prints the tables of docs/checkpoints.md.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-FOLDER = "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/"
+from models.weights import conversions
+from models.weights.conversions import CONVERSIONS
+
+PAPER = "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/"
+LAVIS = "https://storage.googleapis.com/sfr-vision-language-research/LAVIS/models/BLIP/"
 
 IMAGES_14M = "14M images: COCO, Visual Genome, CC3M, CC12M, SBU"
 IMAGES_129M = "129M images: the 14M and LAION-115M"
@@ -25,9 +29,10 @@ class Released:
         image_size: side of the square images it was last trained on, in pixels.
         pretrained_on: the pre-training data.
         finetuned_on: the splits that it was fine-tuned on, by their annotation files' names without suffix; a score on
-            one of them says nothing about new data.
-        scores: published results (the paper's tables) by metric; empty for pre-training.
-        huggingface: the name of its conversion on the Hugging Face hub, if any.
+            one of them says nothing about new data. Where it is not known which splits, the data set's name.
+        scores: published results (the paper's tables, or what LAVIS reports of its own files) by metric; empty for
+            pre-training.
+        folder: the address of the folder that holds the file.
         size, sha256: of the file, if known; checked after a download.
     """
 
@@ -38,13 +43,13 @@ class Released:
     pretrained_on: str
     finetuned_on: tuple[str, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
-    huggingface: str | None = None
+    folder: str = PAPER
     size: int | None = None
     sha256: str | None = None
 
     @property
     def url(self) -> str:
-        return f"{FOLDER}{self.name}.pth"
+        return f"{self.folder}{self.name}.pth"
 
 
 _VQA_SPLITS = ("vqa_train", "vqa_val", "vg_qa")
@@ -78,7 +83,6 @@ _TABLE = (
             "MSR-VTT text-to-video R@5": 65.6,
             "MSR-VTT text-to-video R@10": 74.7,
         },
-        "Salesforce/blip-itm-base-coco",
     ),
     Released(
         "model_large_retrieval_coco",
@@ -88,7 +92,6 @@ _TABLE = (
         IMAGES_129M,
         ("coco_karpathy_train",),
         {"COCO TR R@1": 82.4, "COCO IR R@1": 65.1},
-        "Salesforce/blip-itm-large-coco",
     ),
     Released(
         "model_base_retrieval_flickr",
@@ -98,7 +101,6 @@ _TABLE = (
         IMAGES_129M,
         ("flickr30k_train",),
         {"Flickr30k TR R@1": 97.3, "Flickr30k IR R@1": 87.3},
-        "Salesforce/blip-itm-base-flickr",
     ),
     Released(
         "model_large_retrieval_flickr",
@@ -108,7 +110,6 @@ _TABLE = (
         IMAGES_129M,
         ("flickr30k_train",),
         {"Flickr30k TR R@1": 97.4, "Flickr30k IR R@1": 87.6},
-        "Salesforce/blip-itm-large-flickr",
     ),
     Released(
         "model_base_caption_capfilt_large",
@@ -119,9 +120,8 @@ _TABLE = (
         ("coco_karpathy_train",),
         {"COCO BLEU-4": 39.7, "COCO CIDEr": 133.3}
         | _nocaps(cider=(111.8, 108.6, 111.5, 109.6), spice=(14.9, 14.8, 14.2, 14.7)),
-        "Salesforce/blip-image-captioning-base",
-        896_081_425,
-        "96ac8749bd0a568c274ebe302b3a3748ab9be614c737f3d8c529697139174086",
+        size=896_081_425,
+        sha256="96ac8749bd0a568c274ebe302b3a3748ab9be614c737f3d8c529697139174086",
     ),
     Released(
         "model_large_caption",
@@ -132,7 +132,6 @@ _TABLE = (
         ("coco_karpathy_train",),
         {"COCO BLEU-4": 40.4, "COCO CIDEr": 136.7}
         | _nocaps(cider=(114.9, 112.1, 115.3, 113.2), spice=(15.2, 14.9, 14.4, 14.8)),
-        "Salesforce/blip-image-captioning-large",
     ),
     Released(
         "model_vqa",
@@ -142,7 +141,6 @@ _TABLE = (
         IMAGES_129M,
         _VQA_SPLITS,
         {"VQA test-dev": 78.24, "VQA test-std": 78.17},
-        "Salesforce/blip-vqa-base",
     ),
     Released(
         "model_base_vqa_capfilt_large",
@@ -152,7 +150,6 @@ _TABLE = (
         IMAGES_129M_CAPFILT_L,
         _VQA_SPLITS,
         {"VQA test-dev": 78.25, "VQA test-std": 78.32},
-        "Salesforce/blip-vqa-capfilt-large",
     ),
     Released(
         "model_base_nlvr",
@@ -163,6 +160,38 @@ _TABLE = (
         ("nlvr_train",),
         {"NLVR2 dev": 82.48, "NLVR2 test-P": 83.08},
     ),
+    Released(
+        "blip_coco_retrieval",
+        "retrieval",
+        "base",
+        384,
+        IMAGES_129M_CAPFILT_L,
+        ("coco_karpathy_train",),
+        {"COCO TR R@1": 82.0, "COCO IR R@1": 64.5},
+        LAVIS,
+    ),
+    Released(
+        "blip_flickr_retrieval",
+        "retrieval",
+        "base",
+        384,
+        IMAGES_129M_CAPFILT_L,
+        ("flickr30k_train",),
+        {"Flickr30k TR R@1": 96.9, "Flickr30k IR R@1": 87.5},
+        LAVIS,
+    ),
+    Released(
+        "blip_coco_caption_base",
+        "caption",
+        "base",
+        384,
+        IMAGES_129M_CAPFILT_L,
+        ("coco_karpathy_train",),
+        {"COCO CIDEr": 133.5},
+        LAVIS,
+    ),
+    Released("blip_okvqa", "vqa", "base", 480, IMAGES_129M_CAPFILT_L, ("OK-VQA",), folder=LAVIS),
+    Released("blip_aokvqa", "vqa", "base", 480, IMAGES_129M_CAPFILT_L, ("A-OKVQA",), folder=LAVIS),
 )
 
 RELEASED: Mapping[str, Released] = {entry.name: entry for entry in _TABLE}
@@ -171,11 +200,11 @@ RELEASED: Mapping[str, Released] = {entry.name: entry for entry in _TABLE}
 def find_released(source: str) -> Released | None:
     """Find the released checkpoint that `source` names: by hub name, or by the file name that a path or URL ends in.
 
-    A path counts, too: from `~/weights/model_base_nlvr.pth`, an evaluation knows which scores were published.
+    A path counts, too: from `~/weights/model_base_nlvr.pth`, an evaluation knows which scores were published. A hub
+    name counts where it is known which file was converted.
     """
-    for entry in _TABLE:
-        if source == entry.huggingface:
-            return entry
+    if conversion := CONVERSIONS.get(source):
+        return RELEASED[conversion.source] if conversion.source else None
     name = source.replace("\\", "/").rsplit("/", 1)[-1]
     return RELEASED.get(name.removesuffix(".pth"))
 
@@ -183,8 +212,8 @@ def find_released(source: str) -> Released | None:
 def markdown_table() -> str:
     """The table of docs/checkpoints.md, one line a checkpoint."""
     lines = [
-        "| name | task | ViT | pixels | pre-trained on | fine-tuned on | published scores | Hugging Face |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| name | task | ViT | pixels | pre-trained on | fine-tuned on | published scores |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for entry in RELEASED.values():
         scores = ", ".join(f"{metric} {value:g}" for metric, value in entry.scores.items()) or "-"
@@ -196,11 +225,10 @@ def markdown_table() -> str:
             entry.pretrained_on,
             ", ".join(entry.finetuned_on) or "-",
             scores,
-            f"`{entry.huggingface}`" if entry.huggingface else "-",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    print(markdown_table())
+    print(markdown_table(), conversions.markdown_table(), sep="\n\n")

@@ -93,7 +93,7 @@ def test_the_page_fits_a_phone(page_of):
 
 def test_an_example_has_both_scores(page_of):
     text = " ".join(page_of([row(1, "web", 0, "a wall", 0.875)], "cosine=0.1").text.split())
-    assert "cosine 0.250texta wallmatch0.875image001.jpg" in text
+    assert "cosine 0.250 match 0.875 text a wall image 001.jpg" in text
 
 
 def test_the_figures_are_on_the_page(page_of):

@@ -1,5 +1,6 @@
 """The demo: its scores by hand, its commands, and the whole quick recipe with its report."""
 
+import html
 import json
 import re
 from pathlib import Path
@@ -8,9 +9,11 @@ import pytest
 
 from data.shapes import Scene
 from data.shapes.scene import Thing
+from demo import models
 from demo.__main__ import main
-from demo.recipe import FOLDER, FULL, PHASES, QUICK, phase_command, relocated
+from demo.recipe import FOLDER, FULL, PHASES, QUICK, next_commands, phase_command, relocated
 from demo.scores import common_answers, share_right
+from files import REPOSITORY
 
 
 def scene(*kinds: tuple[str, str]) -> Scene:
@@ -67,17 +70,46 @@ def test_a_report_of_nothing_is_refused(tmp_path, monkeypatch):
         main(["--report", "--folder", str(tmp_path)])
 
 
+def test_the_readme_shows_what_the_demo_ends_with():
+    blocks = re.findall(r"```sh\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert "\n".join(next_commands(FOLDER)) + "\n" in blocks
+    assert blocks.index("\n".join(next_commands(FOLDER)) + "\n") == 1  # after `make demo`
+
+
+def test_the_last_lines_are_commands_that_the_report_shows(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.json").write_text('{"seed": 0, "quick": false, "machine": "none", "steps": []}')
+    monkeypatch.setattr("demo.page.write_report", lambda *_: [])
+    with caplog.at_level("INFO", "blip.demo"):
+        main(["--report", "--folder", str(tmp_path)])
+    lines = [line.strip() for line in caplog.messages[-1].splitlines()[1:]]
+    assert lines == next_commands(tmp_path)
+    assert len(lines) == 3
+
+
+def test_models_of_no_demo_are_refused(tmp_path):
+    with pytest.raises(SystemExit, match="holds no whole run of `make demo`"):
+        models.main([str(tmp_path)])
+
+
 def test_the_quick_recipe_runs_and_its_report_needs_no_other_file(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")  # without Java, whose start costs seconds an evaluation
     monkeypatch.chdir(tmp_path)  # the demo works in the repository; go back when it is over
     main(["--quick", "--folder", str(tmp_path / "demo")])
     folder = tmp_path / "demo"
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert set(re.findall(r"src='([^,;']+)", page)) == {"data:image/jpeg", "data:image/png"}
+    assert set(re.findall(r'src="([^,;"]+)', page)) == {"data:image/jpeg", "data:image/png"}
     assert "href=" not in page
+    assert [html.unescape(command) for command in re.findall("<pre>(.*)</pre>", page)] == next_commands(folder)
     for name in ("scores.png", "pretraining.png", "fine_tuning.png"):
         assert (folder / name).stat().st_size > 10_000
     for title in ("Captions", "Pictures found by a text", "Questions", "What pre-training is worth", "NLVR2"):
         assert title in page
     steps = json.loads((folder / "run.json").read_text())["steps"]
     assert len(steps) == 2 + len(PHASES)
+    written = []
+    for out in (tmp_path / "once", tmp_path / "again"):
+        models.main([str(folder), "--out", str(out)])
+        written.append({str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.*")})
+    assert written[0] == written[1]
+    assert {"trained/demo_vqa.safetensors", "trained/README.md", "pictures/pictures.json"} < written[0].keys()

@@ -1,9 +1,13 @@
 """What a checkpoint tells of its task and its training."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from evaluation.provenance import TrainedCheckpoint, provenance
+from evaluation.report import EvaluatedSplit, compare
+from models.weights.conversions import CONVERSIONS
 from models.weights.released import RELEASED
 
 
@@ -44,8 +48,29 @@ def test_vqas_files_are_told_by_their_names(tmp_path):
 
 def test_released_checkpoints_are_known_by_name_address_and_hub_name():
     entry = RELEASED["model_vqa"]
-    for source in ("model_vqa", "old/model_vqa.pth", entry.url, "Salesforce/blip-vqa-base"):
+    for source in ("model_vqa", "old/model_vqa.pth", entry.url):
         assert provenance(source) is entry
+    assert provenance("Salesforce/blip-itm-base-coco") is RELEASED["model_base_retrieval_coco"]
+    assert provenance("Salesforce/blip-image-captioning-base") is RELEASED["model_base_capfilt_large"]
+
+
+@pytest.mark.parametrize("conversion", [entry for entry in CONVERSIONS.values() if not entry.source])
+def test_no_published_score_stands_beside_a_conversion_of_an_unknown_file(conversion):
+    known = provenance(conversion.name)
+    assert known == TrainedCheckpoint(conversion.task, ())
+    for file in ("coco_karpathy_test.json", "flickr30k_test.json", "vqa_test.json"):
+        evaluated = EvaluatedSplit("test", [Path(file)], conversion.task, conversion.name, known)
+        (line,) = compare(evaluated.named({"TR R@1": 80.0}), known.scores)
+        assert line.published is None
+        assert evaluated.warnings()[-1].startswith(f"which released file {conversion.name} holds is not known (its na")
+
+
+def test_a_pretrained_file_is_named_as_such_under_its_hub_name():
+    source = "Salesforce/blip-image-captioning-base"
+    evaluated = EvaluatedSplit("test", [Path("coco_karpathy_test.json")], "caption", source, provenance(source))
+    (warning,) = evaluated.warnings()
+    assert "pre-trained only, not fine-tuned for caption" in warning
+    assert evaluated.named({"CIDEr": 1.0}).keys() == {"test CIDEr"}
 
 
 def test_where_nothing_is_told_nothing_is_known(tmp_path):

@@ -1,6 +1,7 @@
 """The table against published figures, `evaluate.txt`, samples by error, and the gallery."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,11 @@ def test_remarks_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     [
         ("model_base_retrieval_coco", "msrvtt_test.jsonl", "text-to-video R@1", 43.3),
         ("model_base_retrieval_coco", "msrvtt_test.jsonl", "text-to-video R@10", 74.7),
-        ("Salesforce/blip-itm-large-coco", "coco_karpathy_test.json", "IR R@1", 65.1),
+        ("model_large_retrieval_coco", "coco_karpathy_test.json", "IR R@1", 65.1),
+        ("Salesforce/blip-itm-base-coco", "coco_karpathy_test.json", "IR R@1", 64.3),
+        ("blip_coco_retrieval", "coco_karpathy_test.json", "IR R@1", 64.5),
+        ("blip_flickr_retrieval", "flickr30k_test.json", "TR R@1", 96.9),
+        ("blip_coco_caption_base", "coco_karpathy_test.json", "CIDEr", 133.5),
         ("model_base_retrieval_flickr", "flickr30k_test.json", "TR R@1", 97.3),
         ("model_base_caption_capfilt_large", "coco_karpathy_test.json", "BLEU-4", 39.7),
         ("model_base_caption_capfilt_large", "nocaps_val.json", "out-domain CIDEr", 111.5),
@@ -173,3 +178,18 @@ def test_a_small_gallery_shows_each_case_once(tmp_path: Path) -> None:
     write_gallery(tmp_path / "g.html", "t", cases)
     text = (tmp_path / "g.html").read_text()
     assert [text.count(f"caption {i}") for i in range(3)] == [1, 1, 1]
+
+
+def test_figures_of_a_case_stand_in_a_row_and_texts_stay_texts(tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script>"
+    lines = {"image_id": 7, "prediction": hostile, "references": ["a", hostile], "CIDEr": 1.25, "BLEU-4": 0.1234567}
+    case = Case([tmp_path / "gone.jpg"], lines | {"label": True}, error=0.5, score="CIDEr 1.2")
+    write_gallery(tmp_path / "g.html", hostile, [case], about=hostile)
+    text = (tmp_path / "g.html").read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 5  # twice as the title
+    row = text.partition('<div class="figures">')[2].partition("</div>")[0]
+    said = re.sub(r"\s+", " ", re.sub("<[^>]*>", "", row)).strip()
+    assert said == "CIDEr 1.2 image_id 7 BLEU-4 0.1235 label True"
+    assert re.search(r"gone.jpg: .*No such file", text)
+    assert not re.search(r"https?://|url\(", text)

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from data.media.image_file import ImageFile, open_image
-from transform.image import MEAN, STD, EvalTransform, TrainTransform, normalize, random_crop, resize
+from models.pixels import STANDARD, Pixels
+from transform.image import EvalTransform, TrainTransform, normalize, random_crop, resize
 
 
 def photo(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -46,8 +47,13 @@ def test_evaluation_equals_the_fixtures(golden, name, size) -> None:
 def test_normalize_is_mean_and_deviation_in_any_batch_shape() -> None:
     images = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1, 1).expand(2, 4, 3, 2, 2)
     black, white = normalize(images)[:, 3, :, 1, 0]
-    torch.testing.assert_close(black, -torch.tensor(MEAN) / torch.tensor(STD))
-    torch.testing.assert_close(white, (1 - torch.tensor(MEAN)) / torch.tensor(STD))
+    torch.testing.assert_close(black, -torch.tensor(STANDARD.mean) / torch.tensor(STANDARD.std))
+    torch.testing.assert_close(white, (1 - torch.tensor(STANDARD.mean)) / torch.tensor(STANDARD.std))
+
+
+def test_another_mean_and_deviation_are_those_of_the_channels():
+    pixels = normalize(torch.full((3, 2, 2), 51, dtype=torch.uint8), Pixels((0.2, 0.1, 0.0), (1.0, 0.5, 0.1)))
+    torch.testing.assert_close(pixels[:, 0, 0], torch.tensor([0.0, 0.2, 2.0]))
 
 
 @pytest.mark.parametrize("min_scale", [0.2, 0.5])

@@ -14,7 +14,8 @@ from models.blip_pretrain import BLIPPretrain
 from models.blip_retrieval import BLIPRetrieval
 from models.blip_vqa import BLIPVQA
 from models.config import TextConfig
-from models.errors import ConfigError
+from models.errors import ConfigError, UserError
+from models.pixels import STANDARD, Pixels
 from models.vit import create_vit
 from models.vocabulary import BERT_BASE_UNCASED, SPECIAL_TOKENS
 from models.weights.build import Architecture, build_from_checkpoint, read_architecture
@@ -170,6 +171,53 @@ def test_a_vocabulary_that_is_none_is_named(tmp_path, vocabulary):
     content = {"model": model.state_dict(), "architecture": {**model.describe(), "vocabulary": vocabulary}}
     torch.save(content, tmp_path / "a.pth")
     with pytest.raises(ConfigError, match=r"a\.pth"):
+        build_from_checkpoint(BLIPDecoder, tmp_path / "a.pth")
+
+
+OTHER = Pixels((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+
+
+@pytest.mark.parametrize("form", ["file", "folder", "folder of an older transformers"])
+def test_a_checkpoint_carries_mean_and_deviation_of_its_pixels(tmp_path, form):
+    model = BLIPDecoder(image_size=32, vit=VIT, med_config=TEXT)
+    assert model.pixels == STANDARD
+    model.pixels = OTHER
+    if form == "file":
+        source = with_its_description(tmp_path / "a.pth", model)
+    else:
+        source = save_huggingface(model, tmp_path / "folder")
+    if form == "folder of an older transformers":
+        processor = json.loads((source / "processor_config.json").read_text())["image_processor"]
+        (source / "processor_config.json").unlink()
+        (source / "preprocessor_config.json").write_text(json.dumps(processor))
+    built = build_from_checkpoint(BLIPDecoder, source)
+    assert built.pixels == OTHER
+    assert built.describe()["pixels"] == {"image_size": 32, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3]}
+    with pytest.raises(ConfigError, match=r"was trained on Pixels\(mean=\(0\.5, .* and this model gets Pixels"):
+        load(source, None)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [7, {}, {"mean": [0, 0, 0]}, {"mean": [0, 0], "std": [1, 1]}, {"mean": [0, 0, 0], "std": [1, 1, 0]}]
+    + [{"mean": ["0", 0, 0], "std": [1, 1, 1]}, {"mean": [float("nan"), 0, 0], "std": [1, 1, 1]}],
+)
+def test_pixels_that_are_none_are_named(tmp_path, pixels):
+    model = BLIPDecoder(image_size=32, vit=VIT, med_config=TEXT)
+    content = {"model": model.state_dict(), "architecture": {**model.describe(), "pixels": pixels}}
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"a\.pth"):
+        build_from_checkpoint(BLIPDecoder, tmp_path / "a.pth")
+
+
+def test_an_image_size_that_contradicts_the_weights_is_named(tmp_path):
+    model = BLIPDecoder(image_size=32, vit=VIT, med_config=TEXT)
+    content = {"model": model.state_dict(), "architecture": model.describe()}
+    content["architecture"]["pixels"]["image_size"] = 48
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(
+        CheckpointError, match="`pixels` say 48 for the image size, and its position .* are of 32 pixels"
+    ):
         build_from_checkpoint(BLIPDecoder, tmp_path / "a.pth")
 
 

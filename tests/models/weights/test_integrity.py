@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from models.weights.digest import file_digest, keep_digest
 from models.weights.files import read_state
-from models.weights.integrity import DamagedFile, save_safetensors, verify_tensors, verify_zip
+from models.weights.integrity import CheckpointError, DamagedFile, save_safetensors, verify_tensors, verify_zip
 
 
 @pytest.fixture
@@ -119,6 +119,38 @@ def test_another_shape_or_name_is_a_change_too(tmp_path, change):
     save_file(changed, path, metadata)
     with pytest.raises(DamagedFile, match=f"its tensor {next(iter(change))} is not what was written"):
         read_state(path)
+
+
+CHECKPOINT = {"architecture": {"vocabulary": ["one", "zwölf"]}, "config": {"prompt": "a picture of "}}
+
+
+def test_what_a_checkpoint_holds_beside_its_weights_is_read_back(tmp_path):
+    save_safetensors(tensors(), tmp_path / "a.safetensors", {"format": "pt"}, CHECKPOINT)
+    state, metadata = read_state(tmp_path / "a.safetensors")
+    assert metadata == CHECKPOINT
+    assert all(torch.equal(state[key], tensor) for key, tensor in tensors().items())
+
+
+def test_the_same_content_is_the_same_bytes(tmp_path):
+    files = [tmp_path / f"{number}.safetensors" for number in range(12)]
+    for file in files:  # by the library alone, the order of three keys is another each time
+        save_safetensors(tensors(), file, {"format": "pt"}, CHECKPOINT)
+    assert len({file.read_bytes() for file in files}) == 1
+
+
+def test_a_changed_word_beside_the_tensors_is_found(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_safetensors(tensors(), path, {}, CHECKPOINT)
+    path.write_bytes(path.read_bytes().replace(b"a picture of", b"a picture on"))
+    with pytest.raises(DamagedFile, match="its blip_checkpoint is not what was written"):
+        read_state(path)
+
+
+@pytest.mark.parametrize(("held", "reason"), [("[1]", "is a list, not an object"), ("{", "is not JSON")])
+def test_what_stands_beside_the_tensors_may_be_anything_in_files_of_others(tmp_path, held, reason):
+    save_file(tensors(), tmp_path / "a.safetensors", {"blip_checkpoint": held})
+    with pytest.raises(CheckpointError, match=reason):
+        read_state(tmp_path / "a.safetensors")
 
 
 def test_files_of_other_programs_are_read_as_they_are(tmp_path):

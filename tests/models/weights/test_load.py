@@ -14,8 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from files import REPOSITORY
+from models.blip_itm import BLIPMatcher
+from models.blip_retrieval import blip_retrieval
 from models.config import TextConfig
 from models.med import TextDecoder
+from models.weights import conversions
+from models.weights.build import build_from_checkpoint
 from models.weights.integrity import DamagedFile
 from models.weights.load import CheckpointError, load_checkpoint, read_state
 from models.weights.released import RELEASED, find_released, markdown_table
@@ -359,8 +363,10 @@ def test_a_flipped_bit_in_a_tensor_is_refused(tmp_path) -> None:
 # The table of released checkpoints
 
 
-def test_the_documentation_has_the_table_of_the_code() -> None:
-    assert markdown_table() in (REPOSITORY / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+def test_the_documentation_has_the_tables_of_the_code() -> None:
+    page = (REPOSITORY / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    assert markdown_table() in page
+    assert conversions.markdown_table() in page
 
 
 def test_a_released_file_is_known_by_its_name() -> None:
@@ -371,5 +377,29 @@ def test_a_released_file_is_known_by_its_name() -> None:
 @pytest.mark.parametrize("entry", RELEASED.values(), ids=lambda entry: entry.name)
 def test_each_released_checkpoint_is_described(entry) -> None:
     assert entry.task in {"pretrain", "retrieval", "caption", "vqa", "nlvr"}
-    assert entry.url.endswith(f"/BLIP/models/{entry.name}.pth")
-    assert bool(entry.scores) == bool(entry.finetuned_on) == (entry.task != "pretrain")
+    assert entry.url.endswith((f"/BLIP/models/{entry.name}.pth", f"/LAVIS/models/BLIP/{entry.name}.pth"))
+    assert bool(entry.finetuned_on) == (entry.task != "pretrain")
+    assert bool(entry.scores) == (entry.task != "pretrain" and entry.name not in {"blip_okvqa", "blip_aokvqa"})
+
+
+@pytest.mark.parametrize("entry", conversions.CONVERSIONS.values(), ids=lambda entry: entry.name)
+def test_a_conversion_is_known_to_hold_a_released_file_or_none(entry) -> None:
+    assert find_released(entry.name) is (RELEASED[entry.source] if entry.source else None)
+
+
+def test_a_file_in_the_layout_of_lavis_loads_whole(tmp_path: Path) -> None:
+    text = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 64}
+    sizes = {"vit": {"embed_dim": 64, "depth": 1, "num_heads": 1}, "med_config": text, "image_size": 32}
+    torch.manual_seed(0)
+    trained = blip_retrieval(**sizes, queue_size=8).state_dict()
+    encoders = ("text_encoder", "text_encoder_m")
+    positions = {f"{encoder}.embeddings.position_ids": torch.arange(512)[None] for encoder in encoders}
+    config = {"run": {"task": "retrieval"}, "model": {"arch": "blip_retrieval", "vit_type": "base"}, "datasets": {}}
+    content = {"model": trained | positions, "optimizer": {}, "scaler": None, "config": config, "epoch": 5}
+    torch.save(content, tmp_path / "blip_coco_retrieval.pth")
+    models = (
+        build_from_checkpoint(BLIPMatcher, tmp_path / "blip_coco_retrieval.pth"),
+        blip_retrieval(tmp_path / "blip_coco_retrieval.pth", **sizes, queue_size=8),
+    )
+    for model in models:
+        assert all(torch.equal(tensor, trained[key]) for key, tensor in model.state_dict().items())
