@@ -5,8 +5,9 @@ and passes functions to `fit` or `run_evaluation`. Config classes are made, read
 """
 
 from engine.config import RunConfig, TrainConfig
-from engine.distributed import PREEMPTED, Preemption, barrier, first_decides, gather_objects, once_a_node
+from engine.distributed import barrier, first_decides, gather_objects, once_a_node
 from engine.loop import fit, run_evaluation
+from engine.preemption import PREEMPTED, Preemption
 from engine.progress import Progress
 from engine.run import Run, start
 from engine.step import unwrap

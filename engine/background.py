@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.distributed import Preemption
+from engine.preemption import Preemption
 
 logger = logging.getLogger("blip.engine")
 

@@ -20,9 +20,6 @@ from engine.config import TrainConfig
 from engine.data_wait import DataWait
 from engine.device import matrix_product_rate, precision_of
 from engine.distributed import (
-    PREEMPTED,
-    Interrupted,
-    Preemption,
     barrier,
     broadcast_object,
     gather_objects,
@@ -30,6 +27,7 @@ from engine.distributed import (
     waiting_for,
 )
 from engine.log import EpochLog, Events, ProgressDisplay, Speed, status_line
+from engine.preemption import PREEMPTED, Interrupted, Preemption
 from engine.progress import Described, Evaluate, Loader, Progress, Schedule, TrainStep, cosine_by_epoch
 from engine.randomness import preserved_rng, rng_state, set_rng_state, set_seed
 from engine.replay import replay

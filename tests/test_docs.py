@@ -173,8 +173,7 @@ def test_python_of_a_page_runs(page: str, small_world: Path) -> None:
 
 def test_example_of_the_readme_prints_one_caption(small_world: Path, capsys: pytest.CaptureFixture) -> None:
     run("README.md")
-    printed = ast.literal_eval(capsys.readouterr().out)
-    assert [type(caption) for caption in printed] == [str]
+    assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 def test_python_page_gives_what_it_says(small_world: Path) -> None:

@@ -14,7 +14,6 @@ import torch.multiprocessing as mp
 
 from engine.distributed import (
     Launch,
-    Preemption,
     broadcast_object,
     connect,
     first_decides,
@@ -24,6 +23,7 @@ from engine.distributed import (
     once_a_node,
     read_launch,
 )
+from engine.preemption import Preemption
 from files import REPOSITORY
 from settings import ConfigError, UserError
 

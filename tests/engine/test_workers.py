@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from engine import PREEMPTED
-from engine.distributed import Preemption
+from engine.preemption import Preemption
 from files import REPOSITORY
 from tests.mounts import in_own_mounts
 
