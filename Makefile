@@ -18,7 +18,7 @@ CREATE  := $(UV) venv --quiet --python $(PYTHON) $(VENV)
 INSTALL := $(UV) pip install --quiet --python $(RUN)
 endif
 
-.PHONY: demo demo-quick notebook bootstrap test test-faults lint format clean
+.PHONY: demo demo-quick notebook bootstrap app test test-faults test-app lint format clean
 
 $(READY): requirements.txt
 	rm -rf $(VENV)
@@ -32,6 +32,10 @@ else
 	$(INSTALL) --index-url '$(TORCH_INDEX)' -r $(VENV)/torch.txt
 endif
 	$(INSTALL) -r requirements.txt
+	touch $@
+
+$(VENV)/ready-app: $(READY) requirements-app.txt
+	$(INSTALL) -r requirements-app.txt
 	touch $@
 
 demo: $(READY)
@@ -49,12 +53,21 @@ bootstrap: $(READY)
 	$(RUN) -m demo.bootstrap --seed 1
 	$(RUN) -m demo.bootstrap --table output/bootstrap/seed_0 output/bootstrap/seed_1
 
+# The page at http://127.0.0.1:7860; `make app APP='--folder holiday --port 8000'` hands flags on.
+app: $(VENV)/ready-app
+	$(RUN) app.py $(APP)
+
 test: lint
 	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # Kills, full disks, hangs and the like, caused; the counts go into docs/reliability.md.
 test-faults: $(READY)
 	$(RUN) -m pytest tests/faults tests/hostile tests/engine -m faults --write-counts
+
+# In the PATH's chromium; where there is none, in playwright's own, which `playwright install chromium` downloads.
+test-app: $(VENV)/ready-app
+	command -v chromium >/dev/null || $(RUN) -m playwright install chromium
+	$(RUN) -m pytest tests/app -m 'browser or not browser'
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -108,6 +108,11 @@ def check_words(model: VisionLanguageModel, text: str, ids: list[int]) -> list[i
     return ids
 
 
+def read_words(model: VisionLanguageModel, text: str) -> list[str]:
+    """The words of a text as a model reads them: those that maps are of."""
+    return [word for word, _ in _words(model, model.tokenizer(text).input_ids[1:-1])]
+
+
 def _words(model: VisionLanguageModel, ids: Sequence[int]) -> list[tuple[str, list[int]]]:
     """Each word among some tokens, and the places of its WordPieces; punctuation is left out."""
     words: list[tuple[str, list[int]]] = []

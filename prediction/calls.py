@@ -23,7 +23,9 @@ from torch import Tensor
 from models.blip import BLIPDecoder
 from models.blip_itm import BLIPMatcher
 from models.blip_vqa import BLIPVQA
+from models.explain import answer_maps, caption_maps, match_maps
 from models.generation import SearchOptions
+from models.word_maps import AnswerMaps, WordMaps
 from prediction.picture_call import Folder, Picture, PictureCall
 from prediction.results import (
     RankedAnswer,
@@ -134,6 +136,10 @@ class Captioner(PictureCall[BLIPDecoder]):
         """
         return self._call(pictures, lambda image: self._best(image, count))
 
+    def maps(self, picture: Picture, caption: str) -> WordMaps:
+        """Where the model looks as it writes each word of a caption; see `models.explain.caption_maps`."""
+        return self._call(picture, lambda image: [caption_maps(self.model, image, caption)])
+
     def _best(self, image: Tensor, count: int) -> list[list[ScoredCaption]]:
         return best_captions(self.model, image, self._options.with_results(count), self._prompt)
 
@@ -193,6 +199,10 @@ class Answerer(PictureCall[BLIPVQA]):
         check(k >= 1, "k", k, "at least 1")
         return self._call(pictures, lambda image: ranked_answers(self.model, image, question, answers, k))
 
+    def maps(self, picture: Picture, question: str, answer: str) -> AnswerMaps:
+        """Where the model looks for each word of an answer, and of its question; see `models.explain.answer_maps`."""
+        return self._call(picture, lambda image: [answer_maps(self.model, image, question, answer)])
+
 
 class Matcher(PictureCall[BLIPMatcher]):
     """Says how well texts fit pictures.
@@ -238,3 +248,7 @@ class Matcher(PictureCall[BLIPMatcher]):
             return self._call(pictures, lambda image: [row[0] for row in text_matches(self.model, image, [texts])])
         _check_texts("texts", texts)
         return self._call(pictures, lambda image: text_matches(self.model, image, texts))
+
+    def maps(self, picture: Picture, text: str, *, against: bool = False) -> WordMaps:
+        """Where the matching head looks for each word of a text; see `models.explain.match_maps`."""
+        return self._call(picture, lambda image: [match_maps(self.model, image, text, against=against)])

@@ -21,6 +21,7 @@ ALLOWED = {
     "prediction": ("data", "engine.device", "models", "transform", "settings", "files"),
     "verify": ("data", "engine.device", "models", "transform", "settings", "files"),
     "evaluation": ("engine", "data", "metrics", "models", "transform", "settings", "files"),
+    "webapp": ("prediction", "evaluation.web_page", "data", "models", "settings", "files"),
     "bootstrapping": ("evaluation", "engine", "data", "models", "transform", "settings", "files"),
 }
 UNRESTRICTED = ("demo", "benchmarks", "tests", "hubconf")

@@ -19,6 +19,7 @@ PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="ut
 PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 WHEEL = PYPROJECT["tool"]["setuptools"]
+APART = {"app", "app-test"}  # not in `all`: a web server, and the driver of a browser
 
 
 def brought_by(lines: list[str]) -> set[str]:
@@ -32,12 +33,21 @@ def brought_by(lines: list[str]) -> set[str]:
     return brought
 
 
-def test_requirements_txt_is_the_core_set_and_all_extras_each_with_its_reason():
-    lines = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8").splitlines()[1:]
+def named_in(file: str) -> set[str]:
+    """The requirements of a file, each of which has its reason beside it."""
+    lines = (REPOSITORY / file).read_text(encoding="utf-8").splitlines()[1:]
     assert all(re.fullmatch(r"\S+ +# \w.*", line) for line in lines)
     named = [str(Requirement(line.partition("#")[0])) for line in lines]
     assert len(named) == len(set(named))
-    assert set(named) == set(PROJECT["dependencies"]) | brought_by(EXTRAS["all"])
+    return set(named)
+
+
+def test_requirements_txt_is_the_core_set_and_all_extras_each_with_its_reason():
+    assert named_in("requirements.txt") == set(PROJECT["dependencies"]) | brought_by(EXTRAS["all"])
+
+
+def test_requirements_app_txt_is_what_the_page_and_its_tests_need_beside_it():
+    assert named_in("requirements-app.txt") == brought_by(EXTRAS["app-test"]) - brought_by(EXTRAS["all"])
 
 
 def test_no_package_is_asked_for_twice():
@@ -46,8 +56,8 @@ def test_no_package_is_asked_for_twice():
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("extra", sorted(EXTRAS))
-def test_every_extra_is_a_part_of_all(extra):
+@pytest.mark.parametrize("extra", sorted(EXTRAS.keys() - APART))
+def test_every_extra_but_the_pages_is_a_part_of_all(extra):
     assert brought_by(EXTRAS[extra]) <= brought_by(EXTRAS["all"])
 
 
