@@ -5,7 +5,7 @@ with the other packages is defined there, and they import it from here.
 """
 
 from models.paths import REPOSITORY, atomic_write, open_regular, remove_unfinished, resolve
-from models.weights.address import is_web_address, without_password
+from models.weights.address import is_web_address, without_password, without_secrets
 from models.weights.download import DownloadError, WrongFile, cache_dir, download, offline
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "remove_unfinished",
     "resolve",
     "without_password",
+    "without_secrets",
 ]

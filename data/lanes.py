@@ -73,7 +73,7 @@ class Lanes:
         dealt = deal(self._of_shard, self.count, (*key, _DEAL))
         in_shards = int(self._of_shard.sum())
         from_shards = min(int(self._of_shard[shards].sum()) for shards in dealt)
-        left_out = in_shards - from_shards * self.count
+        left_out = 0 if shards_share is not None else in_shards - from_shards * self.count
         if not in_lists:
             lanes = [partial(self._pass, key, number, shards, 0) for number, shards in enumerate(dealt)]
             return Order(lanes, from_shards, left_out)

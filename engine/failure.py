@@ -38,6 +38,10 @@ def exit_on_user_error(store: Store | None, rank: int) -> Iterator[None]:
         if _first_to_say(store, text := interrupted()):
             print(text, file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+    except SystemExit:  # after a signal: else the others would wait for this process
+        if store is not None:
+            _ask(lambda: note_leaving(store), ROLL_CALL)
+        raise
     except Exception as error:
         text = str(error) if getattr(error, "is_user_error", False) else explain(error)
         topic = text

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from files import atomic_write
+from files import atomic_write, without_secrets
 from settings import ConfigError, needs_extra
 from settings.messages import printable_lines
 
@@ -114,7 +114,7 @@ class Events:
                     project=config["wandb"],
                     name=folder.name,
                     dir=folder,
-                    config=config,
+                    config=_without_secrets(config),
                     id=id_file.read_text(),
                     resume="allow",
                 )
@@ -177,6 +177,15 @@ class Speed:
             figures["mfu"] = self.steps * self.flops_per_step / seconds / self.peak
         self.restart()
         return figures
+
+
+def _without_secrets(value: Any) -> Any:
+    """A config for another machine: lists and dicts with no password or signature in any of their texts."""
+    if isinstance(value, str):
+        return without_secrets(value)
+    if isinstance(value, dict):
+        return {key: _without_secrets(item) for key, item in value.items()}
+    return [_without_secrets(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def peak_memory(device: torch.device) -> int:

@@ -34,6 +34,7 @@ from engine.replay import replay
 from engine.run import Run
 from engine.step import Losses, Optimization
 from engine.straggler import OwnTimes, slowest
+from files import without_secrets
 from models.library_internals import ModelFlops
 from models.weights.integrity import check_finite
 from settings import ConfigError
@@ -139,7 +140,9 @@ class Training:
         self.events = Events(run.output_dir, dataclasses.asdict(run.config), self.step, run.is_first)
         self.preemption = Preemption()
         self.saver = BackgroundSaver(run.device)
-        self.compares = False  # the processes' times, but for those of the first report: operations are counted there
+        self.compares = (
+            False  # whether a straggler is named: not at the first report, as counting operations slows its step
+        )
 
     @property
     def _samples_per_step(self) -> int:
@@ -203,7 +206,8 @@ class Training:
     def _stop_without_batch(self, display: ProgressDisplay, steps: int) -> NoReturn:
         """End by a signal before a step whose batch did not come."""
         if self.run.world_size == 1:
-            self._report(display, steps)
+            if self.speed.steps:
+                self._report(display, steps)
             self._save()
             self._stop()
         else:  # the others may be in the midst of this step: nothing can be exchanged any more
@@ -269,7 +273,7 @@ class Training:
         if self.preemption.received:
             raise SystemExit(PREEMPTED)
         yield
-        # Nobody trains on while the first still writes: a signal now would end only that one.
+        # Nobody trains on before the first has copied its weights: a signal until then would end only that one.
         barrier("the weights of the epoch")
         self.preemption.state_is_saved = False
 
@@ -331,7 +335,8 @@ class Training:
         for key, value in dataclasses.asdict(self.config).items():
             before = state["config"].get(key)
             if value != before:
-                logger.warning("%s was %r when %s was written, and is %r now", key, before, path, value)
+                was, now = without_secrets(repr(before)), without_secrets(repr(value))
+                logger.warning("%s was %s when %s was written, and is %s now", key, was, path, now)
         if isinstance(self.model, Described):
             self.model.check_weights(state, str(path))
         try:
@@ -364,5 +369,5 @@ class Training:
 
     def close(self) -> None:
         self.preemption.restore()
+        self.saver.close()  # first: another run may take the folder once this one has ended
         self.events.close()
-        self.saver.close()

@@ -158,7 +158,12 @@ class _Look:
         pulses: dict[int, tuple[int, float]] = dict.fromkeys(keys, (-1, began))
         pause = _SHORTEST_LOOK
         while keys := {rank: key for rank, key in keys.items() if not self._store.check([key])}:
-            raise_if_others_end(self._store)
+            try:
+                raise_if_others_end(self._store)
+            except OthersEnd:
+                if self._store.check([*keys.values()]):
+                    return  # whom this waits for came here before it left
+                raise
             self.looked = now = time.monotonic()
             if now - compared > PULSE:
                 compared = now

@@ -83,7 +83,7 @@ class OptimizerShares:
     def gather(self, state: Mapping[int, Any], copy: Callable[[Any], Any]) -> dict[int, Any]:
         """The whole state of the optimizer on the first process, each tensor given through `copy`; {} on the others.
 
-        No more than a bucket of the others' moments is on the device at a time, and on no other process.
+        No more than a bucket of the others' moments is on a device at a time.
         """
         whole: dict[int, Any] = {} if self.rank else {index: copy(moments) for index, moments in state.items()}
         for owner, indices in self._bucketed(sorted(gather_objects(list(state)))):

@@ -103,15 +103,16 @@ class Checker:
 
     def _ask(self, vectors: Sequence[Vector[Any]], path: Path) -> Iterator[Outcome]:
         """Ask the checkpoint each vector, all that need the same model one after another."""
-        model = None
-        for number, vector in enumerate(vectors):
+        model = built = None
+        for vector in vectors:
             try:
                 pixels = self._pixels(vector)
             except (DownloadError, MissingFile, BadImage) as error:
                 self.say(f"  MISSING {vector.picture}: {error}")
                 yield Outcome.MISSING
                 continue
-            if model is None or _model(vector) != _model(vectors[number - 1]):
+            if model is None or built != _model(vector):
+                built = _model(vector)
                 model = build_from_checkpoint(vector.kind, path, image_size=vector.image_size).to(self.device).eval()
             with torch.no_grad():
                 for finding in vector.ask(model, normalize(pixels.to(self.device), model.pixels)):

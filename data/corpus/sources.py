@@ -16,7 +16,8 @@ from data.corpus.units import Corpus
 from data.records.annotations import list_files
 from data.records.parquet import is_parquet, open_parquet
 from data.records.parquet_columns import find_columns, listed, wanted_names
-from data.remote.addresses import is_address, shown
+from data.remote.addresses import is_address
+from files import without_secrets
 from settings import ConfigError, check, setting
 
 logger = logging.getLogger("blip.data")
@@ -128,7 +129,7 @@ def _files(sources: Sequence[str]) -> list[Path]:
     for source in sources:
         if is_address(source):
             raise ConfigError(
-                f"corpus: {shown(source)} is an address, and CapFilt reads files of a local or mounted disk, whose "
+                f"corpus: {without_secrets(source)} is an address, and CapFilt reads files of a local or mounted disk, whose "
                 "pictures its lists go on to name: copy it there, or mount it"
             )
         folder = os.path.expanduser(source)

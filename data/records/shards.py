@@ -27,6 +27,7 @@ from data.remote.addresses import is_address
 from data.remote.listing import matching
 from data.remote.stage import Stage, Staging
 from data.remote.stager import Stager, uses_of
+from files import without_secrets
 from settings import ConfigError, MissingFile, UserError, needs_extra
 
 _MOST_SHARDS = 1_000_000  # names that a pattern may stand for
@@ -73,7 +74,7 @@ def _expanded(pattern: str, key: str) -> list[str]:
     try:
         return expand_urls(pattern)
     except ValueError as error:
-        raise ConfigError(f"{key}: {pattern} is no pattern ({error})") from None
+        raise ConfigError(f"{key}: {without_secrets(pattern)} is no pattern ({without_secrets(error)})") from None
 
 
 def _check_number(pattern: str, key: str) -> None:
@@ -89,7 +90,7 @@ def _check_number(pattern: str, key: str) -> None:
             names *= group.count(",") + 1
         if names > _MOST_SHARDS:
             raise ConfigError(
-                f"{key}: {pattern[:200]} stands for over {_MOST_SHARDS:,} files: name those that are there"
+                f"{key}: {without_secrets(pattern[:200])} stands for over {_MOST_SHARDS:,} files: name those that are there"
             )
 
 

@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from files import without_password
+from files import without_secrets
 from settings import ConfigError, needs_extra
 
 if TYPE_CHECKING:
@@ -14,17 +14,11 @@ if TYPE_CHECKING:
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # at least two letters: a single one is a drive of Windows
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
-_QUERY = re.compile(r"\?[^\s'\"<>()]+")  # of a signed address, its signature
 
 
 def is_address(name: object) -> bool:
     """Whether a shard is named by an address, and not by a path."""
     return _ADDRESS.match(str(name)) is not None
-
-
-def shown(text: object) -> str:
-    """An address, or a library's message that holds one, for a log: one line without passwords and signatures."""
-    return without_password(_QUERY.sub("?...", str(text)))
 
 
 def file_system(address: str) -> tuple["AbstractFileSystem", str]:
@@ -50,6 +44,8 @@ def _file_system(process: int, scheme: str, root: str) -> "AbstractFileSystem":
     try:
         return fsspec.core.url_to_fs(f"{root}/", use_listings_cache=False)[0]
     except ImportError as error:
-        raise ConfigError(f"shards: {shown(root)} cannot be read: {error}") from None
+        raise ConfigError(f"shards: {without_secrets(root)} cannot be read: {error}") from None
     except ValueError as error:
-        raise ConfigError(f"shards: {shown(root)} is no address that fsspec knows ({shown(error)})") from None
+        raise ConfigError(
+            f"shards: {without_secrets(root)} is no address that fsspec knows ({without_secrets(error)})"
+        ) from None

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.records.table import joined, store_once
-from data.remote.addresses import file_system, shown
+from data.remote.addresses import file_system
 from data.remote.reading import Requests, Unreadable
+from files import without_secrets
 from settings import ConfigError, MissingFile
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class RemoteShard:
     @property
     def name(self) -> str:
         """The address as it may be shown."""
-        return shown(self.address)
+        return without_secrets(self.address)
 
     @property
     def basename(self) -> str:
@@ -61,7 +62,9 @@ class RemoteShard:
     @property
     def digest(self) -> str:
         """What tells this version of the shard from all others: 32 hexadecimal digits."""
-        return _digest((self.address, self.size, self.version))
+        # A signature is renewed again and again; where there is a version, it tells enough.
+        address = self.address.partition("?")[0] if self.version else self.address
+        return _digest((address, self.size, self.version))
 
 
 def matching(pattern: str) -> list[str]:
@@ -72,7 +75,9 @@ def matching(pattern: str) -> list[str]:
     except Unreadable as error:
         raise ConfigError(f"shards: {error}") from error
     if not found:
-        raise MissingFile(f"no shard matches {shown(pattern)}; where files cannot be listed, write {{00000..00099}}")
+        raise MissingFile(
+            f"no shard matches {without_secrets(pattern)}; where files cannot be listed, write {{00000..00099}}"
+        )
     return sorted(map(system.unstrip_protocol, found))
 
 
@@ -113,7 +118,7 @@ def _in_folder(addresses: Sequence[str]) -> tuple[dict[str, Info], dict[str, int
     else:
         for address in addresses:
             if paths[address] not in listed:
-                raise MissingFile(f"no shard {shown(address)}: its folder has no such file")
+                raise MissingFile(f"no shard {without_secrets(address)}: its folder has no such file")
         infos = {address: listed[path] for address, path in paths.items()}
     for address, info in infos.items():
         _check(address, info)
@@ -148,10 +153,10 @@ def _listed(system: "AbstractFileSystem", address: str, folder: str) -> dict[str
 def _check(address: str, info: Info) -> None:
     """Raise an error for what is no file, or one of unknown size."""
     if info.get("type") == "directory":
-        raise MissingFile(f"no shard {shown(address)}: it is a folder")
+        raise MissingFile(f"no shard {without_secrets(address)}: it is a folder")
     if info.get("size") is None:
         raise ConfigError(
-            f"shards: {shown(address)}: the server does not tell its size, without which no copy is known to be whole"
+            f"shards: {without_secrets(address)}: the server does not tell its size, without which no copy is known to be whole"
         )
 
 
@@ -191,7 +196,7 @@ def _successes(requests: Requests, system: "AbstractFileSystem", address: str, p
             return count
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
-    logger.warning("%s: its _stats.json does not tell `successes`: the shard is counted", shown(address))
+    logger.warning("%s: its _stats.json does not tell `successes`: the shard is counted", without_secrets(address))
     return None
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from data.remote.addresses import shown
+from files import without_secrets
 from settings import UserError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Requests:
             except Stopped:
                 raise
             except Exception as error:  # botocore, aiohttp and gcsfs have errors of their own
-                failure, is_transient = _judged(shown(address), error)
+                failure, is_transient = _judged(without_secrets(address), error)
                 if not is_transient or attempt == ATTEMPTS:
                     raise failure from error
                 pause = PAUSE * 2 ** (attempt - 1)
@@ -155,10 +155,10 @@ def _judged(name: str, error: Exception) -> tuple[Unreadable, bool]:
         error = cause  # fsspec says so of a web server, whatever the reason is
     status = getattr(error, "status" if hasattr(error, "status") else "code", None)  # aiohttp's; gcsfs'
     if isinstance(status, int) and status >= 300:
-        reason = f"the server answers {status} {shown(getattr(error, 'message', ''))}".strip()
+        reason = f"the server answers {status} {without_secrets(getattr(error, 'message', ''))}".strip()
         again = status >= 500 or status in _TRANSIENT
         return Unreadable(name, reason, missing=status in _NOT_FOUND, forbidden=status in (401, 403)), again
     missing = isinstance(error, FileNotFoundError)
-    reason = "there is no such file" if missing else shown(error) or type(error).__name__
+    reason = "there is no such file" if missing else without_secrets(error) or type(error).__name__
     hopeless = isinstance(error, _HOPELESS) or "Credentials" in type(error).__name__
     return Unreadable(name, reason, missing=missing, forbidden=isinstance(error, PermissionError)), not hopeless

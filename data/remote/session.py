@@ -29,6 +29,7 @@ from data.remote.reading import Requests, Unreadable
 from settings import UserError
 
 _POLL = 0.1  # seconds between two looks at what another process reads
+_LOCKED = 60  # seconds after which a lock that is held for moments only counts as forgotten
 
 
 class Session:
@@ -123,7 +124,14 @@ class Session:
     def _folder_locked(self) -> Iterator[None]:
         """Hold the lock of the whole folder, for the moment that a change of names takes."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _lock(self.folder):
+        try:
+            held = _lock(self.folder).acquire()
+        except Timeout:
+            raise UserError(
+                f"{self.folder}/lock is held by another process for over {_LOCKED} s: one that stands still? "
+                "End it, or name another stage_dir"
+            ) from None
+        with held:
             yield
 
     @contextlib.contextmanager
@@ -200,7 +208,7 @@ def _delete_if_unused(whole: Path) -> None:
 
 
 def _lock(folder: Path) -> FileLock:
-    return FileLock(folder / "lock", thread_local=False)  # taken in one thread, released in another
+    return FileLock(folder / "lock", timeout=_LOCKED, thread_local=False)  # taken in one thread, released in another
 
 
 def _is_free(session: Path) -> bool:

@@ -37,7 +37,7 @@ def uses_of(batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[Use]:
     """
     of_pass: dict[tuple[int, int], Use] = {}
     for number, (shards, passes) in enumerate(batches):
-        for shard, turn in np.unique(np.stack([shards, passes]), axis=1).T.tolist():
+        for shard, turn in np.unique(np.stack([shards.astype(np.int64), passes.astype(np.int64)]), axis=1).T.tolist():
             of_pass.setdefault((shard, turn), Use(shard, number, number)).last = number
     uses: list[Use] = []
     for _, use in sorted(of_pass.items()):

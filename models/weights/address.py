@@ -28,6 +28,14 @@ def without_password(address: str) -> str:
     return one_line(re.sub(r"(?<=//)[^/?#]*@", "...@", address), 300)
 
 
+_QUERY = re.compile(r"\?[^\s'\"<>()]+")  # of a signed address, its signature
+
+
+def without_secrets(text: object) -> str:
+    """An address, or a message that holds some, for a log: one short line without passwords and signatures."""
+    return without_password(_QUERY.sub("?...", str(text)))
+
+
 def request_address(address: str) -> str:
     """The address as it is requested: the host in punycode, the rest percent-encoded where it is no plain ASCII.
 
