@@ -36,6 +36,8 @@ endif
 
 $(VENV)/ready-app: $(READY) requirements-app.txt
 	$(INSTALL) -r requirements-app.txt
+	# Gradio asks for a Pillow below 13, which resizes tall pictures to other last gray levels than the recorded ones.
+	$(INSTALL) --no-deps 'pillow>=13'
 	touch $@
 
 demo: $(READY)

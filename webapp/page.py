@@ -1,5 +1,8 @@
 """The page in the browser: what is entered, and where results are shown. All of Gradio is here."""
 
+# pyright: reportMissingImports=false
+# `make lint` does not install Gradio.
+
 import html
 import logging
 import os
@@ -20,7 +23,7 @@ from webapp.limits import Limits
 from webapp.result import Result
 from webapp.tabs import BEAM, NUCLEUS, Tabs
 
-os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")  # read when gradio is imported
+os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")  # before gradio is imported
 import gradio as gr
 from gradio.themes import Default
 

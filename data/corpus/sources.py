@@ -129,8 +129,8 @@ def _files(sources: Sequence[str]) -> list[Path]:
     for source in sources:
         if is_address(source):
             raise ConfigError(
-                f"corpus: {without_secrets(source)} is an address, and CapFilt reads files of a local or mounted disk, whose "
-                "pictures its lists go on to name: copy it there, or mount it"
+                f"corpus: {without_secrets(source)} is an address, and CapFilt reads files of a local or mounted disk, "
+                "whose pictures its lists go on to name: copy it there, or mount it"
             )
         folder = os.path.expanduser(source)
         files += [Path(folder)] if os.path.isdir(folder) else list_files([source], "corpus", "corpus: file")

@@ -90,7 +90,8 @@ def _check_number(pattern: str, key: str) -> None:
             names *= group.count(",") + 1
         if names > _MOST_SHARDS:
             raise ConfigError(
-                f"{key}: {without_secrets(pattern[:200])} stands for over {_MOST_SHARDS:,} files: name those that are there"
+                f"{key}: {without_secrets(pattern[:200])} stands for over {_MOST_SHARDS:,} files: name those that are "
+                "there"
             )
 
 

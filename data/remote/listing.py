@@ -156,7 +156,8 @@ def _check(address: str, info: Info) -> None:
         raise MissingFile(f"no shard {without_secrets(address)}: it is a folder")
     if info.get("size") is None:
         raise ConfigError(
-            f"shards: {without_secrets(address)}: the server does not tell its size, without which no copy is known to be whole"
+            f"shards: {without_secrets(address)}: the server does not tell its size, without which no copy is "
+            "known to be whole"
         )
 
 
