@@ -19,6 +19,7 @@ ALLOWED = {
     "data": ("transform", "settings", "files"),
     "engine": ("settings", "files", "models.library_internals", "models.weights.integrity"),
     "prediction": ("data", "models", "settings", "files"),
+    "export": ("data", "models", "transform", "settings", "files"),
     "evaluation": ("engine", "data", "metrics", "models", "transform", "settings", "files"),
     "bootstrapping": ("evaluation", "engine", "data", "models", "transform", "settings", "files"),
 }
