@@ -10,6 +10,7 @@ examples/caption_with_onnxruntime.py uses an export; docs/deploy.md says when to
 """
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -96,6 +97,7 @@ def read_images(names: Sequence[str], image_size: int) -> Tensor:
 def run(flags: Flags) -> None:
     """Export a checkpoint."""
     with needs_extra("export", "python -m export"):
+        importlib.import_module("onnxscript")  # by which torch writes graphs
         from export import graphs as exported
         from export.check import Agreement, compare
         from export.folder import check_folder, describe, write_folder
