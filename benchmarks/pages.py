@@ -1,4 +1,4 @@
-"""Bring the tables of README.md, docs/performance.md and docs/scaling.md up to date with benchmarks/results.
+"""Bring the tables of README.md and of pages in docs/ up to date with benchmarks/results.
 
     python -m benchmarks.pages
 
@@ -17,7 +17,7 @@ from benchmarks.scaling_table import scaling
 from benchmarks.tables import comparison_table, times
 from files import REPOSITORY, atomic_write
 
-PAGES = ("README.md", "docs/performance.md", "docs/scaling.md")
+PAGES = ("README.md", "docs/performance.md", "docs/scaling.md", "docs/deploy.md")
 
 GOALS = {  # times as fast as the textbook way, on one thread of a CPU in fp32
     "pretrain_base": 1.5,
@@ -251,7 +251,34 @@ def _seconds(order: dict[str, float]) -> str:
     return f"{order['processor_seconds']:.1f} s"
 
 
-_PARTS = (summary, comparisons, goals, checks, annotations, checkpoints, choice, scaling, startup, readers)
+def deploy(results: Results) -> str:
+    """Latency and throughput of the ways to run a captioner, by `python -m benchmarks.deploy`."""
+    if "deploy" not in results:
+        return "No results are recorded yet."
+    measured = results["deploy"]
+    on, pictures = measured["machine"], measured["pictures"]
+    encode, caption = (measured["seconds"][job] for job in ("encode", "caption"))
+    rows: list[str] = []
+    for way in encode:
+        cells = [
+            cell
+            for job in (caption, encode)
+            for cell in ((f"{job[way]['one']:.2f} s", f"{pictures / job[way]['all']:.2f}") if way in job else ("", ""))
+        ]
+        rows.append(f"| {way} | {' | '.join(cells)} |")
+    packages = "; ".join(f"{name} {on[name]}" for name in ("torch", "onnxruntime", "transformers") if name in on)
+    about = (
+        f"{measured['what']}; {pictures} pictures, {measured['batch_size']} at once, {measured['threads']} threads; "
+        f"{on['processor']}, {on['cores']} cores; {packages}:"
+    )
+    head = (
+        "| way | caption of one picture | captions/s | encoding one picture | encoded pictures/s |\n"
+        "| --- | ---: | ---: | ---: | ---: |"
+    )
+    return "\n".join([f"{about}\n", head, *rows])
+
+
+_PARTS = (summary, comparisons, goals, checks, annotations, checkpoints, choice, scaling, startup, readers, deploy)
 TABLES = {part.__name__: part for part in _PARTS}
 
 

@@ -20,6 +20,7 @@ ALLOWED = {
     "engine": ("settings", "files", "models.library_internals", "models.weights.integrity"),
     "prediction": ("data", "engine.device", "models", "transform", "settings", "files"),
     "verify": ("data", "engine.device", "models", "transform", "settings", "files"),
+    "export": ("data", "models", "transform", "settings", "files"),
     "evaluation": ("engine", "data", "metrics", "models", "transform", "settings", "files"),
     "webapp": ("prediction", "evaluation.web_page", "data", "models", "settings", "files"),
     "bootstrapping": ("evaluation", "engine", "data", "models", "transform", "settings", "files"),
