@@ -278,7 +278,36 @@ def deploy(results: Results) -> str:
     return "\n".join([f"{about}\n", head, *rows])
 
 
-_PARTS = (summary, comparisons, goals, checks, annotations, checkpoints, choice, scaling, startup, readers, deploy)
+def predict(results: Results) -> str:
+    """Files to captions, by `python -m benchmarks.predict`."""
+    measured = results["predict"]
+    rows = [
+        f"| {precision} | {each['ours']['wall']:.0f} s | {each['hugging_face']['wall']:.0f} s | "
+        f"{times(measured['hugging_face_over_ours'][precision]['wall'])} |"
+        for precision, each in measured["seconds"].items()
+    ]
+    on = measured["machine"]
+    about = (
+        f"{measured['what']}; {measured['threads']} threads, {on['processor']}; torch {on['torch'].partition('+')[0]}:"
+    )
+    head = "| | ours | Hugging Face | ours is faster by |\n| --- | ---: | ---: | ---: |"
+    return "\n".join([f"{about}\n", head, *rows])
+
+
+_PARTS = (
+    summary,
+    comparisons,
+    goals,
+    checks,
+    annotations,
+    checkpoints,
+    choice,
+    scaling,
+    startup,
+    readers,
+    deploy,
+    predict,
+)
 TABLES = {part.__name__: part for part in _PARTS}
 
 
