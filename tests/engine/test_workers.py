@@ -137,7 +137,7 @@ def test_a_signal_ends_a_run_whose_batch_never_comes(toy, tmp_path, monkeypatch,
 
 
 def test_one_of_several_processes_waits_a_while_for_its_batch_after_a_signal(monkeypatch):
-    monkeypatch.setattr("engine.distributed.world_size", lambda: 2)
+    monkeypatch.setattr("engine.preemption.world_size", lambda: 2)
     monkeypatch.setattr(Preemption, "PATIENCE", 0.5)
     preemption = Preemption()
     began = time.monotonic()
