@@ -34,9 +34,9 @@ endif
 	$(INSTALL) -r requirements.txt
 	touch $@
 
+# Gradio asks for a Pillow below 13, which resizes tall pictures to other last gray levels than the recorded ones.
 $(VENV)/ready-app: $(READY) requirements-app.txt
 	$(INSTALL) -r requirements-app.txt
-	# Gradio asks for a Pillow below 13, which resizes tall pictures to other last gray levels than the recorded ones.
 	$(INSTALL) --no-deps 'pillow>=13'
 	touch $@
 
