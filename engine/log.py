@@ -171,8 +171,9 @@ class Speed:
             "samples_per_s": self.steps * self.samples_per_step / seconds,
             "s_per_step": seconds / steps,
             "data_wait": self.waited / seconds,
-            "memory_gib": peak_memory(self.device) / 2**30,
         }
+        if memory := peak_memory(self.device):
+            figures["memory_gib"] = memory / 2**30
         if self.peak and self.flops_per_step:
             figures["mfu"] = self.steps * self.flops_per_step / seconds / self.peak
         self.restart()
@@ -189,11 +190,13 @@ def _without_secrets(value: Any) -> Any:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most memory that was in use, in bytes: of the GPU, or of this process."""
+    """The most memory that was in use, in bytes: of the GPU, or of this process; 0 on Windows, which does not tell."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    import resource  # not on Windows
-
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
 
@@ -229,5 +232,7 @@ def status_line(losses: dict[str, float], speed: dict[str, float], lr: float) ->
     parts += [f"lr {lr:.3g}", f"{speed['samples_per_s']:.3g} samples/s"]
     if "mfu" in speed:
         parts.append(f"MFU {speed['mfu']:.1%}")
-    parts += [f"memory {speed['memory_gib']:.2f} GiB", f"data wait {speed['data_wait']:.0%}"]
+    if "memory_gib" in speed:
+        parts.append(f"memory {speed['memory_gib']:.2f} GiB")
+    parts.append(f"data wait {speed['data_wait']:.0%}")
     return "  ".join(parts)

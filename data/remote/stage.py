@@ -36,9 +36,19 @@ class Staging:
     gib: float = 64.0
 
     def path(self) -> Path:
-        """The folder of the copies; each user has one of their own."""
+        """The folder of the copies; each user has one of their own.
+
+        Raises:
+            UserError: another user has made the folder that is this user's by default, and could put into it what they
+                like in place of the shards.
+        """
+        if self.folder:
+            return Path(self.folder)
         user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
-        return Path(self.folder or os.path.join(tempfile.gettempdir(), f"blip-staged-{user}"))
+        own = Path(tempfile.gettempdir(), f"blip-staged-{user}")
+        if hasattr(os, "getuid") and own.exists() and own.stat().st_uid != user:
+            raise UserError(f"{own} belongs to another user: name a folder of your own by stage_dir")
+        return own
 
 
 class _Lost(NamedTuple):

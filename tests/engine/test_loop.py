@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import engine
-from engine import Progress, Run, TrainConfig, log, loop
+from engine import Progress, Run, TrainConfig, log, training
 from engine.step import Losses, Optimization
 from settings import UserError
 
@@ -287,17 +287,27 @@ def test_a_run_leaves_no_handler_behind(toy, tmp_path):
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_the_operations_of_the_first_step_are_counted(toy, tmp_path, monkeypatch, accumulated):
     counted = []
-    close = loop.Training.close
-    monkeypatch.setattr(loop.Training, "close", lambda self: counted.append(self.speed.flops_per_step) or close(self))
+    close = training.Training.close
+    note = lambda self: counted.append(self.speed.flops_per_step) or close(self)  # noqa: E731
+    monkeypatch.setattr(training.Training, "close", note)
     toy.main(["--output_dir", str(tmp_path), "max_epoch=1", f"accumulation_steps={accumulated}", *FAST])
     # forward 2*4*6, backward for the weight the same; the inputs need no gradient
     assert counted == [96 * accumulated]
 
 
+def test_a_resumed_run_counts_no_operations_again(toy, tmp_path, monkeypatch):
+    """Compiled blocks are not used while operations are counted, and would round in another way than before."""
+    toy.main(["--output_dir", str(tmp_path), "max_epoch=1", *FAST])
+    assert torch.load(tmp_path / "checkpoint_last.pth", weights_only=True)["flops_per_step"] == 96
+    monkeypatch.delattr(training, "ModelFlops")
+    toy.main(["--output_dir", str(tmp_path), "max_epoch=2", *FAST, "--resume"])
+    assert torch.load(tmp_path / "checkpoint_last.pth", weights_only=True)["flops_per_step"] == 96
+
+
 def test_neither_counting_operations_nor_measuring_the_peak_changes_a_training(toy, tmp_path, monkeypatch):
     toy.main(["--output_dir", str(tmp_path / "with"), "max_epoch=1", *FAST])
-    monkeypatch.setattr(loop.Training, "_count_flops", lambda self: contextlib.nullcontext())
-    monkeypatch.setattr(loop.Training, "_peak", lambda self: 1e9)
+    monkeypatch.setattr(training.Training, "_count_flops", lambda self: contextlib.nullcontext())
+    monkeypatch.setattr(training.Training, "_peak", lambda self: 1e9)
     toy.main(["--output_dir", str(tmp_path / "without"), "max_epoch=1", *FAST])
     one, two = (torch.load(tmp_path / name / "checkpoint_last.pth") for name in ("with", "without"))
     assert all(torch.equal(tensor, two["model"][name]) for name, tensor in one["model"].items())

@@ -100,7 +100,7 @@ def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(
     settings = [*SETTINGS, f"save_every={save_every}", f"stop_at={stop_at}", "stop_by=SIGTERM"]
     result = torchrun(2, "--output_dir", tmp_path, *settings)
     assert f"exitcode  : {PREEMPTED}" in result.stderr
-    assert "loop.py" not in result.stderr  # no traceback but torchrun's own
+    assert "training.py" not in result.stderr  # no traceback but torchrun's own
     assert final(tmp_path)["step"] == saved
 
 

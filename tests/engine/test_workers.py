@@ -136,6 +136,20 @@ def test_a_signal_ends_a_run_whose_batch_never_comes(toy, tmp_path, monkeypatch,
     assert torch.load(tmp_path / "checkpoint_last.pth", weights_only=True)["step"] == 24
 
 
+def test_a_batch_read_for_a_step_that_a_signal_prevents_is_counted_once(toy, tmp_path, monkeypatch):
+    settings = ["--output_dir", str(tmp_path), *SETTINGS[:-1], "accumulation_steps=2"]
+    order = toy.shuffled(48, (42, 0)).tolist()
+    with monkeypatch.context() as patch:
+        stuck_at(toy, patch, sample=order[5 * 4])  # in the second batch of step 2
+        threading.Timer(3, lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)).start()
+        with pytest.raises(SystemExit):
+            toy.main(settings)
+    stopped = torch.load(tmp_path / "checkpoint_last.pth", weights_only=True)
+    assert (stopped["step"], stopped["loaders"]) == (2, [{"batches": 4}])
+    toy.main([*settings, "--resume"])
+    assert torch.load(tmp_path / "checkpoint_last.pth", weights_only=True)["loaders"] == [{"batches": 24}]
+
+
 def test_one_of_several_processes_waits_a_while_for_its_batch_after_a_signal(monkeypatch):
     monkeypatch.setattr("engine.preemption.world_size", lambda: 2)
     monkeypatch.setattr(Preemption, "PATIENCE", 0.5)

@@ -1,9 +1,14 @@
 """When batches use which shards, and how much room that takes."""
 
+import os
+import tempfile
+
 import numpy as np
 import pytest
 
+from data.remote.stage import Staging
 from data.remote.stager import largest_need, uses_of
+from settings import UserError
 
 
 def drawn(rng, batches, shards):
@@ -42,3 +47,18 @@ def test_the_largest_need_is_that_of_the_neediest_batch(seed):
 def test_nothing_is_needed_of_an_epoch_that_reads_no_remote_shard():
     assert uses_of([(np.zeros(0, int), np.zeros(0, int))]) == []
     assert largest_need([], {}, 0) == (0, 0)
+
+
+def test_the_folder_by_default_is_refused_where_another_user_made_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert Staging().path() == tmp_path / "blip-staged-12345"
+    (tmp_path / "blip-staged-12345").mkdir()
+    with pytest.raises(UserError, match="blip-staged-12345 belongs to another user: name a folder of your own"):
+        Staging().path()
+    assert Staging(str(tmp_path)).path() == tmp_path
+
+
+def test_shards_keep_whole_numbers_beside_passes_over_more_than_four_billion_samples():
+    (use,) = uses_of([(np.array([12]), np.array([0], np.uint64))])
+    assert (type(use.shard), use.shard) == (int, 12)
