@@ -1,6 +1,7 @@
 """What a call costs beside time: floating-point operations and memory; and what the device can do at best."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-# torch counts the attention kernels of GPUs only.
+# torch counts the attention kernels of GPUs only, and no layers by oneDNN.
 _cpu_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _cpu_attention_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
@@ -28,11 +29,20 @@ def _attention_backward_flops(_: Any, query: Any, key: Any, value: Any, *__: Any
     return 2 * batch * heads * length * key[2] * (3 * width + 2 * value[3])
 
 
+def _onednn_flops(x: Any, weight: Any, *_: Any, **__: Any) -> int:
+    """A linear layer: x [.., D] by weight [out, D]."""
+    return 2 * math.prod(x) * weight[0]
+
+
 class FlopCounter(FlopCounterMode):
     """Counts the floating-point operations of matrix products, convolutions and attention, on a CPU, too."""
 
     def __init__(self) -> None:
-        own = {_cpu_attention: _attention_flops, _cpu_attention_backward: _attention_backward_flops}
+        own = {
+            _cpu_attention: _attention_flops,
+            _cpu_attention_backward: _attention_backward_flops,
+            torch.ops.aten.mkldnn_linear: _onednn_flops,
+        }
         super().__init__(display=False, custom_mapping=own)
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.attention_kernels import is_slow_when_fused
+from models.kernels import is_slow_when_fused
 from models.packing import Packing
 
 KeyValue = tuple[Tensor, Tensor]  # each [N, heads, T, d]

@@ -10,12 +10,12 @@ from transformers import BatchEncoding
 
 from models.answer_tree import merge_answers
 from models.attention import AttentionInputs, Memory
-from models.attention_kernels import for_changing_shapes
 from models.base import VisionLanguageModel
 from models.config import ModelConfig
 from models.errors import check
 from models.face import make_callable
 from models.generation import SearchOptions, check_finite, generate
+from models.kernels import for_changing_shapes
 from models.med import TextDecoder, TextModel
 from models.names_2022 import load_checkpoint as load_checkpoint
 from models.tokenizer import decode, tokenize

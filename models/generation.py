@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from models.attention import Memory, SelfAttentionCache
-from models.attention_kernels import for_changing_shapes
 from models.errors import ConfigError, UserError, check
+from models.kernels import for_changing_shapes, for_few_rows
 from models.med import TextDecoder
 from models.transfer import ask
 
@@ -181,7 +181,7 @@ def generate(
     rules = _Rules(end_token, pad_token, options.max_length, options.min_length, options.penalty)
     if prompt.device.type == "cpu":  # to the kernels of GPUs the layout makes no difference
         memory = memory.contiguous()
-    with for_changing_shapes(prompt.device):
+    with for_changing_shapes(prompt.device), for_few_rows(prompt.device, decoder.bert.config.hidden_size):
         if options.sample or options.num_beams == 1:
             return _greedy_or_sample(decoder, memory, prompt, rules, options)
         return _beam_search(decoder, memory, prompt, rules, options.num_beams, options.num_return_sequences)

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.attention_kernels import for_changing_shapes
 from models.image_text import MATCH, MAX_TEXT_LENGTH, ImageTextModel, similarities
+from models.kernels import for_changing_shapes
 from models.med import TextModel
 from models.packing import Packing
 from models.rerank.image_states import ImageStates

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from models.attention import Memory, attend
-from models.attention_kernels import is_slow_when_fused
 
 
 def textbook(query, key, value, allowed):
@@ -39,17 +38,6 @@ def test_few_queries_in_bfloat16_see_no_later_position():
         context, _ = attend(query, key, value, causal=True)
     expected = textbook(query[0, :, 0], key[0, 0], value[0, 0], torch.ones(5, 5, dtype=torch.bool).tril())
     torch.testing.assert_close(context[0].double(), expected, rtol=0, atol=2e-2)
-
-
-def test_only_few_queries_in_bfloat16_without_gradients_are_kept_from_the_fused_kernel():
-    few = torch.zeros(1, 1, 4, 8, dtype=torch.bfloat16)
-    many = torch.zeros(1, 1, 100, 8, dtype=torch.bfloat16)
-    assert not is_slow_when_fused(few)
-    with torch.no_grad():
-        assert is_slow_when_fused(few)
-        assert not is_slow_when_fused(many)
-        assert not is_slow_when_fused(few.float())
-        assert not is_slow_when_fused(few.to("meta"))
 
 
 def test_a_memory_in_one_piece_is_the_same_memory():
