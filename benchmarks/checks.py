@@ -202,12 +202,15 @@ def _fit(context: Context, folder: Path, epochs: int, resume_from: Path | None =
 
 
 CHECKS = (training_in_bf16, training_in_fp16, checkpointing, evaluation_in_bf16, resuming, compiled)
+SLOW_CHECKS = {compiled.__name__}  # minutes, in which many jobs could be measured
 
 
 def run_check(check: Callable[[Context], Finding], context: Context) -> Finding:
-    """Run a check with tiny models; an exception is a finding, too."""
+    """Run a check with tiny models; an exception is a finding, too, but for an ImportError: a package is missing."""
     try:
         return check(replace(context, tiny=True))
+    except ImportError:
+        raise
     except Exception as error:
         traceback.print_exc()
         return Finding(False, f"{type(error).__name__}: {error}")
