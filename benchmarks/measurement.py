@@ -16,7 +16,8 @@ from files import REPOSITORY, atomic_write
 
 RESULTS = REPOSITORY / "benchmarks" / "results"  # the committed figures, of which docs/performance.md tells
 
-_PACKAGES = ("torch", "torchvision", "timm", "transformers", "tokenizers")  # whose versions decide speed
+# whose versions decide speed; without simplejpeg, Pillow decodes for the loader
+_PACKAGES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "pillow", "simplejpeg")
 
 
 def machine(device: torch.device | None = None) -> dict[str, str | int]:
