@@ -6,6 +6,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,12 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
+@cache
 def commit() -> str | None:
-    """The commit of this code, with `+` where files differ from it; None outside of a git checkout."""
+    """The commit of this code, with `+` where files differ from it; None outside of a git checkout.
+
+    It is asked for once: the results that a run writes differ from the commit, too.
+    """
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--abbrev=10", "--exclude=*", "--dirty=+"],

@@ -11,7 +11,7 @@ from importlib.metadata import packages_distributions
 import pytest
 from packaging.utils import canonicalize_name
 
-from benchmarks import budget, run
+from benchmarks import budget, measurement, run
 from benchmarks.checks import CHECKS, Finding, run_check
 from benchmarks.jobs import JOBS, Job
 from benchmarks.session import Session
@@ -194,3 +194,11 @@ def test_what_takes_minutes_or_needs_no_gpu_comes_last(tmp_path, monkeypatch):
     assert names[5:] == [*jobs[:-3], SLOW, "pretrain_base_compiled", "loader_224", "loader_384"]
     assert order[5] == f"{jobs[0]} {len(jobs)}"
     assert order[-1] == "loader_384 1"
+
+
+def test_the_commit_of_all_results_is_that_of_the_start_though_they_change_the_tree(monkeypatch):
+    answers = (subprocess.CompletedProcess(["git"], 0, stdout) for stdout in ("0123456789", "0123456789+"))
+    monkeypatch.setattr(measurement.subprocess, "run", lambda *_, **__: next(answers))
+    measurement.commit.cache_clear()
+    assert [measurement.commit(), measurement.commit()] == ["0123456789", "0123456789"]
+    measurement.commit.cache_clear()
