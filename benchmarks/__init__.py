@@ -14,3 +14,7 @@ pages        brings the tables of README.md and docs/ up to date with results/
 
 `repeated_lines` counts instead: how much of each script stands in another.
 """
+
+import time
+
+BEGAN = time.monotonic()  # before torch is imported, which takes seconds of a budget

@@ -28,7 +28,8 @@ from transform.image import normalize
 STEPS = 4
 MOST_ROUNDING = {"bf16": 0.02, "fp16": 0.005}  # how much a loss may differ from fp32's, relatively
 SAME = 1e-4  # the same between two ways to compute one thing in fp32, relatively
-MEMORIZING_STEPS, MEMORIZING_RATE = 90, 5e-3  # after which a tiny retrieval model finds most of 12 pairs
+PAIRS = 4  # so few that a tiny retrieval model tells them apart by far more than bf16 rounds, whatever it draws
+MEMORIZING_STEPS, MEMORIZING_RATE = 120, 5e-3
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,12 @@ def evaluation_in_bf16(context: Context) -> Finding:
     side = TRAININGS["retrieval"](replace(context, precision="fp32"), init_lr=MEMORIZING_RATE, vocab_file="")
     model = side.model
     assert isinstance(model, BLIPRetrieval)
-    texts = [f"a {word}" for word in WORDS]
+    texts = [f"a {word}" for word in WORDS[-PAIRS:]]
     images = _patterns(len(texts), model.visual_encoder.image_size)
     batch = {"image": images, "caption": texts, "image_id": torch.arange(len(texts))}
     step = side.ours()
-    for _ in range(MEMORIZING_STEPS):
+    for left in range(MEMORIZING_STEPS, 0, -1):
+        step.lr = MEMORIZING_RATE * min(1.0, 2 * left / MEMORIZING_STEPS)
         step(batch)
     model.eval()
     found = {name: _search(replace(context, precision=name), model, images, texts) for name in ("fp32", "bf16")}
@@ -117,7 +119,7 @@ def evaluation_in_bf16(context: Context) -> Finding:
     change, spread = (exact - rounded).abs().max().item(), (exact.max() - exact.min()).item()
     shown = ", ".join(f"{image:.2f} / {text:.2f} in {name}" for name, (image, text) in recalls.items())
     text = f"R@1 {shown}; scores, which range over {spread:.2g}, change by {change:.1e} at most"
-    return Finding(recalls["fp32"] == recalls["bf16"] and min(recalls["fp32"]) > 0.5, text)
+    return Finding(recalls["fp32"] == recalls["bf16"] == [1.0, 1.0], text)
 
 
 def _search(
@@ -202,12 +204,15 @@ def _fit(context: Context, folder: Path, epochs: int, resume_from: Path | None =
 
 
 CHECKS = (training_in_bf16, training_in_fp16, checkpointing, evaluation_in_bf16, resuming, compiled)
+SLOW_CHECKS = {compiled.__name__}  # minutes, in which many jobs could be measured
 
 
 def run_check(check: Callable[[Context], Finding], context: Context) -> Finding:
-    """Run a check with tiny models; an exception is a finding, too."""
+    """Run a check with tiny models; an exception is a finding, too, but for an ImportError: a package is missing."""
     try:
         return check(replace(context, tiny=True))
+    except ImportError:
+        raise
     except Exception as error:
         traceback.print_exc()
         return Finding(False, f"{type(error).__name__}: {error}")

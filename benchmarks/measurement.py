@@ -6,6 +6,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from files import REPOSITORY, atomic_write
 
 RESULTS = REPOSITORY / "benchmarks" / "results"  # the committed figures, of which docs/performance.md tells
 
-_PACKAGES = ("torch", "torchvision", "timm", "transformers", "tokenizers")  # whose versions decide speed
+# whose versions decide speed; without simplejpeg, Pillow decodes for the loader
+_PACKAGES = ("torch", "torchvision", "timm", "transformers", "tokenizers", "pillow", "simplejpeg")
 
 
 def machine(device: torch.device | None = None) -> dict[str, str | int]:
@@ -46,8 +48,12 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
+@cache
 def commit() -> str | None:
-    """The commit of this code, with `+` where files differ from it; None outside of a git checkout."""
+    """The commit of this code, with `+` where files differ from it; None outside of a git checkout.
+
+    It is asked for once: the results that a run writes differ from the commit, too.
+    """
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--abbrev=10", "--exclude=*", "--dirty=+"],

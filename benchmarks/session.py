@@ -1,5 +1,6 @@
 """One run of `benchmarks.run`: jobs and checks one after the other, until the budget ends."""
 
+import contextlib
 import gc
 import time
 import traceback
@@ -9,7 +10,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.checks import CHECKS, run_check
+from benchmarks.budget import BudgetEnded, ends_at
+from benchmarks.checks import CHECKS, Finding, run_check
 from benchmarks.comparison import Comparison, NoTime, measure
 from benchmarks.context import Context
 from benchmarks.jobs import Job
@@ -24,7 +26,8 @@ class Session:
     Args:
         out: folder of the results.
         rounds: how often each way is timed at most.
-        deadline: on the clock `time.monotonic`; what would end after it is left out.
+        deadline: on the clock `time.monotonic`; what would end after it is left out, and what does not end then is
+            ended.
     """
 
     def __init__(self, context: Context, out: Path, rounds: int, deadline: float) -> None:
@@ -32,6 +35,7 @@ class Session:
         self.results: list[dict[str, Any]] = []
         self.failed: list[str] = []
         self.left_out: list[str] = []
+        self._found: dict[str, Any] = {}  # by the checks
         by = time.process_time if context.device.type == "cpu" else time.perf_counter
         self.peak = matrix_product_rate(context.device, context.dtype, by)
         print(f"fastest matrix product in {context.precision}: {self.peak / 1e12:.3g} TFLOP/s", flush=True)
@@ -44,12 +48,13 @@ class Session:
             return
         rounds_end = time.monotonic() + left / jobs_left
         try:
-            for comparison in job.prepare(self.context):
-                self._measure(comparison, rounds_end)
-        except NoTime as reason:
+            with ends_at(self.deadline):
+                for comparison in job.prepare(self.context):
+                    self._measure(comparison, rounds_end)
+        except BudgetEnded:
+            self.left_out.append(f"{job.name}: the budget ended while it ran")
+        except (NoTime, ImportError) as reason:  # an ImportError names the package that is missing
             self.left_out.append(f"{job.name}: {reason}")
-        except ImportError as missing:
-            self.left_out.append(f"{job.name}: {missing}")
         except Exception as error:  # the other jobs still have something to tell
             traceback.print_exc()
             self.failed.append(f"{job.name}: {type(error).__name__}: {error}")
@@ -63,8 +68,7 @@ class Session:
         save(self.out / f"{comparison.name}-{where}.json", result)
 
     def check(self, names: Collection[str]) -> None:
-        """Run the checks of these names, and write what they found."""
-        found: dict[str, Any] = {}
+        """Run the checks of these names, and write what each found."""
         for check in CHECKS:
             name = check.__name__
             if name not in names:
@@ -73,21 +77,30 @@ class Session:
                 self.left_out.append(f"check {name}: the budget is used up")
                 continue
             began = time.monotonic()
-            finding = run_check(check, self.context)
-            took = time.monotonic() - began
-            found[name] = {"passed": finding.passed, "found": finding.text, "seconds": round(took, 1)}
-            print(f"{'pass' if finding.passed else 'FAIL'}  {name}: {finding.text}", flush=True)
-            if not finding.passed:
-                self.failed.append(f"check {name}: {finding.text}")
+            try:
+                with ends_at(self.deadline):
+                    finding = run_check(check, self.context)
+            except BudgetEnded:
+                self.left_out.append(f"check {name}: the budget ended while it ran")
+            except ImportError as missing:
+                self.left_out.append(f"check {name}: {missing}")
+            else:
+                self._record(name, finding, time.monotonic() - began)
             self._free_memory()
-        if found:
-            about = {"machine": machine(self.context.device), "commit": commit()}
-            save(self.out / f"checks-{self.context.device.type}.json", {"checks": found, **about})
+
+    def _record(self, name: str, finding: Finding, seconds: float) -> None:
+        print(f"{'pass' if finding.passed else 'FAIL'}  {name}: {finding.text}", flush=True)
+        if not finding.passed:
+            self.failed.append(f"check {name}: {finding.text}")
+        self._found[name] = {"passed": finding.passed, "found": finding.text, "seconds": round(seconds, 1)}
+        about = {"machine": machine(self.context.device), "commit": commit()}
+        save(self.out / f"checks-{self.context.device.type}.json", {"checks": self._found, **about})
 
     def _free_memory(self) -> None:
         gc.collect()
         if self.context.device.type == "cuda":
-            torch.cuda.empty_cache()
+            with contextlib.suppress(RuntimeError):  # after some errors CUDA does nothing more, and this is no news
+                torch.cuda.empty_cache()
 
     def summary(self) -> int:
         """Print everything that was measured, and what was not; the exit status."""

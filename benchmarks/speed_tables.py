@@ -99,7 +99,8 @@ def checks(results: Results) -> str:
     rows: list[str] = []
     for name, result in results.items():
         if name.startswith("checks-"):
-            where = result["machine"].get("gpu", result["machine"]["processor"])
+            machine = result["machine"]
+            where = f"{machine.get('gpu', machine['processor'])}, torch {machine['torch'].partition('+')[0]}"
             for check, found in result["checks"].items():
                 rows.append(
                     f"| {check.replace('_', ' ')} | {where} | {'pass' if found['passed'] else '**fail**'} | "

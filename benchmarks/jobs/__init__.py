@@ -35,9 +35,9 @@ JOBS = (
     Job("vqa_rank", "evaluation", vqa.rank),
     Job("capfilt", "evaluation", capfilt.capfilt),
     Job("pretrain_large", "steps", pretrain.large),
+    Job("pretrain_base_compiled", "compile", pretrain.compiled),
     Job("loader_224", "loader", loader.to_224),
     Job("loader_384", "loader", loader.to_384),
-    Job("pretrain_base_compiled", "compile", pretrain.compiled),
 )
 
 TRAININGS: dict[str, Callable[..., TrainingSide]] = {  # each script's model, step and batch

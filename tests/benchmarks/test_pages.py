@@ -81,8 +81,9 @@ def test_the_summary_has_a_column_for_each_kind_of_device_in_its_own_precision()
 
 def test_checks_of_every_device_are_listed():
     found = {"training_in_bf16": {"passed": False, "found": "losses differ by 3", "seconds": 1.0}}
-    rows = table("checks", {"checks-cuda": {"checks": found, "machine": {"processor": "x", "gpu": "a GPU"}}})
-    assert rows.splitlines()[2:] == ["| training in bf16 | a GPU | **fail** | losses differ by 3 |"]
+    machine = {"processor": "x", "gpu": "a GPU", "torch": "2.11.0+cu130"}
+    rows = table("checks", {"checks-cuda": {"checks": found, "machine": machine}})
+    assert rows.splitlines()[2:] == ["| training in bf16 | a GPU, torch 2.11.0 | **fail** | losses differ by 3 |"]
     assert table("checks", {}) == "No results are recorded yet."
 
 

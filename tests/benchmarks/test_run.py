@@ -1,17 +1,20 @@
 """The command that measures, as it runs on a GPU's machine: with the packages that are there, and tiny models here."""
 
+import contextlib
 import itertools
 import json
 import subprocess
 import sys
+import time
 from importlib.metadata import packages_distributions
 
 import pytest
 from packaging.utils import canonicalize_name
 
-from benchmarks import run
+from benchmarks import budget, measurement, run
 from benchmarks.checks import CHECKS, Finding, run_check
-from benchmarks.jobs import JOBS
+from benchmarks.jobs import JOBS, Job
+from benchmarks.session import Session
 from files import REPOSITORY
 from tests.test_optional_packages import brought_along
 
@@ -73,7 +76,8 @@ def test_all_checks_pass(measured):
 
 
 def test_without_time_every_job_is_named_as_left_out(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("benchmarks.run.time.monotonic", itertools.count(0, 10).__next__)
+    monkeypatch.setattr(run, "BEGAN", 0)
+    monkeypatch.setattr("benchmarks.session.time.monotonic", itertools.count(10).__next__)
     with pytest.raises(SystemExit) as ended:
         run.main(["--sizes=tiny", "--budget=1", f"--out={tmp_path}", "--only", "nlvr_step", "resuming"])
     assert ended.value.code == 0
@@ -90,7 +94,7 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(tmp_path, capsys, monkey
     def missing(_):
         raise ModuleNotFoundError("No module named 'transformers'")
 
-    jobs = (run.JOBS[0].__class__("first", "steps", broken), run.JOBS[0].__class__("second", "steps", missing))
+    jobs = (Job("first", "steps", broken), Job("second", "steps", missing))
     monkeypatch.setattr(run, "JOBS", jobs)
     with pytest.raises(SystemExit) as ended:
         run.main(["--sizes=tiny", f"--out={tmp_path}", "--only", "steps"])
@@ -105,3 +109,96 @@ def test_a_check_that_raises_is_one_that_failed(capsys):
         False, "ZeroDivisionError: division by zero"
     )
     assert "Traceback" in capsys.readouterr().err
+
+
+def session_of(tmp_path, monkeypatch, deadline=float("inf"), device="cpu"):
+    """A session that has not measured the device's peak."""
+    monkeypatch.setattr("benchmarks.session.matrix_product_rate", lambda *_: 1e12)
+    context = run.Context(run.torch.device(device), "fp32", True, tmp_path)
+    return Session(context, tmp_path, rounds=1, deadline=deadline)
+
+
+def test_what_runs_when_the_budget_ends_is_ended_and_named(tmp_path, monkeypatch):
+    def compiles(_):
+        while True:
+            with contextlib.suppress(Exception):  # as compilers do
+                time.sleep(10)
+
+    compiles.__name__ = "compiled"
+    monkeypatch.setattr("benchmarks.session.CHECKS", (compiles,))
+    began = time.monotonic()
+    session = session_of(tmp_path, monkeypatch, began + 0.2)
+    session.check({"compiled"})
+    assert session.left_out == ["check compiled: the budget ended while it ran"]
+    session.deadline = time.monotonic() + 0.2
+    session.run(Job("endless", "compile", compiles))
+    session.run(Job("next", "compile", compiles))
+    assert session.left_out[1:] == ["endless: the budget ended while it ran", "next: the budget is used up"]
+    assert time.monotonic() - began < 50
+    assert session.failed == []
+    assert session.summary() == 0
+
+
+def test_the_budget_does_not_end_what_comes_after_it(monkeypatch):
+    with budget.ends_at(time.monotonic() + 0.05):
+        pass
+    time.sleep(0.1)
+    with pytest.raises(budget.BudgetEnded), budget.ends_at(time.monotonic() - 1):  # used up already
+        time.sleep(5)
+    monkeypatch.setattr(budget.signal, "setitimer", None)
+    with budget.ends_at(float("inf")):  # asks for no signal
+        pass
+
+
+def test_checks_are_written_one_by_one_and_a_missing_package_is_named(tmp_path, monkeypatch):
+    def right(_):
+        return Finding(True, "as it should be")
+
+    def lacks(_):
+        raise ModuleNotFoundError("No module named 'triton'")
+
+    monkeypatch.setattr("benchmarks.session.CHECKS", (right, lacks))
+    session = session_of(tmp_path, monkeypatch)
+    monkeypatch.setattr("benchmarks.session.save", lambda _, result: written.append(list(result["checks"])))
+    written: list[list[str]] = []
+    session.check({"right"})
+    session.check({"lacks"})
+    assert written == [["right"]]
+    assert session.left_out == ["check lacks: No module named 'triton'"]
+    assert session.failed == []
+
+
+def test_a_gpu_that_does_nothing_more_after_an_error_does_not_end_the_run(tmp_path, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(run.torch.cuda, "empty_cache", fails)
+    session = session_of(tmp_path, monkeypatch, device="cuda")
+    session.run(Job("first", "steps", fails))
+    session.run(Job("second", "steps", fails))
+    assert [failure.partition(":")[0] for failure in session.failed] == ["first", "second"]
+    assert session.summary() == 1
+
+
+def test_what_takes_minutes_or_needs_no_gpu_comes_last(tmp_path, monkeypatch):
+    order: list[str] = []
+    monkeypatch.setattr(Session, "__init__", lambda *_: None)
+    monkeypatch.setattr(Session, "check", lambda _, names: order.extend(sorted(names)))
+    monkeypatch.setattr(Session, "run", lambda _, job, jobs_left: order.append(f"{job.name} {jobs_left}"))
+    monkeypatch.setattr(Session, "summary", lambda _: 0)
+    with pytest.raises(SystemExit):
+        run.main(["--device=cpu", "--sizes=tiny", f"--out={tmp_path}"])
+    names = [entry.partition(" ")[0] for entry in order]
+    jobs = [job.name for job in JOBS]
+    assert names[:5] == sorted(check.__name__ for check in CHECKS if check.__name__ != SLOW)
+    assert names[5:] == [*jobs[:-3], SLOW, "pretrain_base_compiled", "loader_224", "loader_384"]
+    assert order[5] == f"{jobs[0]} {len(jobs)}"
+    assert order[-1] == "loader_384 1"
+
+
+def test_the_commit_of_all_results_is_that_of_the_start_though_they_change_the_tree(monkeypatch):
+    answers = (subprocess.CompletedProcess(["git"], 0, stdout) for stdout in ("0123456789", "0123456789+"))
+    monkeypatch.setattr(measurement.subprocess, "run", lambda *_, **__: next(answers))
+    measurement.commit.cache_clear()
+    assert [measurement.commit(), measurement.commit()] == ["0123456789", "0123456789"]
+    measurement.commit.cache_clear()
