@@ -7,15 +7,19 @@ A ViT-B captioner at 384 pixels with random weights describes JPEG files of 640x
 that reading the weights and the pictures counts:
 
 - ours: `predict.py caption`; with bf16 its `--precision bf16`, which keeps the weights in float32;
-- Hugging Face: `benchmarks.predict_hugging_face`, `BlipImageProcessor` and `generate`; with bf16 its weights are bf16.
+- Hugging Face: `benchmarks.predict_hugging_face`, `BlipImageProcessor` and `generate`; with bf16 its weights are bf16;
+- OpenVINO, where it is installed: `benchmarks.predict_openvino`, Hugging Face's model converted beforehand, its weights
+  16-bit floats; it computes in float32 or in bf16.
 
-The ways take turns. Their beam searches score differently, and their resizing differs in gray levels, so what is
-compared is the share of pictures that get the same caption in greedy search, in fp32. Wall time is measured, on a
-machine with nothing else to do, and beside it the processor time of all threads. Results go to
+The ways take turns. Beam searches of ours and of Hugging Face score differently, and their resizing differs in gray
+levels, so what is compared is the share of pictures that get the same caption in greedy search, in fp32. Wall time is
+measured, on a machine with nothing else to do, and beside it the processor time of all threads. Results go to
 benchmarks/results/predict.json.
 """
 
 import argparse
+import importlib.util
+import itertools
 import json
 import os
 import resource
@@ -23,23 +27,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from PIL import Image
 
-from benchmarks.measurement import machine, save
+from benchmarks.measurement import commit, machine, save
 from benchmarks.predict_hugging_face import DTYPES, PROMPT
 from files import REPOSITORY
 from models.blip import BLIPDecoder
 from models.weights.huggingface import save_huggingface
 from settings.flags import Parser, at_least
 
+OURS = "ours"
+HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 COMPARED = 8  # pictures whose greedy captions are compared
 
 
@@ -60,22 +66,34 @@ def draw_pictures(folder: Path, number: int) -> None:
         clouds.resize((640, 480), Image.Resampling.BICUBIC).save(folder / f"{i:04}.jpg", quality=90)
 
 
-def command(way: str, model: Path, pictures: Path, precision: str, beams: int, out: Path) -> list[str]:
-    """The command line of a way; its captions go to `out`, or to its standard output."""
-    options = ["--precision", precision, "--num_beams", str(beams)]
-    if way == "hugging_face":
-        return [sys.executable, "-m", "benchmarks.predict_hugging_face", str(model), str(pictures), *options]
-    lengths = ["--max_length", "20", "--min_length", "5", "--prompt", PROMPT, "--device", "cpu"]
-    shared = ["--checkpoint", str(model), "--out", str(out)]
-    return [sys.executable, "predict.py", "caption", str(pictures), *options, *lengths, *shared]
+def ways(model: BLIPDecoder, folder: Path) -> dict[str, list[str]]:
+    """The command of each way, its model written to `folder`; the pictures and what differs from run to run follow."""
+    save_huggingface(model, folder / "model")
+    module, saved = [sys.executable, "-m"], str(folder / "model")
+    script = [sys.executable, "predict.py", "caption", "--checkpoint", saved, "--device", "cpu"]
+    found = {
+        OURS: [*script, "--max_length", "20", "--min_length", "5", "--prompt", PROMPT],
+        "hugging_face": [*module, "benchmarks.predict_hugging_face", saved],
+    }
+    if HAS_OPENVINO:
+        from benchmarks.predict_openvino import convert  # which cannot be imported without it
+
+        convert(folder / "model", folder / "converted")
+        found["openvino"] = [*module, "benchmarks.predict_openvino", str(folder / "converted")]
+    else:
+        print("openvino is not installed: left out")
+    return found
 
 
-def run(way: str, model: Path, pictures: Path, precision: str, threads: int, beams: int = 3) -> tuple[Times, list[str]]:
+def run(
+    command: Sequence[str], pictures: Path, precision: str, threads: int, beams: int = 3
+) -> tuple[Times, list[str]]:
     """Caption a folder of pictures in one of the ways -> its times, and the captions in the order of their names."""
-    out = pictures.with_suffix(".jsonl")
+    options = [str(pictures), "--precision", precision, "--num_beams", str(beams)]
+    out = pictures.with_suffix(".jsonl") if "predict.py" in command else None  # the others print a caption a line
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
-        command(way, model, pictures, precision, beams, out),
+        [*command, *options, *(["--out", str(out)] if out else [])],
         cwd=REPOSITORY,
         env={**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"},
         stdout=subprocess.PIPE,
@@ -84,7 +102,7 @@ def run(way: str, model: Path, pictures: Path, precision: str, threads: int, bea
     )
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    if way == "hugging_face":
+    if not out:
         return Times(wall, processor), done.stdout.splitlines()
     records = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     captions = {record["image"]: record["caption"] for record in records}
@@ -95,35 +113,44 @@ def measure(folder: Path, pictures: int, precisions: Sequence[str], threads: int
     """All figures; the files are made in `folder`."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    model = folder / "model"
-    save_huggingface(BLIPDecoder(image_size=384, vit="base"), model)
+    commands = ways(BLIPDecoder(image_size=384, vit="base"), folder)
     draw_pictures(folder / "few", min(COMPARED, pictures))
     draw_pictures(folder / "all", pictures)
-    ways = ("ours", "hugging_face")
-    greedy = [run(way, model, folder / "few", "fp32", threads, beams=1)[1] for way in ways]
-    same = sum(one == other for one, other in zip(*greedy, strict=True)) / len(greedy[0])
+    greedy = {way: run(each, folder / "few", "fp32", threads, beams=1)[1] for way, each in commands.items()}
     least: dict[str, dict[str, Any]] = {}
     for precision in precisions:
-        found: dict[str, list[Times]] = {way: [] for way in ways}
+        found: dict[str, list[Times]] = {way: [] for way in commands}
         for _ in range(rounds):
-            for way in ways:
-                times, captions = run(way, model, folder / "all", precision, threads)
+            for way, each in commands.items():
+                times, captions = run(each, folder / "all", precision, threads)
                 if len(captions) != pictures:
                     raise RuntimeError(f"{way} wrote {len(captions)} captions of {pictures} pictures")
                 found[way].append(times)
-        least[precision] = {way: asdict(min(found[way], key=lambda one: one.wall)) for way in ways}
+        least[precision] = {way: asdict(min(found[way], key=lambda one: one.wall)) for way in commands}
     return {
         "what": f"predict.py caption, {pictures} JPEG files of 640x480, ViT-B at 384 pixels, 3 beams",
         "threads": threads,
         "rounds": rounds,
-        "share_of_same_greedy_captions": same,
+        "share_of_same_greedy_captions": same_captions(greedy),
         "seconds": least,
-        "hugging_face_over_ours": {
-            precision: {kind: each["hugging_face"][kind] / each["ours"][kind] for kind in ("wall", "processor")}
-            for precision, each in least.items()
-        },
-        "machine": machine() | {"transformers": transformers.__version__},
+        "ours_is_faster_by": {precision: ratios(each) for precision, each in least.items()},
+        "machine": machine() | ({"openvino": version("openvino")} if HAS_OPENVINO else {}),
+        "commit": commit(),
     }
+
+
+def same_captions(found: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """Of each two ways, by their names, the share of pictures that both describe alike."""
+    return {
+        f"{one}, {other}": sum(a == b for a, b in zip(found[one], found[other], strict=True)) / len(found[one])
+        for one, other in itertools.combinations(found, 2)
+    }
+
+
+def ratios(seconds: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Of each other way, by how much ours is faster, and takes the processors for a shorter time."""
+    ours = seconds[OURS]
+    return {way: {kind: each[kind] / ours[kind] for kind in ours} for way, each in seconds.items() if way != OURS}
 
 
 def main() -> None:
@@ -136,12 +163,15 @@ def main() -> None:
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder), flags.pictures, flags.precisions, flags.threads, flags.rounds)
-    for precision, ways in result["seconds"].items():
-        for name, each in ways.items():
-            print(f"{precision}  {name:13} {each['wall']:7.1f} s, {each['processor']:7.1f} s of processors")
-        ratio = result["hugging_face_over_ours"][precision]
-        print(f"ours is {ratio['wall']:.2f} times as fast, and takes the processors for 1/{ratio['processor']:.2f}")
-    print(f"{result['share_of_same_greedy_captions']:.0%} of the greedy captions are the same")
+    for precision, seconds in result["seconds"].items():
+        for way, each in seconds.items():
+            print(f"{precision}  {way:13} {each['wall']:7.1f} s, {each['processor']:7.1f} s of processors")
+        for way, ratio in result["ours_is_faster_by"][precision].items():
+            print(
+                f"ours is {ratio['wall']:.2f} times as fast as {way}, at 1/{ratio['processor']:.2f} of the processors"
+            )
+    for pair, share in result["share_of_same_greedy_captions"].items():
+        print(f"{share:.0%} of the greedy captions of {pair} are the same")
     save(flags.out, result)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.tables import Results, comparison_table, times
+from benchmarks.tables import WAY_NAMES, Results, comparison_table, times
 
 GOALS = {  # times as fast as the textbook way, on one thread of a CPU in fp32
     "pretrain_base": 1.5,
@@ -112,19 +112,23 @@ def checks(results: Results) -> str:
 
 
 def predict(results: Results) -> str:
-    """Files to captions, by `python -m benchmarks.predict`."""
+    """Files to captions, by `python -m benchmarks.predict`: each other way beside by how much ours is faster."""
     measured = results["predict"]
-    rows = [
-        f"| {precision} | {each['ours']['wall']:.0f} s | {each['hugging_face']['wall']:.0f} s | "
-        f"{times(measured['hugging_face_over_ours'][precision]['wall'])} |"
-        for precision, each in measured["seconds"].items()
-    ]
+    others = [way for way in next(iter(measured["seconds"].values())) if way != "ours"]
+    rows: list[str] = []
+    for precision, seconds in measured["seconds"].items():
+        cells = [f"{seconds['ours']['wall']:.0f} s"]
+        for way in others:
+            cells += [f"{seconds[way]['wall']:.0f} s", times(measured["ours_is_faster_by"][precision][way]["wall"])]
+        rows.append(f"| {precision} | {' | '.join(cells)} |")
     on = measured["machine"]
     about = (
-        f"{measured['what']}; {measured['threads']} threads, {on['processor']}; torch {on['torch'].partition('+')[0]}:"
+        f"{measured['what']}; {measured['threads']} threads, {on['processor']}; torch {on['torch'].partition('+')[0]}"
     )
-    head = "| | ours | Hugging Face | ours is faster by |\n| --- | ---: | ---: | ---: |"
-    return "\n".join([f"{about}\n", head, *rows])
+    if "openvino" in on:
+        about += f", OpenVINO {on['openvino'].partition('-')[0]}"
+    columns = "".join(f" {WAY_NAMES[way]} | ours is faster by |" for way in others)
+    return "\n".join([f"{about}:\n", f"| | ours |{columns}", f"| --- | ---: |{' ---: |' * 2 * len(others)}", *rows])
 
 
 def deploy(results: Results) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 Results = dict[str, dict[str, Any]]
 """What benchmarks/results holds, by the name of the file, without its suffix."""
 
-WAY_NAMES = {"hugging_face": "Hugging Face"}
+WAY_NAMES = {"hugging_face": "Hugging Face", "openvino": "OpenVINO"}
 _HEAD = (
     "| what | way | time | samples/s | peak memory | GFLOP a sample | share of the peak | ours is faster by | "
     "largest difference |\n| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"

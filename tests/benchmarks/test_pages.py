@@ -87,6 +87,37 @@ def test_checks_of_every_device_are_listed():
     assert table("checks", {}) == "No results are recorded yet."
 
 
+PREDICTED = {
+    "what": "predict.py caption, 64 files",
+    "threads": 2,
+    "seconds": {"fp32": {"ours": {"wall": 50.0}, "hugging_face": {"wall": 100.0}, "openvino": {"wall": 60.0}}},
+    "ours_is_faster_by": {"fp32": {"hugging_face": {"wall": 2.0}, "openvino": {"wall": 1.2}}},
+    "machine": {"processor": "a processor", "torch": "2.14.1+cpu", "openvino": "2026.4.1-22982-abc"},
+}
+
+
+def test_files_to_captions_have_two_columns_for_each_other_way():
+    about, _, *lines = table("predict", {"predict": PREDICTED}).splitlines()
+    assert about.endswith("64 files; 2 threads, a processor; torch 2.14.1, OpenVINO 2026.4.1:")
+    assert lines == [
+        "| | ours | Hugging Face | ours is faster by | OpenVINO | ours is faster by |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| fp32 | 50 s | 100 s | 2.00 | 60 s | 1.20 |",
+    ]
+
+
+def test_files_to_captions_without_openvino_have_no_column_of_it():
+    seconds = {"fp32": {"ours": {"wall": 50.0}, "hugging_face": {"wall": 100.0}}}
+    machine = {"processor": "a processor", "torch": "2.14.1"}
+    about, _, *lines = table("predict", {"predict": PREDICTED | {"seconds": seconds, "machine": machine}}).splitlines()
+    assert about.endswith("torch 2.14.1:")
+    assert lines == [
+        "| | ours | Hugging Face | ours is faster by |",
+        "| --- | ---: | ---: | ---: |",
+        "| fp32 | 50 s | 100 s | 2.00 |",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
