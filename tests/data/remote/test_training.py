@@ -100,6 +100,18 @@ def test_no_more_lies_on_the_disk_than_is_allowed(loader, served, tmp_path, monk
     assert [served.reads_of(f"{i:05d}.tar") for i in range(COUNT)] == [1] * COUNT
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_shard_of_which_no_step_uses_a_sample_is_not_read(loader, served, monkeypatch, num_workers):
+    monkeypatch.setattr("data.records.shards._WINDOW", 1)  # shards one after the other: each is a batch
+    remote = loader(num_workers=num_workers, batch_size=SAMPLES)
+    for epoch in range(2):
+        served.gets.clear()
+        remote.set_epoch(epoch, batches_per_step=2)
+        used = {int(indices[0]) // SAMPLES for indices in remote._sampler.indices()}
+        assert len(list(remote)) == len(remote) == len(used) == COUNT - 1
+        assert {name for name, *_ in served.gets} == {f"{shard:05d}.tar" for shard in used}
+
+
 def test_a_source_that_is_read_several_times_an_epoch_is_the_same_as_local(loader, folder, served, tmp_path):
     (tmp_path / "list").mkdir()
     for n in range(60, 90):
