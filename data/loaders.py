@@ -125,7 +125,7 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         start, epoch = self._sampler.start_batch, self._sampler.epoch
-        stager = self.dataset.stager(epoch, self._sampler.indices(), start)
+        stager = self.dataset.stager(epoch, self._sampler.indices(), start, self._sampler.following())
         with stager or contextlib.nullcontext():
             batches = iter(self._batches)
             if stager is not None:

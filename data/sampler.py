@@ -59,7 +59,10 @@ class TrainSampler:
 
     def __len__(self) -> int:
         """The batches of a whole epoch, whatever `start_batch`: a multiple of those of a step."""
-        batches = len(self._order) // (self.batch_size * self.world_size)
+        return self._batches_of(self._order)
+
+    def _batches_of(self, order: Order) -> int:
+        batches = len(order) // (self.batch_size * self.world_size)
         return batches - batches % self.batches_per_step
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
@@ -73,8 +76,15 @@ class TrainSampler:
         They are made while they are read: nothing of the order is kept, and each call begins anew. An index modulo the
         number of the dataset's records, `size(epoch)`, is that of the record.
         """
-        whole = self._order.share(self.batch_size, self.rank, self.world_size, start_batch)
-        return itertools.islice(whole, max(len(self) - start_batch, 0))
+        return self._indices(self._order, start_batch)
+
+    def following(self) -> Iterator[np.ndarray]:
+        """This process's indices of each batch of the next epoch, whose order is made when the first is asked for."""
+        yield from self._indices(self.order(self.epoch + 1), 0)
+
+    def _indices(self, order: Order, start_batch: int) -> Iterator[np.ndarray]:
+        whole = order.share(self.batch_size, self.rank, self.world_size, start_batch)
+        return itertools.islice(whole, max(self._batches_of(order) - start_batch, 0))
 
     def _log_left_out(self) -> None:
         left_out, used = self._order.left_out, len(self._order)
