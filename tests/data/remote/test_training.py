@@ -118,6 +118,7 @@ def test_the_first_shards_of_an_epoch_are_there_when_it_begins(
     loader, folder, served, tmp_path, monkeypatch, num_workers
 ):
     monkeypatch.setattr("data.records.shards._WINDOW", 1)  # shards one after the other: each is a batch
+    monkeypatch.setattr(reading, "PATIENCE", 2.0)  # with the block that is asked for while nothing comes
     room = Staging(str(tmp_path / "stage"), 3.2 * len(served.files["00000.tar"]) / 2**30)
     local = loader(str(folder / "*.tar"), batch_size=SAMPLES, seed=3)
     remote = loader(batch_size=SAMPLES, num_workers=num_workers, staging=room, epochs=2, seed=3)
