@@ -138,10 +138,7 @@ def test_no_batch_is_read_that_no_step_uses(toy, tmp_path, monkeypatch):
 
 
 def test_more_accumulation_than_batches_is_an_error(toy, tmp_path):
-    with pytest.raises(
-        SystemExit,
-        match=r"48 samples, fewer than one step takes \(batch size 4 on 1 process\(es\), accumulation_steps 13\)",
-    ):
+    with pytest.raises(SystemExit, match=r"48 samples, fewer than one step takes .*, accumulation_steps 13\)"):
         toy.main(["--output_dir", str(tmp_path), "accumulation_steps=13", *FAST])
 
 
@@ -198,7 +195,7 @@ def test_an_infinite_loss_whose_gradient_is_finite_touches_no_weights_either(toy
         return {"loss": model(batch["x"], batch["y"]) + (torch.inf if progress.step == 9 else 0)}
 
     monkeypatch.setattr(toy, "train_step", train_step)
-    with pytest.raises(SystemExit, match=r"48 samples, fewer than one step takes .*, accumulation_steps 13\)"):
+    with pytest.raises(SystemExit, match="step 9: the loss or its gradient is not finite"):
         toy.main(["--output_dir", str(tmp_path), f"precision={precision}", "tensorboard=false", "print_freq=12"])
     assert len(seen) == 12
     assert not torch.equal(seen[8], seen[9])
