@@ -69,6 +69,7 @@ def build_loader(run: engine.Run[Config]) -> TrainLoader:
         shards_share=config.shards_share,
         shard_lanes=config.shard_lanes,
         staging=config.staging(),
+        epochs=config.max_epoch,
         seed=run.seed,
     )
     if run.is_first:

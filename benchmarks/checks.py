@@ -158,8 +158,8 @@ class _Batches:
         images = pixels(3 * self.batch_size, side.batch["image"].shape[-1]).split(self.batch_size)
         self._batches = [{**side.batch, "image": image} for image in images]
 
-    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
-        del epoch  # the batches are the same in each
+    def set_epoch(self, epoch: int, start_batch: int = 0, batches_per_step: int = 1) -> None:
+        del epoch, batches_per_step  # the batches are the same in each, and each is a step
         self._start = start_batch
 
     def state_dict(self) -> dict[str, Any]:

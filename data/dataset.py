@@ -107,14 +107,17 @@ class TrainDataset(_ErrorsAsValues):
         del index, attempt  # pre-training's shards alone need to know
         return int(rng.integers(self.size(epoch)))
 
-    def stager(self, epoch: int, batches: Iterable[np.ndarray], start_batch: int) -> Stager | None:
+    def stager(
+        self, epoch: int, batches: Iterable[np.ndarray], start_batch: int, following: Iterable[np.ndarray]
+    ) -> Stager | None:
         """What fetches the files of an epoch ahead of its batches, where they must be fetched.
 
         Args:
             batches: the indices of each batch that this process loads, from the epoch's first on.
             start_batch: the first one that will be loaded.
+            following: as `batches`, of the next epoch, whose first files are fetched towards the end of this one.
         """
-        del epoch, batches, start_batch  # pre-training's shards alone can be remote
+        del epoch, batches, start_batch, following  # pre-training's shards alone can be remote
 
     def __len__(self) -> int:
         return self.size(0)

@@ -99,9 +99,12 @@ class TrainLoader:
         self._bad = self._tried = 0
         self._logged: deque[tuple[str, str]] = deque(maxlen=_LOGGED)
 
-    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
-        """Go to `epoch` and start at its batch `start_batch`, without reading those before."""
-        self._sampler.set_epoch(epoch, start_batch)
+    def set_epoch(self, epoch: int, start_batch: int = 0, batches_per_step: int = 1) -> None:
+        """Go to `epoch` and start at its batch `start_batch`, without reading those before.
+
+        The epoch ends with the last whole step of `batches_per_step` batches.
+        """
+        self._sampler.set_epoch(epoch, start_batch, batches_per_step)
 
     def __len__(self) -> int:
         return len(self._sampler)
@@ -122,7 +125,7 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         start, epoch = self._sampler.start_batch, self._sampler.epoch
-        stager = self.dataset.stager(epoch, self._sampler.indices(), start)
+        stager = self.dataset.stager(epoch, self._sampler.indices(), start, self._sampler.following())
         with stager or contextlib.nullcontext():
             batches = iter(self._batches)
             if stager is not None:

@@ -1,7 +1,7 @@
 """Pre-training: image-text pairs from annotation files, from WebDataset shards, or from both."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ class PretrainDataset(TrainDataset):
     An epoch uses every sample of the shards, of `files`, and of the next one of `laion_files` once, in one shuffled
     order (within shards: a few files at a time). With `uids`, only the samples of shards that this file lists. With
     `shards_share`, that share of the epoch is drawn from the shards instead of as many samples as they hold. With
-    `shard_lanes`, a number of lanes, the processes read different shards (data/lanes.py).
+    `shard_lanes`, a number of lanes, the processes read different shards (data/lanes.py). Towards the end of an epoch,
+    remote shards are fetched for the next of `epochs`.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class PretrainDataset(TrainDataset):
         shards_share: float | None = None,
         shard_lanes: int | None = None,
         staging: Staging | None = None,
+        epochs: int = 1,
         max_words: int = 30,
         seed: int = 0,
     ) -> None:
@@ -65,6 +67,7 @@ class PretrainDataset(TrainDataset):
         if shard_lanes:
             held = self.shards
             self._lanes = Lanes(shard_lanes, held.sizes, held.part_shards, window=held.window, seed=seed)
+        self.epochs = epochs
         self.max_words = max_words
         self._laion: tuple[int, Annotations] = (-1, Annotations([], PAIR))
 
@@ -114,14 +117,18 @@ class PretrainDataset(TrainDataset):
         share = in_shards / size if self.shards_share is None else self.shards_share
         return mixed(passes(of_lists, size), passes(of_shards, size), size, share, key)
 
-    def stager(self, epoch: int, batches: Iterable[np.ndarray], start_batch: int) -> Stager | None:
+    def stager(
+        self, epoch: int, batches: Iterable[np.ndarray], start_batch: int, following: Iterable[np.ndarray]
+    ) -> Stager | None:
+        ahead = self._in_shards(epoch + 1, following) if epoch + 1 < self.epochs else ()
+        return self.shards.stager(self._in_shards(epoch, batches), start_batch, ahead)
+
+    def _in_shards(self, epoch: int, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Of each batch, the rows of the shards, and in which pass over the shards they are read."""
         size, in_shards = self.size(epoch), len(self.shards)
-
-        def of_shards(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        for indices in batches:
             passes, rows = np.divmod(indices, size)
-            return rows[rows < in_shards], passes[rows < in_shards]
-
-        return self.shards.stager(map(of_shards, batches), start_batch)
+            yield rows[rows < in_shards], passes[rows < in_shards]
 
     def another(self, epoch: int, index: int, attempt: int, rng: np.random.Generator) -> int:
         in_shards = len(self.shards)

@@ -5,6 +5,7 @@ A training batch is a list of `(epoch, index)` pairs, so a dataset can draw a sa
 with batches of B see, step by step, what one process with batches of W * B sees.
 """
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator
 
@@ -21,7 +22,8 @@ _MUCH = 0.05  # of the samples; when lanes are so unequal that an epoch leaves o
 class TrainSampler:
     """The batches of one process; `set_epoch` chooses the epoch and the batch to start at.
 
-    `order(epoch)` is the order of the epoch's samples. The last, incomplete global batch is left out.
+    `order(epoch)` is the order of the epoch's samples. What is left at its end of a global batch, or of a step of
+    several, is left out.
     """
 
     def __init__(self, order: Callable[[int], Order], batch_size: int, rank: int = 0, world_size: int = 1) -> None:
@@ -31,14 +33,16 @@ class TrainSampler:
         self.world_size = world_size
         self.set_epoch(0)
 
-    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
+    def set_epoch(self, epoch: int, start_batch: int = 0, batches_per_step: int = 1) -> None:
         """Go to `epoch`; iteration starts at its batch `start_batch`, reading nothing of those before.
 
-        Raises ConfigError where the epoch has too few samples for one step, or lanes that this number of processes and
-        this batch size cannot share out.
+        It ends with the last whole step of `batches_per_step` batches: what no step uses is neither staged nor decoded,
+        and no loader worker is still busy with it when the next epoch begins. Raises ConfigError where the epoch has
+        too few samples for one step, or lanes that this number of processes and this batch size cannot share out.
         """
         self.epoch = epoch
         self.start_batch = start_batch
+        self.batches_per_step = batches_per_step
         self._order = self.order(epoch)
         if not len(self._order):
             raise ConfigError(f"the training set of epoch {epoch} has no samples")
@@ -46,14 +50,20 @@ class TrainSampler:
         if lanes > 1 and (lanes % self.world_size or self.batch_size % (lanes // self.world_size)):
             raise ConfigError(_not_shared_out(lanes, self.batch_size, self.world_size))
         if not len(self):
+            accumulated = f", accumulation_steps {batches_per_step}" if batches_per_step > 1 else ""
             raise ConfigError(
                 f"the training set has {len(self._order)} samples, fewer than one step takes (batch size "
-                f"{self.batch_size} on {self.world_size} process(es)): lower the batch size"
+                f"{self.batch_size} on {self.world_size} process(es){accumulated}): lower the batch size"
+                f"{' or accumulation_steps' if accumulated else ''}"
             )
 
     def __len__(self) -> int:
-        """The batches of a whole epoch, whatever `start_batch`."""
-        return len(self._order) // (self.batch_size * self.world_size)
+        """The batches of a whole epoch, whatever `start_batch`: a multiple of those of a step."""
+        return self._batches_of(self._order)
+
+    def _batches_of(self, order: Order) -> int:
+        batches = len(order) // (self.batch_size * self.world_size)
+        return batches - batches % self.batches_per_step
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         self._log_left_out()
@@ -66,7 +76,15 @@ class TrainSampler:
         They are made while they are read: nothing of the order is kept, and each call begins anew. An index modulo the
         number of the dataset's records, `size(epoch)`, is that of the record.
         """
-        return self._order.share(self.batch_size, self.rank, self.world_size, start_batch)
+        return self._indices(self._order, start_batch)
+
+    def following(self) -> Iterator[np.ndarray]:
+        """This process's indices of each batch of the next epoch, whose order is made when the first is asked for."""
+        yield from self._indices(self.order(self.epoch + 1), 0)
+
+    def _indices(self, order: Order, start_batch: int) -> Iterator[np.ndarray]:
+        whole = order.share(self.batch_size, self.rank, self.world_size, start_batch)
+        return itertools.islice(whole, max(self._batches_of(order) - start_batch, 0))
 
     def _log_left_out(self) -> None:
         left_out, used = self._order.left_out, len(self._order)

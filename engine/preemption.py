@@ -125,7 +125,10 @@ class Preemption:
 
 def _repeat(number: int) -> None:
     """Send this process's main thread a signal."""
-    signal.pthread_kill(threading.main_thread().ident or 0, number)
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:  # Windows, where no wait is interrupted: it is handled when the loader next looks for its workers, in 5 s
+        signal.raise_signal(number)
 
 
 PREEMPTED = 75

@@ -32,6 +32,8 @@ class Progress:
 class Loader(Protocol):
     """What `fit` needs of a training loader: batches as dicts, their size, and a start in the middle of an epoch.
 
+    An epoch ends with the last whole step of `batches_per_step` batches, and its `len` is a multiple of them: what is
+    read beyond would be read in vain. An epoch without a whole step is an error of the loader's.
     It draws from none of the process's global random generators: a resumed run, whose epoch starts in the middle, would
     then go on with other numbers than the run that it continues.
     A batch may name the files it was read from, in the order of its rows, as `files: list[str]`, for the report of a
@@ -43,7 +45,7 @@ class Loader(Protocol):
     batch_size: int
     num_workers: int
 
-    def set_epoch(self, epoch: int, start_batch: int = 0) -> None: ...
+    def set_epoch(self, epoch: int, start_batch: int = 0, batches_per_step: int = 1) -> None: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dicts(self, states: list[dict[str, Any]]) -> None: ...
     def __len__(self) -> int: ...

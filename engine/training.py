@@ -79,10 +79,8 @@ class Training:
     def train_epoch(self) -> None:
         """Do the steps of the epoch that are not done yet, and save a checkpoint after the last."""
         accumulated = self.config.accumulation_steps
-        self.loader.set_epoch(self.epoch, start_batch=self.index * accumulated)
+        self.loader.set_epoch(self.epoch, self.index * accumulated, accumulated)
         steps = len(self.loader) // accumulated
-        if not steps:
-            raise ConfigError(f"an epoch has {len(self.loader)} batches, fewer than accumulation_steps = {accumulated}")
         batches = iter(self.loader)
         self.model.train()
         display = ProgressDisplay(f"epoch {self.epoch}", steps, self.index, self.run.is_first)

@@ -26,7 +26,7 @@ from data.records.uids import UidList
 from data.remote.addresses import is_address
 from data.remote.listing import matching
 from data.remote.stage import Stage, Staging
-from data.remote.stager import Stager, uses_of
+from data.remote.stager import Stager, first_needed, uses_of
 from files import without_secrets
 from settings import ConfigError, MissingFile, UserError, needs_extra
 
@@ -162,11 +162,17 @@ class Shards:
             raise BadImage(name, f"a sample {sample['problem']}")
         return {"image": shard.picture(sample), "caption": sample["caption"], "name": name}
 
-    def stager(self, batches: Iterable[tuple[np.ndarray, np.ndarray]], start_batch: int) -> Stager | None:
+    def stager(
+        self,
+        batches: Iterable[tuple[np.ndarray, np.ndarray]],
+        start_batch: int,
+        following: Iterable[tuple[np.ndarray, np.ndarray]] = (),
+    ) -> Stager | None:
         """What stages the remote shards for the batches of an epoch, of which those from `start_batch` on will be read.
 
         Args:
             batches: of each batch, from the epoch's first on, the rows and in which pass over the shards they are read.
+            following: the same of the next epoch; empty where there is none.
 
         Returns None where no shard is remote. Raises ConfigError where the disk space that is allowed is too small.
         """
@@ -179,7 +185,10 @@ class Shards:
             return numbers[remote[numbers]], passes[remote[numbers]]
 
         uses = uses_of(shards_of(*batch) for batch in batches)
-        return Stager(self._stage, uses, start_batch, round(self._staging.gib * 2**30))
+        room = round(self._staging.gib * 2**30)
+        sizes = {number: shard.size for number, shard in self._stage.shards.items()}
+        ahead = first_needed((shards_of(*batch)[0] for batch in following), sizes, room)
+        return Stager(self._stage, uses, start_batch, room, ahead)
 
     def another_row(self, row: int, attempt: int, rng: np.random.Generator) -> int:
         """A row in the place of one that cannot be read, drawn from the same shard, which is at hand.

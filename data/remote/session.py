@@ -81,6 +81,12 @@ class Session:
         with self._named(), self._folder_locked():
             self._sweep({_whole(shard) for shard in keep})
 
+    def forget_lost(self) -> None:
+        """Forget which shards could not be read."""
+        with self._named():
+            for lost in self.path.glob("*.lost"):
+                lost.unlink()
+
     def claim(self, shard: RemoteShard, target: Path) -> Literal["staged", "mine", "read by another"]:
         """Stage a shard at `target` if the folder has it; else take on to read it, unless another process does."""
         with self._named(), self._folder_locked():

@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import tempfile
 import time
+import weakref
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -51,6 +53,12 @@ class Staging:
         return own
 
 
+def _end(session: Session, process: int) -> None:
+    """End the session of this `process`, of which forked ones have a copy."""
+    if os.getpid() == process:
+        session.__exit__()
+
+
 class _Lost(NamedTuple):
     """A shard that cannot be read: the one that stands in for it, and why."""
 
@@ -64,6 +72,27 @@ class Stage:
     def __init__(self, folder: Path, shards: dict[int, RemoteShard]) -> None:
         self.shards = shards
         self.session = Session(folder)
+        self._kept: Collection[int] = ()
+        self._end_session: weakref.finalize[[Session, int], Stage] | None = None
+
+    def begin(self) -> Collection[int]:
+        """Begin an epoch, and return the shards that are staged already, since the end of the one before."""
+        kept, self._kept = self._kept, ()
+        if self._end_session is None:
+            self.session.__enter__()
+        else:
+            self._end_session.detach()
+            self.session.forget_lost()  # this epoch asks for them again
+        self._end_session = None
+        return kept
+
+    def end(self, kept: Collection[int]) -> None:
+        """End an epoch. The shards `kept` stay for the next one, or until this process, or this object, ends."""
+        self._kept = kept
+        if kept:
+            self._end_session = weakref.finalize(self, _end, self.session, os.getpid())
+        else:
+            self.session.__exit__()
 
     def file(self, number: int) -> Path:
         """Where shard `number` is, once it is staged."""

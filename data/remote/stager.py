@@ -17,6 +17,7 @@ from settings import ConfigError, UserError
 logger = logging.getLogger("blip.data")
 
 _POLL = 0.2  # seconds between two looks at what other processes have read
+_NEXT_EPOCH = 2**60  # from here on, batches are of the next epoch: none of this one is so large
 
 
 @dataclass(eq=False)
@@ -62,6 +63,24 @@ def largest_need(uses: Iterable[Use], sizes: dict[int, int], start: int) -> tupl
     return size, shards
 
 
+def first_needed(batches: Iterable[np.ndarray], sizes: dict[int, int], room: int) -> list[int]:
+    """The shards that an epoch needs first, in the order of need, as many as `room` holds.
+
+    Args:
+        batches: the shards of the samples of each batch; no more of them are made than it takes.
+    """
+    found: dict[int, None] = {}
+    for shards in batches:
+        for shard in sorted(set(shards.tolist()) - found.keys()):
+            room -= sizes[shard]
+            if room < 0:
+                return list(found)
+            found[shard] = None
+        if len(found) == len(sizes):
+            break
+    return list(found)
+
+
 def _beginning(use: Use) -> tuple[int, int]:
     return use.first, use.shard
 
@@ -76,16 +95,20 @@ class Stager:
                 stager.consumed(number)
 
     A shard is dropped when the last batch that uses it has come: then every worker is done with it. In the place of one
-    that cannot be read, the next one of the order is staged for as long.
+    that cannot be read, the next one of the order is staged for as long. When all are staged, the shards `ahead`, which
+    the next epoch needs first, are too; that epoch's stager finds them there.
 
     Raises ConfigError for too little room.
     """
 
-    def __init__(self, stage: Stage, uses: Sequence[Use], start_batch: int, room: int) -> None:
+    def __init__(
+        self, stage: Stage, uses: Sequence[Use], start_batch: int, room: int, ahead: Sequence[int] = ()
+    ) -> None:
         self._stage, self._room = stage, room
         self._sizes = {number: shard.size for number, shard in stage.shards.items()}
         self._order = list(dict.fromkeys(use.shard for use in uses))
         self._todo = [use for use in uses if use.last >= start_batch]
+        self._todo += [Use(shard, _NEXT_EPOCH + place, _NEXT_EPOCH + place) for place, shard in enumerate(ahead)]
         self._staged: list[Use] = []
         self._lost: dict[int, int] = {}  # shard -> the one in its place
         self._consumed = start_batch - 1
@@ -101,7 +124,14 @@ class Stager:
             )
 
     def __enter__(self) -> "Stager":
-        self._stage.session.__enter__()
+        kept = set(self._stage.begin())
+        for use in list(self._todo):
+            if use.shard in kept:
+                kept.remove(use.shard)
+                self._todo.remove(use)
+                self._staged.append(use)
+        for shard in kept:
+            self._stage.session.drop(self._stage.shards[shard], self._stage.file(shard))
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -109,9 +139,11 @@ class Stager:
         self._changed.set()
         if self._thread.ident is not None:
             self._thread.join()
-        for use in list(self._staged):
+        is_over = not [use for use in self._todo + self._staged if self._consumed < use.last < _NEXT_EPOCH]
+        kept = [use for use in self._staged if use.first >= _NEXT_EPOCH] if is_over and not self._failure else []
+        for use in [use for use in self._staged if use not in kept]:
             self._drop(use)
-        self._stage.session.__exit__(*exception)
+        self._stage.end({use.shard for use in kept})
 
     def start(self) -> None:
         """Begin to stage: after the loader's workers were forked, which then have no part of this thread's state."""
@@ -205,7 +237,9 @@ class Stager:
             logger.debug("%s staged: %d bytes in %.1f s", shard.name, shard.size, time.monotonic() - begun)
 
     def _lose(self, use: Use, reason: str) -> None:
-        """Let the next shard of the epoch's order stand in for one that cannot be read."""
+        """Let the next shard of the epoch's order stand in for one that cannot be read; the next epoch asks again."""
+        if use.first >= _NEXT_EPOCH:
+            return
         place = self._order.index(use.shard)
         following = self._order[place + 1 :] + self._order[:place]
         instead = next((shard for shard in following if shard not in self._lost), use.shard)
@@ -218,5 +252,5 @@ class Stager:
     def _replace(self, use: Use) -> None:
         """Stage what stands in for a shard that cannot be read, for as long as that one is needed."""
         instead = self._lost[use.shard]
-        if instead != use.shard:
+        if instead != use.shard and use.first < _NEXT_EPOCH:
             self._todo = sorted([*self._todo, Use(instead, use.first, use.last)], key=_beginning)

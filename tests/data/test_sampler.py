@@ -38,9 +38,27 @@ def test_an_epoch_resumes_at_any_batch():
     assert len(sampler) == len(whole)
 
 
+@pytest.mark.parametrize("batches_per_step", [1, 2, 3, 5, 7, 12])
+def test_an_epoch_ends_with_its_last_whole_step(batches_per_step):
+    whole = list(TrainSampler(order, 8))
+    one, *two = [TrainSampler(order, 8 // of, rank, of) for rank, of in ((0, 1), (0, 2), (1, 2))]
+    for sampler in (one, *two):
+        sampler.set_epoch(0, batches_per_step=batches_per_step)
+    used = 12 // batches_per_step * batches_per_step
+    assert list(one) == whole[:used] == [first + second for first, second in zip(*two, strict=True)]
+    assert [len(sampler) for sampler in (one, *two)] == [used] * 3
+    one.set_epoch(0, used - batches_per_step, batches_per_step)
+    assert list(one) == whole[used - batches_per_step : used]
+    one.set_epoch(0, used, batches_per_step)
+    assert (list(one), len(one)) == ([], used)
+
+
 def test_a_set_smaller_than_a_step_says_so():
     with pytest.raises(ValueError, match=r"103 samples, fewer than one step takes .batch size 60 on 2 process"):
         TrainSampler(order, 60, world_size=2)
+    sampler = TrainSampler(order, 8)
+    with pytest.raises(ValueError, match=r"accumulation_steps 13\): lower the batch size or accumulation_steps"):
+        sampler.set_epoch(1, batches_per_step=13)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])

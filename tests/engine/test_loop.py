@@ -122,8 +122,23 @@ def test_two_processes_that_accumulate_train_as_one_on_the_same_global_batch(toy
         torch.testing.assert_close(weights(tmp_path / "two")[name], weights(tmp_path / "one")[name])
 
 
+def test_no_batch_is_read_that_no_step_uses(toy, tmp_path, monkeypatch):
+    read, indices = [], toy.TrainSampler.indices
+
+    def noted(self, start_batch=0):
+        for batch in indices(self, start_batch):
+            read.append((self.epoch, start_batch))
+            yield batch
+
+    monkeypatch.setattr(toy.TrainSampler, "indices", noted)
+    settings = ["accumulation_steps=5", "num_workers=1", *FAST]  # 12 batches an epoch: two steps, and two batches more
+    toy.main(["--output_dir", str(tmp_path), "max_epoch=2", *settings])
+    assert read == [(0, 0)] * 10 + [(1, 0)] * 10
+    assert torch.load(tmp_path / "checkpoint_last.pth", weights_only=True)["step"] == 4
+
+
 def test_more_accumulation_than_batches_is_an_error(toy, tmp_path):
-    with pytest.raises(SystemExit, match="12 batches, fewer than accumulation_steps = 13"):
+    with pytest.raises(SystemExit, match=r"48 samples, fewer than one step takes .*, accumulation_steps 13\)"):
         toy.main(["--output_dir", str(tmp_path), "accumulation_steps=13", *FAST])
 
 

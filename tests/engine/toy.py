@@ -68,8 +68,8 @@ class Loader:
             generator=torch.Generator(),  # else each epoch would draw a seed from the global one
         )
 
-    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
-        self.sampler.set_epoch(epoch, start_batch)
+    def set_epoch(self, epoch: int, start_batch: int = 0, batches_per_step: int = 1) -> None:
+        self.sampler.set_epoch(epoch, start_batch, batches_per_step)
 
     def state_dict(self) -> dict[str, int]:
         return {"batches": self.batches}

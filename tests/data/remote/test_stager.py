@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data.remote.stage import Staging
-from data.remote.stager import largest_need, uses_of
+from data.remote.stager import first_needed, largest_need, uses_of
 from settings import UserError
 
 
@@ -42,6 +42,21 @@ def test_the_largest_need_is_that_of_the_neediest_batch(seed):
     found = largest_need(uses, sizes, start)
     assert found[0] == expected[0]
     assert found in [(sum(sizes[shard] for shard in shards), len(shards)) for shards in held]
+
+
+def test_what_is_needed_first_ends_where_the_room_does():
+    made = []
+
+    def batches():
+        for shards in ([3, 1, 3], [1, 4], [], [0, 2], [5]):
+            made.append(shards)
+            yield np.array(shards, int)
+
+    sizes = dict.fromkeys(range(6), 10)
+    assert first_needed(batches(), sizes, 35) == [1, 3, 4]
+    assert len(made) == 4  # no more than it took
+    assert first_needed(batches(), sizes, 60) == [1, 3, 4, 0, 2, 5]
+    assert first_needed(batches(), sizes, 9) == []
 
 
 def test_nothing_is_needed_of_an_epoch_that_reads_no_remote_shard():

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import shutil
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -98,6 +99,84 @@ def test_no_more_lies_on_the_disk_than_is_allowed(loader, served, tmp_path, monk
         most = max(most, sum(held))
     assert 2 * size <= most <= 4.5 * size
     assert [served.reads_of(f"{i:05d}.tar") for i in range(COUNT)] == [1] * COUNT
+
+
+def last_batch_after(remote, stage, copies):
+    """Reads an epoch, its last batch when so many copies lie in the folder `stage`; returns what the batches hold."""
+    batches, held = [], iter(remote)
+    for number in range(len(remote)):
+        deadline = time.monotonic() + 20
+        while number == len(remote) - 1 and len(list(stage.glob("*-*.tar"))) < copies and time.monotonic() < deadline:
+            time.sleep(0.005)
+        batch = next(held)
+        batches.append((batch["image"].tolist(), batch["caption"]))
+    return batches  # as the training loop does, without asking for a batch after the last
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_the_first_shards_of_an_epoch_are_there_when_it_begins(
+    loader, folder, served, tmp_path, monkeypatch, num_workers
+):
+    monkeypatch.setattr("data.records.shards._WINDOW", 1)  # shards one after the other: each is a batch
+    monkeypatch.setattr(reading, "PATIENCE", 2.0)  # with the block that is asked for while nothing comes
+    room = Staging(str(tmp_path / "stage"), 3.2 * len(served.files["00000.tar"]) / 2**30)
+    local = loader(str(folder / "*.tar"), batch_size=SAMPLES, seed=3)
+    remote = loader(batch_size=SAMPLES, num_workers=num_workers, staging=room, epochs=2, seed=3)
+    first, second, *_ = [int(indices[0]) // SAMPLES for indices in remote._sampler.following()]
+    *_, last = [int(indices[0]) // SAMPLES for indices in remote._sampler.indices()]
+    assert last not in (first, second)
+    remote.set_epoch(0)
+    assert last_batch_after(remote, tmp_path / "stage", 3) == seen(local)
+    served.gets.clear()
+    served.faults = {f"{shard:05d}.tar": ["drips", ...] for shard in range(COUNT)}
+    remote.set_epoch(1)
+    batches = iter(remote)
+    begun = [next(batches)["image"].tolist() for _ in range(2)]  # while nothing more comes
+    served.faults.clear()
+    assert begun + [batch["image"].tolist() for batch in batches] == [images for images, _ in seen(local, 1)]
+    assert [served.reads_of(f"{shard:05d}.tar") for shard in (first, second)] == [0, 0]
+    assert [path.name for path in (tmp_path / "stage").iterdir()] == ["lock"]  # no epoch follows
+
+
+def test_what_is_there_for_an_epoch_that_never_begins_is_deleted(loader, served, tmp_path):
+    remote = loader(epochs=9)
+    remote.set_epoch(0)
+    last_batch_after(remote, tmp_path / "stage", COUNT)
+    assert list((tmp_path / "stage").glob("*-*.tar"))
+    remote.dataset.shards._stage._end_session()  # as the end of the process does
+    assert [path.name for path in (tmp_path / "stage").iterdir()] == ["lock"]
+
+
+def test_another_epoch_than_the_next_drops_what_it_does_not_need(loader, folder, served, tmp_path, monkeypatch):
+    monkeypatch.setattr("data.records.shards._WINDOW", 1)
+    local, remote = loader(str(folder / "*.tar"), batch_size=SAMPLES), loader(batch_size=SAMPLES, epochs=9)
+    remote.set_epoch(0)
+    last_batch_after(remote, tmp_path / "stage", COUNT)
+    assert seen(remote, 8, start=3) == seen(local, 8, start=3)
+    assert [path.name for path in (tmp_path / "stage").iterdir()] == ["lock"]
+
+
+def test_a_shard_that_could_not_be_read_ahead_is_asked_for_again(loader, folder, served, tmp_path):
+    remote = loader(epochs=2, batch_size=3)
+    served.faults["00001.tar"] = [500, ...]
+    remote.set_epoch(0)
+    batches = last_batch_after(remote, tmp_path / "stage", COUNT - 1)
+    assert 1 not in {n // SAMPLES for n in levels(batches)}
+    assert list((tmp_path / "stage").glob("run-*/*.tar"))  # the others are there
+    served.faults.clear()
+    assert seen(remote, 1) == seen(loader(str(folder / "*.tar"), batch_size=3), 1)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_shard_of_which_no_step_uses_a_sample_is_not_read(loader, served, monkeypatch, num_workers):
+    monkeypatch.setattr("data.records.shards._WINDOW", 1)  # shards one after the other: each is a batch
+    remote = loader(num_workers=num_workers, batch_size=SAMPLES)
+    for epoch in range(2):
+        served.gets.clear()
+        remote.set_epoch(epoch, batches_per_step=2)
+        used = {int(indices[0]) // SAMPLES for indices in remote._sampler.indices()}
+        assert len(list(remote)) == len(remote) == len(used) == COUNT - 1
+        assert {name for name, *_ in served.gets} == {f"{shard:05d}.tar" for shard in used}
 
 
 def test_a_source_that_is_read_several_times_an_epoch_is_the_same_as_local(loader, folder, served, tmp_path):
