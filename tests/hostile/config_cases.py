@@ -71,9 +71,14 @@ def _override(script: str, key: str, kind: Any, text: str) -> Case:
         f"{key}={text[:60]}",
         lambda folder, _: good(script, folder, *_evaluated(script, key), f"{key}={text}"),
         "refused" if wrong else "either",
-        (key, key.replace("_file", ""), "vocabulary", *_also_named(key), *([text[:20]] if text else [])),
+        (key, key.replace("_file", ""), "vocabulary", *_also_named(key), *filter(None, (text[:20], _as_read(value)))),
         right,
     )
+
+
+def _as_read(value: Any) -> str:
+    """The beginning of a text as YAML has it, without line ends; of other values nothing."""
+    return value.strip()[:20] if isinstance(value, str) else ""
 
 
 def _evaluated(script: str, key: str) -> list[str]:
