@@ -42,7 +42,7 @@ from models.weights.included import INCLUDED
 from models.weights.released import find_released
 from prediction.explain import Explain
 from prediction.predictor import PRECISIONS, Model, Predictor, load_model
-from prediction.tasks import Answer, Caption, Features, Match, PredictionTask
+from prediction.tasks import Answer, Caption, Features, LineTask, Match, PredictionTask
 from prediction.writers import check_outputs
 from settings import ConfigError, UserError
 from settings.flags import Parser, add_flags, at_least, flag, values_of
@@ -148,7 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run(shared, task)
     except KeyboardInterrupt:
-        _say("interrupted; go on with --resume where there is --out or --sidecar")
+        goes_on = isinstance(task, LineTask) and (task.out or getattr(task, "sidecar", None))
+        _say("interrupted; go on with --resume" if goes_on else "interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # whoever read our lines, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of it while it ends

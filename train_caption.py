@@ -79,6 +79,8 @@ def build_loader(run: engine.Run[Config]) -> TrainLoader:
 def build_model(config: Config) -> BLIPDecoder:
     model = blip_decoder(config.pretrained, prompt=config.prompt, **config.architecture())
     model.max_caption_length = config.max_tokens
+    least = model.prompt_length + 2
+    check(config.max_tokens >= least, "max_tokens", config.max_tokens, f"at least {least}: the prompt, a word, the end")
     return model
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bootstrapping.scores import RUN_FILE
-from files import atomic_write, open_regular
+from files import atomic_write, open_regular, without_secrets
 from models.weights.files import find
 from settings import ConfigError, MissingFile
 
@@ -25,7 +25,7 @@ def checkpoint_identity(source: str) -> dict[str, str]:
         with open_regular(file) as content:
             while block := content.read(_BLOCK):
                 digest.update(block)
-    return {"source": source, "sha256": digest.hexdigest()}
+    return {"source": without_secrets(source), "sha256": digest.hexdigest()}
 
 
 def versions() -> dict[str, str]:

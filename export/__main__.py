@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from data.media.folder import find_pictures, read_batches
-from files import resolve
+from files import resolve, without_secrets
 from models.base import VisionLanguageModel
 from models.blip import BLIPDecoder
 from models.blip_itm import BLIPMatcher
@@ -107,7 +107,7 @@ def run(flags: Flags) -> None:
     image = read_images(flags.images, models[0])
     written: exported.Graphs = {}
     about: dict[str, Any] = {
-        "source": flags.checkpoint,
+        "source": without_secrets(flags.checkpoint),
         "weights": "int8" if flags.int8 else "fp32",
         "left_out": left_out,
     }

@@ -9,6 +9,7 @@ from models.blip import BLIPDecoder
 from models.blip_itm import BLIPMatcher
 from models.blip_vqa import BLIPVQA
 from models.generation import SearchOptions
+from settings import UserError
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,18 @@ def ranked_answers(
     ]
 
 
+def check_finite(*numbers: Tensor) -> None:
+    """Raise UserError for numbers that are none: they would be printed, written and averaged like others."""
+    if not all(bool(each.isfinite().all()) for each in numbers):
+        raise UserError(
+            "the model gives numbers that are not finite: use bf16 or fp32 instead of fp16, or look at its weights"
+        )
+
+
 def text_matches(model: BLIPMatcher, image: Tensor, texts: Sequence[str]) -> list[list[TextMatch]]:
     """How well each text fits each image [B, 3, H, W]."""
     scores = model.score(image, texts)
+    check_finite(scores.match, scores.cosine)
     return [
         [TextMatch(text, match, cosine) for text, match, cosine in zip(texts, matches, cosines, strict=True)]
         for matches, cosines in zip(scores.match.tolist(), scores.cosine.tolist(), strict=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -125,17 +126,23 @@ def _errors_named(out: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+    except (OSError, ValueError, SafetensorError) as error:  # a NUL in the name; names of over 100 MB
         raise UserError(f"{out}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
 
 
-def check_sidecars(paths: Iterable[Path], suffix: str) -> None:
-    """Raise UserError where two pictures would write their captions into one file."""
+def check_sidecars(paths: Iterable[Path], suffix: str, *, may_exist: bool) -> None:
+    """Raise UserError where two pictures would write their captions into one file, or one into a file that is there."""
     picture_of: dict[Path, Path] = {}
     for path in paths:
         first = picture_of.setdefault(path.with_suffix(suffix), path)
         if first != path:
             raise UserError(f"{first} and {path} would both write {path.with_suffix(suffix)}: use --out")
+    there = [] if may_exist else [sidecar for sidecar in picture_of if sidecar.exists()]
+    if there:
+        raise UserError(
+            f"{there[0]} is there already, and so are {len(there) - 1} others: --resume keeps them and describes the "
+            "other pictures; or choose another suffix, or delete them"
+        )
 
 
 @contextmanager

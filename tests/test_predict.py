@@ -381,6 +381,15 @@ def test_a_run_that_an_error_ends_leaves_its_lines_and_resume_adds_the_others(mo
     assert out.read_text() == whole
 
 
+def test_sidecars_that_are_there_are_not_written_over(pictures, capsys):
+    picture = next(path for path in sorted(pictures.iterdir()) if path.suffix == ".png")
+    own = picture.with_suffix(".txt")
+    own.write_text("my own words")
+    assert predict.main(["caption", str(picture), "--checkpoint", "none", "--sidecar", ".txt"]) == 2
+    assert f"{own} is there already" in capsys.readouterr().err
+    assert own.read_text() == "my own words"
+
+
 def test_resume_leaves_the_sidecars_that_are_there(models, pictures):
     arguments = ["caption", str(pictures / "*.*"), "--checkpoint", models["caption"][1], "--sidecar", ".cap"]
     (pictures / "notes.txt").unlink()
@@ -468,7 +477,7 @@ def test_an_interrupt_ends_with_one_line_and_its_status(models, pictures, tmp_pa
     process.send_signal(signal.SIGINT)
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert errors.splitlines() == ["predict.py: interrupted; go on with --resume where there is --out or --sidecar"]
+    assert errors.splitlines() == ["predict.py: interrupted; go on with --resume"]
     lines = out.read_text().splitlines()
     assert 0 < len(lines) < 503
     assert all("caption" in json.loads(line) for line in lines)

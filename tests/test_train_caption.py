@@ -141,6 +141,8 @@ def test_long_captions_are_trained_on_as_far_as_the_config_says(in_demo_folder, 
     for wrong in ("max_words=0", "max_tokens=2"):
         with pytest.raises(ConfigError, match=wrong.replace("=", " = ")):
             load_config(train_caption.Config, CONFIG, [wrong])
+    with pytest.raises(ConfigError, match="max_tokens = 5: must be at least 6"):  # [DEC] a picture of, a word, the end
+        train_caption.build_model(load_config(train_caption.Config, CONFIG, [*quick, "pretrained=''", "max_tokens=5"]))
 
 
 def test_gradient_checkpointing_changes_no_gradient(in_demo_folder, quick):

@@ -78,12 +78,12 @@ class Limits:
             raise UserError(f"{name}: {len(lines)} lines, and at most {most} are read.")
         return lines
 
-    def number(self, name: str, value: float, most: int) -> int:
-        """A whole number from 1 to `most`, which the page's sliders keep to and others may not.
+    def number(self, name: str, value: float | None, most: int) -> int:
+        """A whole number from 1 to `most`, which the page's sliders keep to and others may not; None is an empty field.
 
         Raises:
             UserError: it is not.
         """
-        if not 1 <= value <= most:
+        if value is None or not 1 <= value <= most:
             raise UserError(f"{name}: must be from 1 to {most}.")
         return int(value)

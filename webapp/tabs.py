@@ -51,7 +51,7 @@ class Tabs:
         picture = self.limits.picture(path)
         count = self.limits.number("Captions", count, self.limits.captions)
         beams = self.limits.number("Beams", beams, self.limits.beams)
-        if not 0 <= seed < 2**63:
+        if seed is None or not 0 <= seed < 2**63:  # None is an empty field
             raise UserError("Seed: must be a whole number from 0 on.")
         model = self.captioner.model
         call = Captioner(

@@ -15,6 +15,7 @@ from models.blip_vqa import BLIPVQA
 from models.errors import one_line
 from models.image_text import ImageTextModel
 from models.paths import open_regular
+from models.weights.address import without_secrets
 from models.weights.files import read_state
 from models.weights.integrity import CheckpointError
 
@@ -118,7 +119,7 @@ def _told(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _shown(value: Any) -> str:
     values = value if isinstance(value, list | tuple) else [value]
-    names = [os.path.basename(one) if isinstance(one, str) else str(one) for one in values]
+    names = [os.path.basename(without_secrets(one)) if isinstance(one, str) else str(one) for one in values]
     return one_line(", ".join(names)).replace("|", r"\|")
 
 

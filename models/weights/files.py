@@ -28,6 +28,7 @@ State = dict[str, Tensor]
 
 _LONGEST_JSON = 64 << 20  # bytes of a Hugging Face folder's JSON files; that of thousands of weights has 1 MB
 _PROCESSORS = ("processor_config.json", "preprocessor_config.json")
+_VOCABULARIES = ("vocab.txt", "tokenizer.json")
 _WRAPPERS = {"module.": "DistributedDataParallel", "_orig_mod.": "torch.compile"}
 
 
@@ -135,7 +136,7 @@ def hub_folder(name: str) -> Path:
     """Download a Hugging Face repository's weights and configuration to the hub's cache -> their folder."""
     fetch = partial(huggingface_hub.snapshot_download, name, local_files_only=offline())
     try:
-        folder = Path(fetch(allow_patterns=["config.json", *_PROCESSORS, "vocab.txt", "model*.safetensors*"]))
+        folder = Path(fetch(allow_patterns=["config.json", *_PROCESSORS, *_VOCABULARIES, "model*.safetensors*"]))
         if not any(folder.glob("model*.safetensors")):  # older repositories hold a pickle only
             fetch(allow_patterns=["pytorch_model*.bin*"])
         return folder

@@ -211,3 +211,10 @@ def test_checkpoints_are_told_by_task_or_by_released_name():
 def test_checkpoints_of_no_clear_task_are_refused(named, said):
     with pytest.raises(ConfigError, match=said):
         sources(named)
+
+
+def test_an_empty_field_of_a_number_is_named(tabs):
+    with pytest.raises(UserError, match="Seed: must be a whole number"):
+        tabs.caption(STAR, NUCLEUS, 1, 1, 0.9, None)
+    with pytest.raises(UserError, match="Captions: must be from 1"):
+        tabs.caption(STAR, NUCLEUS, None, 1, 0.9, 0)

@@ -1,5 +1,6 @@
 """One line of Python gives what the models and predict.py give, in the form in which the pictures came."""
 
+import copy
 import json
 import logging
 
@@ -204,3 +205,10 @@ def test_a_bad_question_or_text_gets_one_line(wrong, said, models, pictures):
     with pytest.raises(UserError, match=said) as error:
         wrong(Answerer(models["vqa"], device="cpu"), Matcher(models["match"], device="cpu"), pictures[0])
     assert "\n" not in str(error.value)
+
+
+def test_matches_that_are_no_numbers_are_an_error(models):
+    broken = copy.deepcopy(models["match"])
+    torch.nn.init.constant_(broken.itm_head.bias, torch.nan)
+    with pytest.raises(UserError, match="not finite"):
+        Matcher(broken, device="cpu")(Image.new("RGB", (32, 32)), ["a dog"])

@@ -1,6 +1,7 @@
 """Our weights in Hugging Face's classes give what they give here, and come back unchanged."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from models.blip_itm import BLIPMatcher, blip_itm
 from models.blip_vqa import blip_vqa
 from models.generation import SearchOptions, generate
 from models.tokenizer import tokenize
+from models.weights.files import hub_folder
 from models.weights.huggingface import save_huggingface
 from models.weights.huggingface_names import from_huggingface, to_huggingface
 from models.weights.load import load_checkpoint
@@ -229,3 +231,21 @@ def test_models_without_a_counterpart_are_refused(sizes: dict, tmp_path: Path) -
     with pytest.raises(ValueError, match="encoder is 48 wide and its text encoder 32"):
         save_huggingface(blip_vqa(**sizes), tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
+
+
+def test_a_repository_of_the_hub_is_fetched_with_its_fast_tokenizer(monkeypatch, tmp_path):
+    hub, here = tmp_path / "hub", tmp_path / "here"
+    hub.mkdir()
+    here.mkdir()
+    for name in ("config.json", "tokenizer.json", "vocab.txt", "model.safetensors", "flax_model.msgpack"):
+        (hub / name).write_text(name)
+
+    def fetch(name, allow_patterns, **_):
+        for file in hub.iterdir():
+            if any(file.match(pattern) for pattern in allow_patterns):
+                shutil.copy(file, here)
+        return str(here)
+
+    monkeypatch.setattr("models.weights.files.huggingface_hub.snapshot_download", fetch)
+    names = {file.name for file in hub_folder("owner/name").iterdir()}
+    assert names == {"config.json", "tokenizer.json", "vocab.txt", "model.safetensors"}

@@ -77,7 +77,12 @@ def test_models_that_transformers_cannot_hold_are_saved_all_the_same(tmp_path):
     assert captioner.visual_encoder.image_size == 32
 
 
-CONFIG = {"train_file": ["/home/me/secret/train.json"], "pretrained": "model_base", "max_epoch": 5, "val_file": ""}
+CONFIG = {
+    "train_file": ["/home/me/secret/train.json"],
+    "pretrained": "https://h/model.pth?token=secret",
+    "max_epoch": 5,
+    "val_file": "",
+}
 
 
 def run_folder(tmp_path, model, **content):
@@ -105,7 +110,7 @@ def test_the_card_tells_what_is_known_and_leaves_the_license_to_fill_in(tmp_path
         f"| parameters | {sum(p.numel() for p in model.parameters()):,} |",
         "| image | 32 x 32 pixels, mean (0.48145466, 0.4578275, 0.40821073)",
         "| train_file | train.json |",
-        "| pretrained | model_base |",
+        "| pretrained | model.pth",
         "| max_epoch | 5 |",
         "| val_CIDEr | 123.5 |",
         "| VQA test-dev | 70.5 |",
