@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +19,7 @@ def test_steps_that_a_killed_run_repeats_are_drawn_once(tmp_path):
         for step in range(steps_done + 1, last + 1):
             events.write({"loss": steps_done + step / 10}, step)
         events.close()
+        time.sleep(1)  # files are read in the order of their names, which begin with the second
     curves = EventAccumulator(str(tmp_path)).Reload()
     drawn = [(event.step, round(event.value, 3)) for event in curves.Scalars("loss")]
     assert drawn == [(1, 0.1), (2, 0.2), (3, 0.3), (4, 3.4), (5, 3.5), (6, 3.6)]

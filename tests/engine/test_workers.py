@@ -108,27 +108,35 @@ def test_a_killed_worker_ends_the_run_with_one_line(tmp_path, signal_number, sai
     assert "lower num_workers" in line
 
 
-def stuck_at(toy, monkeypatch, sample):
+def stuck_at(toy, monkeypatch, sample, marker):
+    """Let the reading of a sample hang, and the run get a signal a while after."""
     get = toy.Samples.__getitem__
 
     def get_or_hang(self, key):
         if key[1] == sample:
+            marker.touch()
             time.sleep(60)
         return get(self, key)
 
+    def send():
+        while not marker.exists():
+            time.sleep(0.01)
+        time.sleep(1)  # in which the batches before are used
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+
     monkeypatch.setattr(toy.Samples, "__getitem__", get_or_hang)
+    threading.Thread(target=send, daemon=True).start()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_signal_ends_a_run_whose_batch_never_comes(toy, tmp_path, monkeypatch, workers):
     settings = ["--output_dir", str(tmp_path), *SETTINGS[:-1], f"num_workers={workers}"]
     with monkeypatch.context() as patch:
-        stuck_at(toy, patch, sample=7)
-        threading.Timer(3, lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)).start()
+        stuck_at(toy, patch, sample=7, marker=tmp_path / "stuck")
         began = time.monotonic()
         with pytest.raises(SystemExit) as stopped:
             toy.main(settings)
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 40
     assert stopped.value.code == PREEMPTED
     done = toy.shuffled(48, (42, 0)).tolist().index(7) // 4
     assert torch.load(tmp_path / "checkpoint_last.pth", weights_only=True)["step"] == done
@@ -140,8 +148,7 @@ def test_a_batch_read_for_a_step_that_a_signal_prevents_is_counted_once(toy, tmp
     settings = ["--output_dir", str(tmp_path), *SETTINGS[:-1], "accumulation_steps=2"]
     order = toy.shuffled(48, (42, 0)).tolist()
     with monkeypatch.context() as patch:
-        stuck_at(toy, patch, sample=order[5 * 4])  # in the second batch of step 2
-        threading.Timer(3, lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)).start()
+        stuck_at(toy, patch, sample=order[5 * 4], marker=tmp_path / "stuck")  # in the second batch of step 2
         with pytest.raises(SystemExit):
             toy.main(settings)
     stopped = torch.load(tmp_path / "checkpoint_last.pth", weights_only=True)
