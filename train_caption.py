@@ -79,8 +79,10 @@ def build_loader(run: engine.Run[Config]) -> TrainLoader:
 def build_model(config: Config) -> BLIPDecoder:
     model = blip_decoder(config.pretrained, prompt=config.prompt, **config.architecture())
     model.max_caption_length = config.max_tokens
-    least = model.prompt_length + 2
-    check(config.max_tokens >= least, "max_tokens", config.max_tokens, f"at least {least}: the prompt, a word, the end")
+    prompt = model.prompt_length
+    rule = f"at least {prompt + 2}: the prompt, a word, the end"
+    check(config.max_tokens >= prompt + 2, "max_tokens", config.max_tokens, rule)
+    check(config.max_length > prompt, "max_length", config.max_length, f"above the {prompt} tokens of the prompt")
     return model
 
 

@@ -24,7 +24,7 @@ from evaluation.run import evaluate_splits
 from evaluation.text_limit import text_limit
 from evaluation.text_survey import survey_texts
 from models.blip_nlvr import BLIPNLVR, blip_nlvr
-from prediction.results import check_finite
+from prediction.results import require_finite
 from settings.model import ModelSettings
 from transform.image import normalize
 
@@ -66,7 +66,7 @@ def predict(run: engine.Run[Config], model: BLIPNLVR, pairs: Pairs) -> list[dict
     predictions = []
     for batch in run.batches(pairs, "judge pairs"):
         logits = model(normalize(batch["image"]), batch["sentence"], train=False)
-        check_finite(logits)
+        require_finite(logits)
         probability = logits.softmax(dim=1)[:, 1]
         columns = (batch["index"], logits.argmax(dim=1), batch["label"], probability)
         for index, predicted, label, p in zip(*(column.tolist() for column in columns), strict=True):

@@ -69,7 +69,7 @@ def ranked_answers(
     ]
 
 
-def check_finite(*numbers: Tensor) -> None:
+def require_finite(*numbers: Tensor) -> None:
     """Raise UserError for numbers that are none: they would be printed, written and averaged like others."""
     if not all(bool(each.isfinite().all()) for each in numbers):
         raise UserError(
@@ -80,7 +80,7 @@ def check_finite(*numbers: Tensor) -> None:
 def text_matches(model: BLIPMatcher, image: Tensor, texts: Sequence[str]) -> list[list[TextMatch]]:
     """How well each text fits each image [B, 3, H, W]."""
     scores = model.score(image, texts)
-    check_finite(scores.match, scores.cosine)
+    require_finite(scores.match, scores.cosine)
     return [
         [TextMatch(text, match, cosine) for text, match, cosine in zip(texts, matches, cosines, strict=True)]
         for matches, cosines in zip(scores.match.tolist(), scores.cosine.tolist(), strict=True)

@@ -20,7 +20,7 @@ from models.generation import MOST_BEAMS, SearchOptions
 from prediction.calls import ANSWERER, CAPTIONER, MATCHER
 from prediction.json_lines import Record, finished
 from prediction.predictor import Model
-from prediction.results import best_captions, check_finite, ranked_answers, text_matches, written_answers
+from prediction.results import best_captions, ranked_answers, require_finite, text_matches, written_answers
 from prediction.writers import Write, check_sidecars, feature_writer, line_writer, sidecar_writer
 from settings import ConfigError
 from settings.flags import at_least, file_path, flag, seed
@@ -299,7 +299,7 @@ class Features(PredictionTask[BLIPMatcher]):
     def predict(self, model: BLIPMatcher, image: Tensor) -> list[Record]:
         states = model.visual_encoder(image)
         vectors = model.project_image(states).cpu()
-        check_finite(vectors)
+        require_finite(vectors)
         records: list[Record] = [{"vector": row} for row in vectors]
         if self.tokens:
             for record, row in zip(records, states.float().cpu(), strict=True):

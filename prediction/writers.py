@@ -140,8 +140,8 @@ def check_sidecars(paths: Iterable[Path], suffix: str, *, may_exist: bool) -> No
     there = [] if may_exist else [sidecar for sidecar in picture_of if sidecar.exists()]
     if there:
         raise UserError(
-            f"{there[0]} is there already, and so are {len(there) - 1} others: --resume keeps them and describes the "
-            "other pictures; or choose another suffix, or delete them"
+            f"{there[0]} is there already ({len(there)} such files in all): --resume keeps what is there and describes "
+            "the other pictures; or choose another suffix, or delete them"
         )
 
 

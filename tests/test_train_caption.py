@@ -141,6 +141,9 @@ def test_long_captions_are_trained_on_as_far_as_the_config_says(in_demo_folder, 
     for wrong in ("max_words=0", "max_tokens=2"):
         with pytest.raises(ConfigError, match=wrong.replace("=", " = ")):
             load_config(train_caption.Config, CONFIG, [wrong])
+    prompt = ["prompt=a-picture-of", "max_length=6", "min_length=1"]  # [DEC] a - picture - of
+    with pytest.raises(ConfigError, match="max_length = 6: must be above the 6 tokens"):
+        train_caption.build_model(load_config(train_caption.Config, CONFIG, [*quick, "pretrained=''", *prompt]))
     with pytest.raises(ConfigError, match="max_tokens = 5: must be at least 6"):  # [DEC] a picture of, a word, the end
         train_caption.build_model(load_config(train_caption.Config, CONFIG, [*quick, "pretrained=''", "max_tokens=5"]))
 
